@@ -1,0 +1,40 @@
+# make demo        a run from the embedded dataset to a distilled policy (about 10 minutes, 2 cores)
+# make test        lint, type check, tests
+# JAX=cuda13       (or cuda12, tpu) before either: JAX for that accelerator instead of the CPU
+PYTHON ?= python3
+JAX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+comma := ,
+INSTALLED := $(VENV)/.installed-$(if $(JAX),$(JAX),cpu)
+
+.PHONY: demo test lint types install format clean
+
+demo: install
+	$(BIN)/python -m tskd_jax.main --config=configs/hopper.py
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/basedpyright --level error
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'tskd_jax needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test$(if $(JAX),$(comma)$(JAX))]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache

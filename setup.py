@@ -1,0 +1,51 @@
+"""Packaging of tskd_jax: dependencies with tested bounds, extras, and the console command."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="tskd_jax",
+    version="0.1.0",
+    description="Trajectory stitching knowledge distilling (TSKD) for offline RL, in JAX/Flax",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["tskd_jax", "tskd_jax.*"]),
+    package_data={"tskd_jax": ["py.typed", "data/bundled/*.hdf5"]},
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "chex>=0.1.90,<0.2",
+        "flax>=0.12,<0.13",
+        "gymnasium[mujoco]>=1.2,<1.5",
+        "h5py>=3.12,<4",
+        "jax>=0.9,<0.12",
+        "jaxtyping>=0.3,<0.4",
+        "matplotlib>=3.9,<4",
+        "ml-collections>=1.0,<2",
+        "mujoco>=3.2,<5",
+        "numpy>=2.0,<3",
+        "optax>=0.2.5,<0.3",
+        "orbax-checkpoint>=0.11.30,<0.13",
+        "scipy>=1.14,<2",
+        "tensorboardX>=2.6,<3",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "test": [
+            "basedpyright>=1.31,<2",
+            "beartype>=0.20,<0.24",
+            "pytest>=8.3,<10",
+            "ruff>=0.14,<0.18",
+        ],
+        "collect": ["sbx-rl>=0.20,<1"],
+        "cuda12": ["jax[cuda12]"],
+        "cuda13": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        # The originals. They need an older NumPy and MuJoCo than everything above: an environment
+        # of their own, from which tskd_jax only takes the arrays (see docs/datasets.md).
+        "d4rl": ["d4rl", "gym"],
+    },
+    entry_points={"console_scripts": ["tskd-jax=tskd_jax.main:console"]},
+)

@@ -1,0 +1,37 @@
+"""TSKD: distil a conditional diffusion planner into a small policy by stitching trajectories.
+
+The names below are loaded when they are first used, so that `load_policy` needs NumPy alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tskd_jax.data import DatasetError, Trajectories, load_dataset
+    from tskd_jax.student.policy import Policy, PolicyError, load_policy
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DatasetError": "tskd_jax.data",
+    "Trajectories": "tskd_jax.data",
+    "load_dataset": "tskd_jax.data",
+    "Policy": "tskd_jax.student.policy",
+    "PolicyError": "tskd_jax.student.policy",
+    "load_policy": "tskd_jax.student.policy",
+}
+__all__ = [
+    "DatasetError",
+    "Policy",
+    "PolicyError",
+    "Trajectories",
+    "__version__",
+    "load_dataset",
+    "load_policy",
+]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tskd_jax' has no attribute {name!r}")

@@ -1,0 +1,32 @@
+"""Running a compiled function over any number of rows in batches of one shape."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def in_batches(function: Callable, *columns: np.ndarray, size: int = 8192) -> Any:
+    """`function` on rows of `columns`, batch by batch; its outputs concatenated on the host.
+
+    Batches are padded by repeating the last row, to `size` or, for fewer rows, to the next power
+    of two: one compilation, or a few, whatever the number of rows.
+
+    Args:
+      function: arrays (b, …) -> pytree of arrays (b, …); compiled by the caller.
+      *columns: arrays of N rows each; N = 0 gives outputs of zero rows.
+      size: rows a batch.
+    """
+    rows = len(columns[0])
+    size = min(size, 1 << max(rows - 1, 0).bit_length())
+    outputs = []
+    for start in range(0, max(rows, 1), size):
+        index = np.clip(np.arange(start, start + size), 0, max(rows - 1, 0))
+        if rows:
+            batch = [column[index] for column in columns]
+        else:
+            batch = [np.zeros((1, *column.shape[1:]), column.dtype) for column in columns]
+        kept = min(size, rows - start)
+        outputs.append(jax.tree.map(lambda leaf: np.asarray(leaf)[:kept], function(*batch)))  # noqa: B023
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)

@@ -1,0 +1,447 @@
+"""Every field of a config: default, unit, range and source. The defaults are the paper's.
+
+`default_config()` is scale `paper`; `scaled()` makes `small` and `quick` of it. `python -m
+tskd_jax.config` prints the fields as a table (docs/config.md).
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from tskd_jax.data import normalizer
+from tskd_jax.diffusion import sampler
+from tskd_jax.errors import ConfigError
+from tskd_jax.stitching import neighbours
+from tskd_jax.tasks import TASKS
+from tskd_jax.types import Config
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: its default, what it may be, and what it means (with unit and source)."""
+
+    default: Any
+    allowed: "Allowed"
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A range of values in words, and its check."""
+
+    words: str
+    check: Callable[[Any], bool]
+
+
+def _one_of(options: Iterable[str]) -> Allowed:
+    options = tuple(options)
+    return Allowed(" | ".join(options), lambda value: value in options)
+
+
+def _at_least(low: float, words: str | None = None) -> Allowed:
+    return Allowed(words or f"≥ {low}", lambda value: value >= low)
+
+
+def _between(low: float, high: float) -> Allowed:
+    return Allowed(f"{low} … {high}", lambda value: low <= value <= high)
+
+
+def _all(each: Allowed, words: str) -> Allowed:
+    return Allowed(words, lambda values: len(values) > 0 and all(map(each.check, values)))
+
+
+ANY = Allowed("any", lambda value: True)
+POSITIVE = Allowed("> 0", lambda value: value > 0)
+COUNT = _at_least(1)
+NOT_NEGATIVE = _at_least(0)
+PROBABILITY = _between(0, 1)
+WIDTHS = _all(COUNT, "widths ≥ 1")
+SCHEDULES = _one_of(["constant", "cosine"])
+EIGHTS = Allowed("a multiple of 8", lambda value: value > 0 and value % 8 == 0)
+
+
+def _training(steps: int, batch_size: int, learning_rate: float, source: str) -> dict[str, Field]:
+    return {
+        "steps": Field(steps, COUNT, f"updates; times steps_multiplier ({source})"),
+        "batch_size": Field(batch_size, COUNT, f"rows a batch ({source})"),
+        "learning_rate": Field(learning_rate, POSITIVE, f"of Adam ({source})"),
+        "schedule": Field("constant", SCHEDULES, "of the learning rate; cosine falls to 0"),
+    }
+
+
+def _diffuser(horizon: int, context: int) -> dict[str, Field]:
+    return _training(1_000_000, 32, 2e-4, "Appendix B") | {
+        "features": Field(128, EIGHTS, "F, channels of the U-Net's first level (Appendix B)"),
+        "multipliers": Field((1, 4, 8), WIDTHS, "channels of each level / F (Appendix B)"),
+        "dtype": Field("float32", _one_of(["float32", "bfloat16"]), "of the computation"),
+        "context": Field(context, COUNT, "C, states of history given (Appendix B: 1 or 20)"),
+        "horizon": Field(horizon, _at_least(2), "H, tokens; H - C = 100 (Appendix B)"),
+        "diffusion_steps": Field(200, _at_least(2), "K (Appendix B)"),
+        "drop_condition": Field(0.25, PROBABILITY, "p of training without y (Appendix B)"),
+        "ema_decay": Field(0.995, _between(0, 1), "of the averaged weights (Decision Diffuser)"),
+        "ema_every": Field(10, COUNT, "updates between two averagings (Decision Diffuser)"),
+        "ema_start": Field(2000, NOT_NEGATIVE, "before it a plain copy; at most half the steps"),
+        "normalizer": Field("limits", _one_of(normalizer.KINDS), "of states (and rewards)"),
+        "discount": Field(0.99, PROBABILITY, "γ of the condition R_t"),
+        "return_scale": Field(0.0, NOT_NEGATIVE, "y = R_t / this; 0: the dataset's largest R_t"),
+        "termination_penalty": Field(
+            0.0, NOT_NEGATIVE, "taken off R_t at terminals, in the condition only (DD: 100)"
+        ),
+        "history_noise": Field(
+            0.0, NOT_NEGATIVE, "given states are blurred in training, deviation ~ U(0, this)"
+        ),
+        "answer_weight": Field(
+            1.0, POSITIVE, "weight in the loss of what is read off: next state and reward"
+        ),
+        "target_references": Field(10_000, COUNT, "states kept for targets by quantile"),
+    }
+
+
+def _sampling(guidance: float) -> dict[str, Field]:
+    return {
+        "sampler": Field("ancestral", _one_of(sampler.KINDS), "ancestral is the paper's"),
+        "steps": Field(200, COUNT, "network evaluations a plan; at most K"),
+        "eta": Field(0.0, PROBABILITY, "of ddim; 1 has the ancestral sampler's noise"),
+        "guidance": Field(guidance, NOT_NEGATIVE, "w (Appendix B: 1.2 … 1.8 by task)"),
+        "temperature": Field(0.5, NOT_NEGATIVE, "α of low-temperature sampling (Appendix B)"),
+        "temperature_on": Field(
+            "std",
+            _one_of(["std", "variance"]),
+            "α multiplies this; DD's code: std, paper: variance",
+        ),
+        "target": Field(0.9, ANY, "y asked for (Decision Diffuser; the paper does not say)"),
+        "target_quantile": Field(
+            0.0, PROBABILITY, "> 0: ask for this quantile of what the nearest states reach"
+        ),
+        "target_neighbours": Field(50, COUNT, "how many nearest states, for target_quantile"),
+    }
+
+
+FIELDS: dict[str, dict[str, Field] | Field] = {
+    "seed": Field(0, NOT_NEGATIVE, "of everything but the students"),
+    "seeds": Field((0, 1, 2, 3, 4), _all(NOT_NEGATIVE, "distinct, ≥ 0"), "of the students"),
+    "steps_multiplier": Field(1.0, POSITIVE, "scales every training length, for smoke runs"),
+    "checkpoint_seconds": Field(120.0, POSITIVE, "between two checkpoints inside a training"),
+    "environment": {"name": Field("hopper", _one_of(TASKS), "the task")},
+    "dataset": {
+        "name": Field("hopper-sac-replay", ANY, "bundled name, D4RL name or Minari id"),
+        "path": Field("", ANY, "HDF5 file in D4RL's format; goes before the name"),
+    },
+    "inverse_dynamics": _training(1_000_000, 32, 2e-4, "Appendix B")
+    | {"hidden": Field((512, 512), WIDTHS, "hidden layers (Appendix B)")},
+    "dynamics": _training(200_000, 256, 3e-4, "Appendix B; steps are our choice")
+    | {
+        "hidden": Field((300, 300, 300), WIDTHS, "hidden layers (Appendix B)"),
+        "members": Field(7, COUNT, "Gaussians trained (Appendix B)"),
+        "elites": Field(3, COUNT, "Gaussians kept, by held-out likelihood (Appendix B)"),
+        "held_out": Field(0.1, _between(0.001, 0.9), "share of transitions held out"),
+    },
+    "value": _training(1_000_000, 256, 3e-4, "Appendix B; steps as MBTS")
+    | {
+        "hidden": Field((256, 256), WIDTHS, "hidden layers (Appendix B)"),
+        "discount": Field(0.99, PROBABILITY, "γ"),
+        "target_average": Field(0.005, PROBABILITY, "share of the new weights in the target net"),
+    },
+    "trajectory_generator": _diffuser(101, 1),
+    "reward_generator": _diffuser(101, 1),
+    "sampling": _sampling(1.2)
+    | {"stride": Field(1, COUNT, "imagined next states kept of a plan (1: the paper)")},
+    "reward_sampling": _sampling(1.2),
+    "imagination": {
+        "enabled": Field(True, ANY, "off: nothing is imagined (stitching alone)"),
+        "trajectories": Field(300, COUNT, "n, imagined trajectories an epoch (Appendix B)"),
+        "consistency": Field(
+            0.0,
+            PROBABILITY,
+            "an imagined trajectory ends where the ensemble finds a transition less likely than "
+            "this quantile of held-out recorded ones; 0: off",
+        ),
+        "chunk": Field(512, COUNT, "trajectories at a time, for bounded memory"),
+    },
+    "stitching": {
+        "enabled": Field(True, ANY, "off: imagined trajectories are added, not stitched (DDR+BC)"),
+        "epochs": Field(2, COUNT, "K (Appendix B: 1 … 4, mostly 2)"),
+        "radius": Field(0.1, NOT_NEGATIVE, "ρ of Equation 11 (Appendix B: 0.1, 1 or 3 by task)"),
+        "radius_unit": Field(
+            "raw", _one_of(["raw", "deviation"]), "of ρ: raw units, or standard deviations"
+        ),
+        "rule": Field(
+            "value_first",
+            _one_of(["value_first", "density_first"]),
+            "test the best state (paper), or take the best of the states that pass (MBTS)",
+        ),
+        "tolerance": Field(0.0, NOT_NEGATIVE, "δ, nats forgiven by the density test (paper: 0)"),
+        "acceptance": Field(0.1, NOT_NEGATIVE, "p, gain that a stitched trajectory must have"),
+        "backend": Field("auto", _one_of(neighbours.BACKENDS), "of the search"),
+    },
+    "filter": {
+        "rule": Field(
+            "margin",
+            _one_of(["margin", "share", "none"]),
+            "margin: Σr > max Σr - ξ (paper); share: Σr at least that of the best `share` of the "
+            "recorded transitions; none: everything",
+        ),
+        "margin": Field(500.0, NOT_NEGATIVE, "ξ, return (Appendix B: 500 … 1000 by task)"),
+        "share": Field(0.1, _between(0.001, 1), "of the recorded transitions; filtered BC's too"),
+    },
+    "student": _training(100_000, 256, 1e-3, "as MBTS; the paper does not say")
+    | {
+        "hidden": Field((256, 256), WIDTHS, "hidden layers (Appendix B)"),
+        "normalize": Field(True, ANY, "standardise states; folded into the first layer on export"),
+    },
+    "evaluation": {
+        "episodes": Field(10, COUNT, "episodes a seed (section 6)"),
+        "teacher_episodes": Field(0, NOT_NEGATIVE, "episodes planned by DDR-I itself"),
+        "ablations": Field(True, ANY, "also TSKD without stitching and without imagination"),
+        "simulator_check": Field(2000, NOT_NEGATIVE, "imagined transitions tried in the simulator"),
+    },
+}
+
+TRAININGS = (
+    "inverse_dynamics",
+    "dynamics",
+    "value",
+    "trajectory_generator",
+    "reward_generator",
+    "student",
+)
+
+# A network and a horizon for which two cores are enough; what they cost is in docs/sampling.md.
+_SMALL_DIFFUSER = {
+    "features": 32,
+    "multipliers": (1, 2, 4),
+    "context": 4,
+    "horizon": 12,
+    "diffusion_steps": 100,
+    "normalizer": "gaussian",
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "history_noise": 0.15,
+    "answer_weight": 10.0,
+}
+_SMALL_REWARDS = _SMALL_DIFFUSER | {"context": 1, "horizon": 4, "history_noise": 0.0}
+_FEW_STEPS = {"sampler": "ddim", "steps": 10}
+
+SCALES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "small": {
+        "inverse_dynamics": {
+            "steps": 40_000,
+            "batch_size": 256,
+            "learning_rate": 1e-3,
+            "schedule": "cosine",
+        },
+        "dynamics": {"steps": 20_000, "learning_rate": 1e-3, "schedule": "cosine"},
+        "value": {"steps": 50_000},
+        "trajectory_generator": _SMALL_DIFFUSER | {"steps": 40_000},
+        "reward_generator": _SMALL_REWARDS | {"steps": 15_000},
+        "sampling": _FEW_STEPS | {"steps": 20, "stride": 2, "target": 0.65},
+        "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
+        "imagination": {"trajectories": 32, "consistency": 0.001},
+        "stitching": {"rule": "density_first", "tolerance": 2.0},
+        "filter": {"rule": "share"},
+        "student": {"steps": 20_000, "schedule": "cosine"},
+    },
+    "quick": {
+        "inverse_dynamics": {
+            "steps": 4_000,
+            "batch_size": 256,
+            "learning_rate": 1e-3,
+            "schedule": "cosine",
+        },
+        "dynamics": {"steps": 3_000, "learning_rate": 1e-3, "schedule": "cosine"},
+        "value": {"steps": 4_000, "learning_rate": 1e-3},
+        "trajectory_generator": _SMALL_DIFFUSER | {"steps": 8_000},
+        "reward_generator": _SMALL_REWARDS | {"steps": 3_000},
+        "sampling": _FEW_STEPS | {"stride": 4, "target": 0.65},
+        "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
+        "imagination": {"trajectories": 16, "consistency": 0.001},
+        "stitching": {"epochs": 1, "rule": "density_first", "tolerance": 2.0},
+        "filter": {"rule": "share"},
+        "student": {"steps": 6_000, "schedule": "cosine"},
+    },
+}
+
+
+def default_config() -> Config:
+    """A config with every field at the paper's value."""
+    return ConfigDict(
+        {
+            name: entry.default
+            if isinstance(entry, Field)
+            else {field: inner.default for field, inner in entry.items()}
+            for name, entry in FIELDS.items()
+        }
+    )
+
+
+def make_config(
+    argument: str,
+    *,
+    environment: str,
+    levels: dict[str, str],
+    default: str,
+    overrides: dict[str, Any],
+    at_scale: dict[str, dict[str, Any]] | None = None,
+) -> Config:
+    """The config of an environment, for `configs/*.py`.
+
+    Args:
+      argument: what stands behind the colon of `--config=FILE:ARG`: a scale and a dataset level,
+        comma-separated, in any order, each optional.
+      environment: the task.
+      levels: dataset level -> dataset name.
+      default: the level where the argument names none.
+      overrides: section -> field -> value, at every scale.
+      at_scale: the same for one scale, on top.
+
+    Raises:
+      ConfigError: the argument names neither a scale nor a level.
+    """
+    scale, level = "quick", default
+    for word in filter(None, (part.strip() for part in argument.split(","))):
+        if word in SCALES:
+            scale = word
+        elif word in levels:
+            level = word
+        else:
+            raise ConfigError(
+                f"{word!r} is neither a scale ({', '.join(SCALES)}) nor a dataset level of "
+                f"{environment} ({', '.join(levels)})"
+            )
+    config = default_config()
+    config.environment.name = environment
+    config.dataset.name = levels[level]
+    for layer in (SCALES[scale], overrides, (at_scale or {}).get(scale, {})):
+        for section, fields in layer.items():
+            config[section].update(fields)
+    config.lock()
+    return config
+
+
+def field_names() -> list[str]:
+    """All fields, as `section.field`."""
+    return [
+        name if isinstance(entry, Field) else f"{name}.{field}"
+        for name, entry in FIELDS.items()
+        for field in ([""] if isinstance(entry, Field) else entry)
+    ]
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no field.
+
+    Raises:
+      ConfigError: names the nearest field.
+    """
+    names = field_names()
+    if name in names:
+        return
+    sections = [n for n in names if n.startswith(name + ".")]
+    if sections:
+        raise ConfigError(
+            f"config.{name} is a section; set one of its fields: {', '.join(sections)}"
+        )
+    near = difflib.get_close_matches(name, names, 1, 0.0)
+    same_field = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]]
+    raise ConfigError(
+        f"config.{name} does not exist; did you mean config.{(same_field or near)[0]}?"
+    )
+
+
+def _field(name: str) -> Field:
+    section, _, field = name.rpartition(".")
+    entry = FIELDS[section] if section else FIELDS
+    return entry[field]  # pyright: ignore[reportReturnType, reportIndexIssue]
+
+
+def finalize(config: Config) -> Config:
+    """Check every field, scale the training lengths, and freeze.
+
+    Raises:
+      ConfigError: a value is out of range, or two contradict each other.
+    """
+    config = cast(Config, ConfigDict(config))
+    for name in field_names():
+        section, _, field = name.rpartition(".")
+        value = (config[section] if section else config)[field]
+        allowed = _field(name).allowed
+        if not allowed.check(value):
+            raise ConfigError(f"config.{name}={value!r} is out of range; allowed: {allowed.words}")
+    _check_together(config)
+    for section in TRAININGS:
+        config[section].steps = max(1, round(config[section].steps * config.steps_multiplier))
+    return FrozenConfigDict(config)
+
+
+def _check_together(config: Config) -> None:
+    def refuse(problem: str) -> None:
+        raise ConfigError(problem)
+
+    generator, sampling = config.trajectory_generator, config.sampling
+    if generator.context + sampling.stride > generator.horizon:
+        refuse(
+            f"config.trajectory_generator.horizon={generator.horizon} is too short for "
+            f"context={generator.context} and config.sampling.stride={sampling.stride}; it must be "
+            f"at least {generator.context + sampling.stride}"
+        )
+    for model, sampler_name in (
+        ("trajectory_generator", "sampling"),
+        ("reward_generator", "reward_sampling"),
+    ):
+        most = config[model].diffusion_steps
+        if config[sampler_name].steps > most:
+            refuse(
+                f"config.{sampler_name}.steps={config[sampler_name].steps} is more than "
+                f"config.{model}.diffusion_steps={most}"
+            )
+        if config[sampler_name].sampler == "ancestral" and config[sampler_name].steps < most // 4:
+            refuse(
+                f"config.{sampler_name}.sampler='ancestral' with {config[sampler_name].steps} of "
+                f"{most} steps is far off; use ddim or dpm++ for few steps"
+            )
+    if config.dynamics.elites > config.dynamics.members:
+        refuse(
+            f"config.dynamics.elites={config.dynamics.elites} is more than "
+            f"config.dynamics.members={config.dynamics.members}"
+        )
+    if len(set(config.seeds)) < len(config.seeds):
+        refuse(f"config.seeds={tuple(config.seeds)} names a seed twice")
+
+
+def differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> Sequence[str]:
+    """Names of the fields in which two configs (as plain dicts) differ."""
+    found = []
+    for key in sorted(left.keys() | right.keys()):
+        a, b = left.get(key), right.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def _table() -> str:
+    lines = ["| field | paper | small | quick | allowed | meaning |", "|---|---|---|---|---|---|"]
+    for name in field_names():
+        section, _, key = name.rpartition(".")
+        field = _field(name)
+        values = [
+            layer.get(section, {}).get(key, field.default) if section else field.default
+            for layer in (SCALES["paper"], SCALES["small"], SCALES["quick"])
+        ]
+        shown = [
+            f"`{value}`" if value == values[0] or i == 0 else f"**`{value}`**"
+            for i, value in enumerate(values)
+        ]
+        allowed = field.allowed.words.replace("|", "\\|")
+        lines.append(f"| `{name}` | {' | '.join(shown)} | {allowed} | {field.meaning} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(_table())

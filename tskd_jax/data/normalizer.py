@@ -1,0 +1,102 @@
+"""Normalisers: raw units to the range a network likes, and back (method section 1)."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from tskd_jax.errors import ConfigError
+from tskd_jax.types import Leaf
+
+KINDS = ("limits", "cdf", "gaussian")
+CDF_KNOTS = 512
+
+
+@struct.dataclass
+class Normalizer:
+    """A monotone, piecewise linear map per dimension, given by its knots.
+
+    All three kinds are such maps: `limits` and `gaussian` have two knots, and extend beyond them;
+    `cdf` has one per empirical quantile, and clips beyond them. A constant dimension has a slope of
+    zero forth and returns to its constant back.
+
+    Attributes:
+      raw: (K, m), increasing along K, in raw units.
+      normal: (K, m), the images of `raw`.
+      low, high: (m,), the range of the data after normalisation. Samples are clipped to it.
+      kind: one of `KINDS`.
+    """
+
+    raw: Leaf
+    normal: Leaf
+    low: Leaf
+    high: Leaf
+    kind: str = struct.field(pytree_node=False)
+
+    def normalize(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+        """Raw units to normalised units."""
+        return self._map(jnp.asarray(x), self.raw, self.normal)
+
+    def unnormalize(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+        """Normalised units to raw units, the inverse of `normalize` on the data's range."""
+        return self._map(jnp.asarray(x), self.normal, self.raw)
+
+    def _map(self, x, source, target):
+        if self.kind == "cdf":
+            flat = x.reshape(-1, x.shape[-1])
+            columns = [
+                jnp.interp(flat[:, d], source[:, d], target[:, d]) for d in range(x.shape[-1])
+            ]
+            return jnp.stack(columns, -1).reshape(x.shape)
+        lead = (1,) * (x.ndim - 1)
+        width = source[1] - source[0]
+        slope = jnp.where(width > 0, (target[1] - target[0]) / jnp.where(width > 0, width, 1), 0)
+        shift = target[0].reshape((*lead, -1))
+        return shift + (x - source[0].reshape((*lead, -1))) * slope.reshape((*lead, -1))
+
+
+def fit_normalizer(kind: str, x: np.ndarray) -> Normalizer:
+    """A normaliser of (N, m) data.
+
+    Args:
+      kind: `limits` maps each dimension's minimum and maximum to -1 and 1; `cdf` its empirical
+        quantiles to [-1, 1], evenly (Decision Diffuser); `gaussian` its mean to 0 and its standard
+        deviation to 1.
+      x: (N, m), raw units.
+
+    Raises:
+      ConfigError: the kind is unknown.
+    """
+    x = np.asarray(x, np.float64)
+    low, high = x.min(0), x.max(0)
+    varies = high > low
+    if kind == "limits":
+        raw = np.stack([low, high])
+        normal = np.stack([np.where(varies, -1.0, 0.0), np.where(varies, 1.0, 0.0)])
+    elif kind == "gaussian":
+        mean, deviation = x.mean(0), x.std(0)
+        # The mean of a constant column can miss the constant by a rounding error.
+        mean, deviation = np.where(varies, mean, low), np.where(varies, deviation, 0.0)
+        raw = np.stack([mean, mean + deviation])
+        normal = np.stack([np.zeros_like(mean), np.where(varies, 1.0, 0.0)])
+    elif kind == "cdf":
+        levels = np.linspace(0, 1, CDF_KNOTS)
+        raw = np.quantile(x, levels, axis=0)
+        # Ties would make the map two-valued: between equal knots the first image is the value's.
+        normal = np.broadcast_to(2 * levels[:, None] - 1, raw.shape).copy()
+        for d in range(x.shape[1]):
+            first = np.searchsorted(raw[:, d], raw[:, d], side="left")
+            last = np.searchsorted(raw[:, d], raw[:, d], side="right") - 1
+            normal[:, d] = (normal[first, d] + normal[last, d]) / 2
+        normal = np.where(varies[None], normal, 0.0)
+    else:
+        raise ConfigError(f"normalizer {kind!r} is unknown; one of {', '.join(KINDS)}")
+    fitted = Normalizer(
+        raw=raw.astype(np.float32),
+        normal=normal.astype(np.float32),
+        low=low.astype(np.float32),
+        high=high.astype(np.float32),
+        kind=kind,
+    )
+    ends = np.asarray(fitted.normalize(np.stack([low, high]).astype(np.float32)))
+    return fitted.replace(low=ends[0], high=ends[1])

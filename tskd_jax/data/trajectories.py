@@ -1,0 +1,164 @@
+"""Trajectories: the one form in which data travels through the method."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+
+from tskd_jax.types import Leaf
+
+RECORDED, IMAGINED, STITCHED = 0, 1, 2
+
+
+@struct.dataclass
+class Trajectories:
+    """Episodes laid end to end: N transitions of E episodes (method section 1).
+
+    Attributes:
+      observations: (N, m) float32, s_i in raw environment units.
+      actions: (N, n) float32, a_i.
+      rewards: (N,) float32, r_i.
+      next_observations: (N, m) float32, s'_i. Inside an episode s'_i = s_{i+1}.
+      terminals: (N,) bool, true where the environment ended the episode. An episode whose last
+        transition is not terminal was truncated: V bootstraps through its end.
+      lengths: (E,) int64, transitions per episode; they sum to N.
+      source: (N,) int8, where a transition comes from: RECORDED, IMAGINED or STITCHED.
+    """
+
+    observations: Leaf
+    actions: Leaf
+    rewards: Leaf
+    next_observations: Leaf
+    terminals: Leaf
+    lengths: Leaf
+    source: Leaf
+
+    @property
+    def size(self) -> int:
+        """N, the number of transitions."""
+        return len(self.rewards)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(E,) index of each episode's first transition."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @property
+    def ends(self) -> np.ndarray:
+        """(E,) index of each episode's last transition."""
+        return np.cumsum(self.lengths) - 1
+
+    @property
+    def episode_of(self) -> np.ndarray:
+        """(N,) the episode of each transition."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    @property
+    def initial_observations(self) -> np.ndarray:
+        """(E, m) the state in which each episode starts."""
+        return self.observations[self.starts]
+
+    def returns(self) -> np.ndarray:
+        """(E,) float64, the undiscounted sum of each episode's rewards."""
+        return np.bincount(self.episode_of, self.rewards, len(self.lengths))
+
+    def fragments(self, episode_limit: int) -> np.ndarray:
+        """(E,) bool, episodes that were cut before their end: truncated, and short of the limit."""
+        return ~np.asarray(self.terminals)[self.ends] & (self.lengths < episode_limit)
+
+    def returns_to_go(self, discount: float) -> np.ndarray:
+        """(N,) float64, R_t = Σ_{u≥t} γ^{u-t} r_u up to the episode's end (section 4.4)."""
+        rewards = np.asarray(self.rewards, np.float64)
+        table = np.zeros((len(self.lengths), int(self.lengths.max())))
+        step = np.arange(self.size) - np.repeat(self.starts, self.lengths)
+        table[self.episode_of, step] = rewards
+        for t in range(table.shape[1] - 2, -1, -1):
+            table[:, t] += discount * table[:, t + 1]
+        return table[self.episode_of, step]
+
+    def select(self, episodes: np.ndarray) -> "Trajectories":
+        """The episodes of those indices, in that order (a boolean mask is taken too)."""
+        episodes = np.asarray(episodes)
+        if episodes.dtype == bool:
+            episodes = np.flatnonzero(episodes)
+        lengths = self.lengths[episodes]
+        return self.take(ranges(self.starts[episodes], lengths), lengths)
+
+    def take(self, rows: np.ndarray, lengths: np.ndarray) -> "Trajectories":
+        """The transitions of those indices, as episodes of those lengths."""
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return Trajectories(lengths=np.asarray(lengths, np.int64), **columns)
+
+    def truncate(self, lengths: np.ndarray) -> "Trajectories":
+        """The first `lengths[e]` transitions of each episode; episodes of length 0 are dropped."""
+        kept = lengths > 0
+        return self.take(ranges(self.starts[kept], lengths[kept]), lengths[kept])
+
+
+COLUMNS = ("observations", "actions", "rewards", "next_observations", "terminals", "source")
+
+
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The integers of [start, start + length) for each pair, one range after the other."""
+    offsets = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    return offsets + np.arange(lengths.sum())
+
+
+def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
+    """All episodes of all parts, in order."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def from_columns(
+    *, observations, actions, rewards, next_observations, terminals, lengths, source=RECORDED
+) -> Trajectories:
+    """Trajectories from columns of any numeric type; `source` may be one number for all."""
+    rewards = np.asarray(rewards, np.float32)
+    return Trajectories(
+        observations=np.asarray(observations, np.float32),
+        actions=np.asarray(actions, np.float32),
+        rewards=rewards,
+        next_observations=np.asarray(next_observations, np.float32),
+        terminals=np.asarray(terminals, bool),
+        lengths=np.asarray(lengths, np.int64),
+        source=np.broadcast_to(np.asarray(source, np.int8), rewards.shape).copy(),
+    )
+
+
+def best_episodes(
+    trajectories: Trajectories, share: float, episode_limit: int
+) -> tuple[np.ndarray, float]:
+    """The episodes of highest return that hold at least that share of all transitions.
+
+    Fragments (`Trajectories.fragments`) are not full episodes, so they are ranked behind all that
+    are; where nothing but fragments exists they are all there is to rank.
+
+    Returns:
+      (indices of the episodes, best first; the lowest return among them).
+    """
+    returns = trajectories.returns()
+    rank = np.where(trajectories.fragments(episode_limit), -np.inf, returns)
+    if np.isneginf(rank).all():
+        rank = returns
+    order = np.argsort(-rank, kind="stable")
+    count = np.searchsorted(np.cumsum(trajectories.lengths[order]), share * trajectories.size) + 1
+    chosen = order[:count]
+    return chosen, float(returns[chosen].min())
+
+
+def describe(trajectories: Trajectories) -> dict[str, Any]:
+    """Statistics for a report: rows, episodes, returns (quantiles) and lengths."""
+    returns = trajectories.returns()
+    quantiles = np.quantile(returns, [0.0, 0.25, 0.5, 0.75, 0.9, 1.0])
+    return {
+        "transitions": trajectories.size,
+        "episodes": len(trajectories.lengths),
+        "terminal_episodes": int(trajectories.terminals[trajectories.ends].sum()),
+        "mean_length": float(np.mean(trajectories.lengths)),
+        "return_mean": float(returns.mean()),
+        "return_quantiles": dict(
+            zip(("0", "25", "50", "75", "90", "100"), map(float, quantiles), strict=True)
+        ),
+    }

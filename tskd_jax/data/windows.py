@@ -1,0 +1,104 @@
+"""Windows of states and rewards for the diffusers, gathered on the device (method section 4)."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from tskd_jax.data.normalizer import Normalizer
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.types import Leaf
+
+
+@struct.dataclass
+class Tape:
+    """All episodes as one array of T + 1 states each, normalised, on the device.
+
+    An episode of T transitions has T + 1 states (the last is the next state of its last
+    transition) and T rewards, so no window drops an episode's last transition.
+
+    Attributes:
+      states: (N + E, m) normalised.
+      rewards: (N + E, 1) normalised; the entry at an episode's last state is meaningless.
+      row: (N,) the row of s_t for each transition t.
+      first, last: (N,) the first and the last row of that transition's episode.
+      labels: (N,) R_t divided by the dataset's largest.
+    """
+
+    states: Leaf
+    rewards: Leaf
+    row: Leaf
+    first: Leaf
+    last: Leaf
+    labels: Leaf
+
+
+class Window(NamedTuple):
+    """H consecutive tokens around a batch of transitions.
+
+    Attributes:
+      states: (batch, H, m). Rows behind the episode's end repeat its last state.
+      rewards: (batch, H, 1).
+      state_exists, reward_exists: (batch, H), false behind the episode's end. What is false there
+        is never a target: nobody knows how a finished episode would have gone on.
+      current: (batch,) position of s_t in the window.
+      labels: (batch,) condition y.
+    """
+
+    states: Float[Array, "batch horizon state"]
+    rewards: Float[Array, "batch horizon 1"]
+    state_exists: Bool[Array, "batch horizon"]
+    reward_exists: Bool[Array, "batch horizon"]
+    current: Int[Array, " batch"]
+    labels: Float[Array, " batch"]
+
+
+def make_tape(
+    trajectories: Trajectories,
+    state_normalizer: Normalizer,
+    reward_normalizer: Normalizer,
+    labels: np.ndarray,
+) -> Tape:
+    """Lay out trajectories for `window`; `labels` (N,) are the conditions of the transitions."""
+    episodes = trajectories.episode_of
+    row = np.arange(trajectories.size) + episodes
+    states = np.zeros(
+        (trajectories.size + len(trajectories.lengths), trajectories.observations.shape[1]),
+        np.float32,
+    )
+    rewards = np.zeros((len(states), 1), np.float32)
+    states[row] = trajectories.observations
+    rewards[row, 0] = trajectories.rewards
+    last_rows = row[trajectories.ends] + 1
+    states[last_rows] = trajectories.next_observations[trajectories.ends]
+    rewards[last_rows] = rewards[last_rows - 1]
+    return Tape(
+        states=state_normalizer.normalize(states),
+        rewards=reward_normalizer.normalize(rewards),
+        row=jnp.asarray(row, jnp.int32),
+        first=jnp.asarray(row[trajectories.starts][episodes], jnp.int32),
+        last=jnp.asarray(last_rows[episodes], jnp.int32),
+        labels=jnp.asarray(labels, jnp.float32),
+    )
+
+
+def window(tape: Tape, transitions: Int[Array, " batch"], horizon: int, context: int) -> Window:
+    """The windows in which those transitions are the present.
+
+    A window starts min(context, t + 1) - 1 states before s_t: the history that Algorithm 1 holds
+    after t + 1 observations, so that short histories are trained as they will be met.
+    """
+    row, first, last = tape.row[transitions], tape.first[transitions], tape.last[transitions]
+    start = jnp.maximum(first, row - context + 1)
+    rows = start[:, None] + jnp.arange(horizon)[None]
+    inside = jnp.minimum(rows, last[:, None])
+    return Window(
+        states=tape.states[inside],
+        rewards=tape.rewards[inside],
+        state_exists=rows <= last[:, None],
+        reward_exists=rows < last[:, None],
+        current=row - start,
+        labels=tape.labels[transitions],
+    )

@@ -1,0 +1,16 @@
+"""Conditional diffusion over sequences: network, schedule, loss, samplers. Knows nothing of RL."""
+
+from tskd_jax.diffusion.loss import diffusion_loss
+from tskd_jax.diffusion.sampler import Sampler, guided, sample
+from tskd_jax.diffusion.schedule import Schedule, cosine_schedule
+from tskd_jax.diffusion.unet import TemporalUNet
+
+__all__ = [
+    "Sampler",
+    "Schedule",
+    "TemporalUNet",
+    "cosine_schedule",
+    "diffusion_loss",
+    "guided",
+    "sample",
+]

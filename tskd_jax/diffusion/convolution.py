@@ -1,0 +1,106 @@
+"""Convolutions over time, in two forms with one parameter layout.
+
+XLA's CPU backend runs the gradient of `lax.conv` inside `lax.scan` about ten times slower than
+outside it. The same convolution written as one matrix product over shifted slices keeps its speed,
+so that form is used on a CPU, and XLA's own on accelerators. `experiments/benchmark_convolution.py`
+measures both.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+FORMS = ("auto", "matmul", "lax")
+_form = "auto"
+
+
+def set_convolution_form(form: str) -> None:
+    """Choose the form of every convolution traced from now on; `auto` decides by backend."""
+    global _form
+    if form not in FORMS:
+        raise ValueError(f"convolution form {form!r}; one of {FORMS}")
+    _form = form
+
+
+def _use_matmul() -> bool:
+    return _form == "matmul" or (_form == "auto" and jax.default_backend() == "cpu")
+
+
+def convolve(
+    x: Float[Array, "batch time in"],
+    kernel: Float[Array, "tap in out"],
+    stride: int,
+    padding: tuple[int, int],
+) -> Float[Array, "batch out_time out"]:
+    """Cross-correlation along time, as PyTorch's Conv1d defines it."""
+    if not _use_matmul():
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride,), (padding,), dimension_numbers=("NWC", "WIO", "NWC")
+        )
+    taps, size_in, size_out = kernel.shape
+    if taps == 1 and stride == 1 and padding == (0, 0):
+        return x @ kernel[0]
+    x = jnp.pad(x, ((0, 0), padding, (0, 0)))
+    out_time = (x.shape[1] - taps) // stride + 1
+    slices = [x[:, tap : tap + (out_time - 1) * stride + 1 : stride] for tap in range(taps)]
+    batch = x.shape[0]
+    columns = jnp.concatenate(slices, -1).reshape(batch * out_time, taps * size_in)
+    return (columns @ kernel.reshape(taps * size_in, size_out)).reshape(batch, out_time, size_out)
+
+
+def _kernel_and_bias(module: nn.Module, taps: int, size_in: int, size_out: int, x: Array, dtype):
+    kernel = module.param("kernel", nn.initializers.lecun_normal(), (taps, size_in, size_out))
+    bias = module.param("bias", nn.initializers.zeros, (size_out,))
+    dtype = dtype or x.dtype
+    return x.astype(dtype), kernel.astype(dtype), bias.astype(dtype)[None, None]
+
+
+class Conv1d(nn.Module):
+    """Convolution over time that keeps the length; `kernel_size` is odd."""
+
+    features: int
+    kernel_size: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch time in"]) -> Float[Array, "batch time out"]:
+        x, kernel, bias = _kernel_and_bias(
+            self, self.kernel_size, x.shape[-1], self.features, x, self.dtype
+        )
+        half = self.kernel_size // 2
+        return convolve(x, kernel, 1, (half, half)) + bias
+
+
+class Downsample(nn.Module):
+    """Convolution of kernel 3 and stride 2, one zero on both sides ('SAME' would pad one side)."""
+
+    features: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch time in"]) -> Float[Array, "batch half out"]:
+        x, kernel, bias = _kernel_and_bias(self, 3, x.shape[-1], self.features, x, self.dtype)
+        return convolve(x, kernel, 2, (1, 1)) + bias
+
+
+class Upsample(nn.Module):
+    """Transposed convolution of kernel 4, stride 2 and padding 1: doubles the length.
+
+    y[o] = Σ x[i] K[3 - k] over o = 2i - 1 + k, with K stored as a convolution's kernel would be,
+    that is flipped against PyTorch's ConvTranspose1d. Even and odd outputs are convolutions of two
+    taps each, so no product with an inserted zero is computed.
+    """
+
+    features: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch time in"]) -> Float[Array, "batch twice out"]:
+        x, kernel, bias = _kernel_and_bias(self, 4, x.shape[-1], self.features, x, self.dtype)
+        even = convolve(x, kernel[0::2], 1, (1, 0))
+        odd = convolve(x, kernel[1::2], 1, (0, 1))
+        batch, time = x.shape[:2]
+        return jnp.stack([even, odd], 2).reshape(batch, 2 * time, self.features) + bias

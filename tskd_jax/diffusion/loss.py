@@ -1,0 +1,54 @@
+"""The loss of a conditional diffuser with given entries (Equation 6)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from tskd_jax.diffusion.schedule import Schedule
+
+# (params, x, step, condition, keep_condition) -> noise
+Network = Callable[[Any, Array, Array, Array, Array], Array]
+
+
+def diffusion_loss(
+    network: Network,
+    params: Any,
+    schedule: Schedule,
+    x0: Float[Array, "batch horizon dim"],
+    condition: Float[Array, " batch"],
+    *,
+    given: Bool[Array, "batch horizon dim"],
+    given_values: Float[Array, "batch horizon dim"],
+    weight: Float[Array, "batch horizon dim"],
+    drop_condition: float,
+    key: PRNGKeyArray,
+) -> Float[Array, ""]:
+    """Weighted mean of (ε - ε̂)² over the entries that are not given.
+
+    Args:
+      network: ε(params, x, k, y, keep).
+      params: its parameters.
+      schedule: the noise schedule.
+      x0: clean sequences.
+      condition: y, the normalised return.
+      given: entries the sampler will know; they enter as `given_values` and carry no loss.
+      given_values: what stands there, e.g. the clean history, or a blurred one.
+      weight: ≥ 0, weight of each entry's error; 0 for entries that do not exist. Weights count
+        relative to their mean over the batch.
+      drop_condition: probability, per sample, of training ε(x, ∅, k) instead of ε(x, y, k).
+      key: randomness.
+    """
+    step_key, noise_key, drop_key = jax.random.split(key, 3)
+    batch = x0.shape[0]
+    step = jax.random.randint(step_key, (batch,), 0, schedule.steps)
+    noise = jax.random.normal(noise_key, x0.shape)
+    signal_scale = jnp.asarray(schedule.alphas_bar**0.5, jnp.float32)[step][:, None, None]
+    noise_scale = jnp.asarray((1 - schedule.alphas_bar) ** 0.5, jnp.float32)[step][:, None, None]
+    x = jnp.where(given, given_values, signal_scale * x0 + noise_scale * noise)
+    keep = jax.random.bernoulli(drop_key, 1 - drop_condition, (batch,)).astype(x.dtype)
+    error = jnp.square(network(params, x, step, condition, keep) - noise)
+    weight = jnp.where(given, 0.0, weight)
+    return (weight * error).sum() / jnp.maximum(weight.sum(), 1e-8)

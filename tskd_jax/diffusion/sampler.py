@@ -1,0 +1,149 @@
+"""Samplers: from noise to a sequence, with guidance and given values (Algorithms 1 and 2).
+
+Every sampler here is the same loop with other coefficients,
+
+    x ← a x + b x̂_0 + c x̂_0' + d z,        x̂_0 = clip((x - √(1 - ᾱ) ε̂) / √ᾱ),
+
+where x̂_0' is the x̂_0 of the step before and z is standard normal noise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from tskd_jax.diffusion.loss import Network
+from tskd_jax.diffusion.schedule import Schedule
+
+KINDS = ("ancestral", "ddim", "dpm++")
+# (x (B, H, D), step (B,)) -> noise (B, H, D)
+Denoiser = Callable[[Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How to sample.
+
+    Attributes:
+      kind: `ancestral` (Ho et al. 2020, the paper), `ddim` (Song et al. 2021) or `dpm++`
+        (DPM-Solver++ 2M, Lu et al. 2022).
+      steps: network evaluations; at most K. Fewer are spread evenly over the K steps.
+      eta: of `ddim`: 0 is deterministic, 1 has the ancestral sampler's noise.
+      temperature: α of section 4.2, a factor on the standard deviation of x_K and of each step's
+        noise (the paper writes it on the variance: there, use its square root).
+    """
+
+    kind: str = "ancestral"
+    steps: int = 200
+    eta: float = 0.0
+    temperature: float = 0.5
+
+    def step_indices(self, schedule: Schedule) -> np.ndarray:
+        """(steps,) the k visited, falling from K - 1 to 0."""
+        if not 1 <= self.steps <= schedule.steps:
+            raise ValueError(f"{self.steps} sampling steps; between 1 and {schedule.steps} exist")
+        return np.linspace(schedule.steps - 1, 0, self.steps).round().astype(np.int32)
+
+    def coefficients(self, schedule: Schedule) -> np.ndarray:
+        """(steps, 4) of a, b, c, d; float64."""
+        now = schedule.alphas_bar[self.step_indices(schedule)]
+        then = np.append(now[1:], 1.0)  # behind the last step there is no noise
+        zero = np.zeros_like(now)
+        if self.kind == "dpm++":
+            with np.errstate(divide="ignore"):
+                half_log_snr = np.log(np.append(now, 1.0)) / 2 - np.log(1 - np.append(now, 1.0)) / 2
+            step = np.diff(half_log_snr)
+            weight = -np.sqrt(then) * np.expm1(-step)
+            # First order at both ends: nothing lies behind the first, and the last steps to zero
+            # noise, where the second-order term has no meaning.
+            second = zero.copy()
+            second[1:-1] = step[1:-1] / step[:-2] / 2 if len(now) > 2 else 0
+            a = np.sqrt((1 - then) / (1 - now))
+            return np.stack([a, weight * (1 + second), -weight * second, zero], 1)
+        if self.kind not in KINDS:
+            raise ValueError(f"sampler {self.kind!r}; one of {KINDS}")
+        eta = 1.0 if self.kind == "ancestral" else self.eta
+        # With eta = 1 this is the posterior q(x_{k-1} | x_k, x̂_0) to the letter.
+        deviation = eta * np.sqrt((1 - then) / (1 - now) * (1 - now / then))
+        a = np.sqrt(np.maximum(1 - then - deviation**2, 0) / (1 - now))
+        return np.stack([a, np.sqrt(then) - a * np.sqrt(now), zero, deviation], 1)
+
+
+def guided(
+    network: Network, params: Any, condition: Float[Array, " batch"], weight: float
+) -> Denoiser:
+    """Classifier-free guidance, ε_∅ + w (ε_y - ε_∅) (Equation 5).
+
+    One network call on a batch of 2B; on B where w is 0 or 1.
+    """
+    ones = jnp.ones_like(condition)
+    if weight in (0, 1):
+        return lambda x, step: network(params, x, step, condition, ones * weight)
+
+    def denoise(x, step):
+        xx, steps, y = (jnp.concatenate([a, a]) for a in (x, step, condition))
+        keep = jnp.concatenate([ones, 0 * ones])
+        conditional, unconditional = jnp.split(network(params, xx, steps, y, keep), 2)
+        return unconditional + weight * (conditional - unconditional)
+
+    return denoise
+
+
+def sample(
+    denoise: Denoiser,
+    schedule: Schedule,
+    sampler: Sampler,
+    *,
+    given: Bool[Array, "batch horizon dim"],
+    given_values: Float[Array, "batch horizon dim"],
+    low: Float[Array, " dim"],
+    high: Float[Array, " dim"],
+    keys: PRNGKeyArray,
+) -> Float[Array, "batch horizon dim"]:
+    """x_0 of a batch of sequences.
+
+    The given values are written into x before every network call and into the result (Algorithm 1
+    line 8, Algorithm 2 line 4); they are never written into the predicted noise.
+
+    Args:
+      denoise: ε̂(x, k), e.g. from `guided`.
+      schedule: the noise schedule of the training.
+      sampler: which of the samplers.
+      given: entries known.
+      given_values: their values.
+      low, high: x̂_0 is clipped to this range at every step; at k = K - 1 an error in ε̂ is
+        amplified 4058 times.
+      keys: (batch,), one for each sequence: its noise does not depend on what else is in the batch.
+    """
+    shape = given_values.shape
+    low, high = low[None, None], high[None, None]
+    steps = sampler.step_indices(schedule)
+    alphas_bar = schedule.alphas_bar[steps]
+    coefficients = sampler.coefficients(schedule)
+    coefficients[:, 3] *= sampler.temperature
+    noisy = bool(coefficients[:, 3].any())
+    table = np.concatenate([coefficients, np.sqrt([alphas_bar, 1 - alphas_bar]).T], 1)
+
+    def noise_of(index):
+        draw = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape[1:]))
+        return draw(keys)
+
+    def body(carry, inputs):
+        x, previous = carry
+        (a, b, c, d, signal, noise), index, step = inputs
+        epsilon = denoise(x, jnp.full(shape[:1], step))
+        x0 = jnp.clip((x - noise * epsilon) / signal, low, high)
+        x = a * x + b * x0 + c * previous
+        if noisy:
+            x = x + d * noise_of(index)
+        return (jnp.where(given, given_values, x), x0), None
+
+    x = jnp.where(given, given_values, sampler.temperature * noise_of(0))
+    coefficient_rows = tuple(jnp.asarray(table.T, jnp.float32))
+    inputs = (coefficient_rows, jnp.arange(1, len(steps) + 1), jnp.asarray(steps))
+    (x, _), _ = jax.lax.scan(body, (x, jnp.zeros(shape)), inputs)
+    return x

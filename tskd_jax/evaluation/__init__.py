@@ -1,0 +1,1 @@
+"""Evaluation: rollouts in the simulator, scores, and a check of what was imagined."""

@@ -1,0 +1,45 @@
+"""From returns to what is reported (section 6)."""
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+
+def summarize(scores: np.ndarray) -> dict[str, Any]:
+    """Figures of (seeds, episodes) normalised scores.
+
+    Returns:
+      mean; stderr over seeds (0 for one seed); per_seed means; interquartile_mean over all
+      episodes, and interval: its 95% interval by a percentile bootstrap over episodes.
+    """
+    per_seed = scores.mean(1)
+    flat = scores.reshape(-1)
+    middle = interquartile_mean(flat)
+    interval = (middle, middle)
+    if len(flat) > 1 and np.ptp(flat) > 0:
+        result = stats.bootstrap(
+            (flat,),
+            interquartile_mean,
+            n_resamples=2000,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
+        interval = (result.confidence_interval.low, result.confidence_interval.high)
+    return {
+        "mean": float(per_seed.mean()),
+        "stderr": float(standard_error(per_seed)),
+        "per_seed": [float(score) for score in per_seed],
+        "interquartile_mean": float(middle),
+        "interval": [float(end) for end in interval],
+    }
+
+
+def interquartile_mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The mean of the middle half."""
+    return stats.trim_mean(x, 0.25, axis=axis)
+
+
+def standard_error(x: np.ndarray) -> float:
+    """Of the mean; 0 for one number, of which nothing is known."""
+    return float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0

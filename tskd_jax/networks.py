@@ -1,0 +1,32 @@
+"""The multilayer perceptron that every small model is made of."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class MLP(nn.Module):
+    """Dense layers with an activation between them, none behind the last.
+
+    Attributes:
+      hidden: widths of the hidden layers.
+      outputs: width of the last layer.
+    """
+
+    hidden: Sequence[int]
+    outputs: int
+    activation: Callable[[Array], Array] = nn.relu
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        for width in self.hidden:
+            x = self.activation(nn.Dense(width)(x))
+        return nn.Dense(self.outputs)(x)
+
+
+def count_parameters(params) -> int:
+    """Numbers in a tree of parameters."""
+    return int(sum(np.prod(leaf.shape, dtype=np.int64) for leaf in jax.tree.leaves(params)))

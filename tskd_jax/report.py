@@ -1,0 +1,176 @@
+"""What a finished run leaves behind: summary, returns, students, dataset, pictures, table."""
+
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tskd_jax.data import d4rl
+from tskd_jax.data.trajectories import IMAGINED, Trajectories
+from tskd_jax.evaluation.scores import summarize
+from tskd_jax.method import Outcome
+from tskd_jax.networks import count_parameters
+from tskd_jax.run import Run
+from tskd_jax.student.policy import save_policy
+from tskd_jax.types import Config
+
+TITLES = {
+    "bc": "BC",
+    "filtered_bc": "filtered BC (best {share:.0%})",
+    "tskd": "TSKD",
+    "tskd_no_stitching": "TSKD without stitching",
+    "tskd_no_imagination": "TSKD without imagination",
+    "teacher": "DDR-I as planner (teacher)",
+}
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco", "tskd_jax")
+
+
+def write(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
+    """Write all results into the run's folder and return the summary."""
+    summary = summarize_run(config, outcome, run)
+    run.write_json("summary.json", summary)
+    with run.replacing("returns.npz") as path, path.open("wb") as file:
+        np.savez_compressed(file, **outcome.returns)  # pyright: ignore[reportArgumentType]
+    for method, policies in outcome.policies.items():
+        for seed, policy in zip(config.seeds, policies, strict=True):
+            with run.replacing(f"students/{method}/seed_{seed}.npz") as path:
+                save_policy(path, policy)
+    with run.replacing("student.npz") as path:
+        save_policy(path, outcome.policies["tskd"][0])
+    attributes = {"origin": f"TSKD from {summary['dataset']['name']}", "seed": config.seed}
+    with run.replacing("stitched.hdf5") as path:
+        d4rl.write(path, outcome.student_data["tskd"], attributes)
+    if outcome.imagined.size:
+        with run.replacing("imagined.hdf5") as path:
+            d4rl.write(path, outcome.imagined, attributes)
+    draw(outcome, summary, run.path)
+    return summary
+
+
+def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
+    """`summary.json`: dataset, scores, parameters, seconds, versions, and what each part did."""
+    stages = run.manifest["stages"]
+    dataset = {k: v for k, v in run.figures("dataset").items() if k != "seconds"}
+    figures = {
+        name: {key: value for key, value in about.items() if key != "seconds"}
+        for name, about in stages.items()
+        if name != "dataset"
+    }
+    stitched = run.figures("stitching.tskd")
+    student = outcome.student_data["tskd"]
+    return {
+        "dataset": {"name": config.dataset.path or config.dataset.name} | dataset,
+        "scores": {
+            method: summarize(outcome.task.normalized_score(returns))
+            for method, returns in outcome.returns.items()
+        },
+        "trajectories": {
+            "recorded": len(outcome.recorded.lengths),
+            "imagined": len(outcome.imagined.lengths),
+            "stitched": stitched.get("trajectories_stitched", 0),
+            "replaced": stitched.get("trajectories_replaced", 0),
+            "kept_by_filter": len(student.lengths),
+            "kept_imagined": int((student.source[student.starts] == IMAGINED).sum()),
+        },
+        "share_of_transitions_stitched": stitched.get("stitched_share", 0.0),
+        "parameters": {
+            "student": outcome.policies["tskd"][0].parameters,
+            "trajectory_generator": count_parameters(outcome.teacher.trajectory_generator.params),
+            "reward_generator": count_parameters(outcome.teacher.reward_generator.params),
+        },
+        "seconds": {name: about["seconds"] for name, about in stages.items()},
+        "stages": figures,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
+        "config": config.to_dict(),
+    }
+
+
+def table(config: Config, summary: dict[str, Any]) -> str:
+    """The scores as text."""
+    episodes = f"{len(config.seeds)} seeds × {config.evaluation.episodes} episodes"
+    seconds = summary["seconds"]
+    lines = [
+        "",
+        f"{summary['dataset']['name']}: normalised score, mean ± standard error, {episodes}",
+        "",
+    ]
+    lines.append(f"{'method':<32} {'score':>14}   {'parameters':>10}   {'seconds':>8}")
+    for method, score in summary["scores"].items():
+        title = TITLES[method].format(share=config.filter.share)
+        size = summary["parameters"]["trajectory_generator" if method == "teacher" else "student"]
+        spent = sum(s for name, s in seconds.items() if name.endswith(f".{method}"))
+        lines.append(
+            f"{title:<32} {score['mean']:>7.1f} ± {score['stderr']:<4.1f}   {size:>10,}   "
+            f"{spent:>8.0f}"
+        )
+    lines += ["", "seconds per stage: " + ", ".join(f"{g} {s:.0f}" for g, s in _by_group(seconds))]
+    return "\n".join(lines)
+
+
+def _by_group(seconds: dict[str, float]) -> list[tuple[str, float]]:
+    groups: dict[str, float] = {}
+    for name, spent in seconds.items():
+        group = name.partition(".")[0]
+        groups[group] = groups.get(group, 0.0) + spent
+    return list(groups.items())
+
+
+def draw(outcome: Outcome, summary: dict[str, Any], folder: Path) -> None:
+    """`scores.png` and `trajectories.png`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    scores = summary["scores"]
+    figure, axes = plt.subplots(figsize=(7, 0.6 * len(scores) + 1.2), layout="constrained")
+    names = [TITLES[m].format(share=summary["config"]["filter"]["share"]) for m in scores]
+    means = [s["mean"] for s in scores.values()]
+    errors = [s["stderr"] for s in scores.values()]
+    colors = ["#2a6f97" if m == "tskd" else "#a9b4c2" for m in scores]
+    axes.barh(names, means, xerr=errors, color=colors, height=0.65, capsize=3)
+    for row, s in enumerate(scores.values()):
+        axes.plot(s["per_seed"], [row] * len(s["per_seed"]), "k.", ms=4, alpha=0.6)
+    axes.invert_yaxis()
+    axes.set_xlabel("normalised score (bars: mean ± standard error; dots: seeds)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(folder / "scores.png", dpi=130)
+    plt.close(figure)
+    if outcome.imagined.size:
+        figure = _trajectories(outcome)
+        figure.savefig(folder / "trajectories.png", dpi=130)
+        plt.close(figure)
+
+
+def _trajectories(outcome: Outcome):
+    """Imagined beside recorded: two state dimensions over the first steps, and rewards."""
+    from matplotlib import pyplot as plt
+
+    steps = 150
+    returns = outcome.recorded.returns()
+    best = outcome.recorded.select(np.argsort(-returns)[:5])
+    figure, grid = plt.subplots(
+        3, 2, figsize=(9, 6), sharex=True, sharey="row", layout="constrained"
+    )
+    columns: list[tuple[str, Trajectories]] = [
+        ("recorded, best five", best),
+        ("imagined, first five", outcome.imagined),
+    ]
+    for column, (title, data) in enumerate(columns):
+        grid[0, column].set_title(title)
+        for episode in range(min(5, len(data.lengths))):
+            start = data.starts[episode]
+            rows = slice(start, start + min(steps, data.lengths[episode]))
+            for row, series in enumerate(
+                (data.observations[rows, 0], data.observations[rows, 1], data.rewards[rows])
+            ):
+                grid[row, column].plot(series, lw=0.9, alpha=0.8)
+        grid[2, column].set_xlabel("time step")
+    for row, label in enumerate(("observation 0", "observation 1", "reward")):
+        grid[row, 0].set_ylabel(label)
+    return figure

@@ -1,0 +1,184 @@
+"""Ensemble of forward dynamics p_i(s'|s) (section 5.1, Equations 8 and 9)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from tskd_jax.batching import in_batches
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.networks import MLP
+from tskd_jax.teacher.inverse_dynamics import split_rows
+from tskd_jax.training import Hooks, adam, fit, uniform_rows
+from tskd_jax.types import Config, Leaf
+
+LOG_STD_RANGE = (-10.0, 2.0)
+HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
+
+
+@struct.dataclass
+class DynamicsEnsemble:
+    """Gaussians over the next state, one for each member, in raw units.
+
+    The networks see normalised states and predict the normalised change of state, whose size is
+    the same in every dimension; means and deviations are given in raw units.
+
+    Attributes:
+      params: members as leading axis.
+      states: normaliser of s.
+      change_mean, change_deviation: (m,) of s' - s in the dataset; a dimension that never changes
+        has deviation 1, so that its density is finite.
+      log_likelihood_quantiles: (101,) quantiles 0 %, 1 %, … 100 % of the ensemble's log-density at
+        held-out recorded transitions.
+      hidden: widths of the hidden layers.
+    """
+
+    params: Leaf
+    states: Normalizer
+    change_mean: Leaf
+    change_deviation: Leaf
+    log_likelihood_quantiles: Leaf
+    hidden: tuple[int, ...] = struct.field(pytree_node=False)
+
+    @property
+    def network(self) -> MLP:
+        return MLP(self.hidden, 2 * self.change_mean.shape[0])
+
+    def init(self, key: jax.Array) -> Leaf:
+        """Fresh parameters of one member."""
+        return self.network.init(key, jnp.zeros((1, self.change_mean.shape[0])))
+
+    def change(
+        self, params: Leaf, states: Float[Array, "batch state"]
+    ) -> tuple[Float[Array, "batch state"], Float[Array, "batch state"]]:
+        """One member's (mean, log deviation) of the normalised change of state."""
+        output = self.network.apply(params, self.states.normalize(states))
+        mean, log_std = jnp.split(output, 2, -1)
+        return mean, jnp.clip(log_std, *LOG_STD_RANGE)
+
+    def predict(
+        self, states: Float[Array, "batch state"]
+    ) -> tuple[Float[Array, "batch member state"], Float[Array, "batch member state"]]:
+        """(mean, deviation) of s' by every member, raw units."""
+        mean, log_std = jax.vmap(self.change, (0, None), 1)(self.params, states)
+        scale = self.change_deviation[None, None]
+        mean = states[:, None] + self.change_mean[None, None] + mean * scale
+        return mean, jnp.exp(log_std) * scale
+
+    def log_densities(
+        self, states: Float[Array, "batch state"], next_states: Float[Array, "batch state"]
+    ) -> Float[Array, "batch member"]:
+        """log p_i(s'|s), raw units."""
+        mean, deviation = self.predict(states)
+        return gaussian_log_density(next_states[:, None], mean, deviation)
+
+    def log_mean_density(
+        self, states: Float[Array, "batch state"], next_states: Float[Array, "batch state"]
+    ) -> Float[Array, " batch"]:
+        """log mean_i p_i(s'|s), raw units: the right side of Equation 9."""
+        return log_mean_exp(self.log_densities(states, next_states))
+
+
+def gaussian_log_density(x: Array, mean: Array, deviation: Array) -> Array:
+    """log N(x; mean, diag(deviation²)), summed over the last axis."""
+    z = (x - mean) / deviation
+    return (-0.5 * jnp.square(z) - jnp.log(deviation) - HALF_LOG_2PI).sum(-1)
+
+
+def log_mean_exp(x: Float[Array, "batch member"]) -> Float[Array, " batch"]:
+    """log of the mean over members; the densities themselves would overflow float32."""
+    return jax.nn.logsumexp(x, axis=-1) - jnp.log(x.shape[-1])
+
+
+def create(config: Config, trajectories: Trajectories, members: int) -> DynamicsEnsemble:
+    """An untrained ensemble for that dataset; `config` is `config.dynamics`."""
+    change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
+    deviation = change.std(0)
+    model = DynamicsEnsemble(
+        params=None,
+        states=fit_normalizer("gaussian", trajectories.observations),
+        change_mean=change.mean(0).astype(np.float32),
+        change_deviation=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
+        log_likelihood_quantiles=np.zeros(101, np.float32),
+        hidden=tuple(config.hidden),
+    )
+    keys = jax.random.split(jax.random.key(0), members)
+    return model.replace(params=jax.vmap(model.init)(keys))
+
+
+def train(
+    config: Config, trajectories: Trajectories, key: jax.Array, hooks: Hooks
+) -> tuple[DynamicsEnsemble, dict[str, float]]:
+    """Fit `members` Gaussians by maximum likelihood and keep the `elites` best on held-out data."""
+    model = create(config, trajectories, config.members)
+    split_key, fit_key = jax.random.split(key)
+    rows, held_out = split_rows(trajectories, config.held_out, split_key)
+    columns = (trajectories.observations, trajectories.next_observations)
+    scale, shift = model.change_deviation[None], model.change_mean[None]
+
+    def negative_log_likelihood(params, states, next_states):
+        mean, log_std = model.change(params, states)
+        change = (next_states - states - shift) / scale
+        return -gaussian_log_density(change, mean, jnp.exp(log_std)).mean()
+
+    state = fit(
+        "dynamics",
+        model.init,
+        lambda params, _ema, batch, _key: negative_log_likelihood(params, *batch),
+        lambda data, key: uniform_rows(data, key, config.batch_size),
+        tuple(column[rows] for column in columns),
+        adam(config.learning_rate, config.schedule, config.steps),
+        steps=config.steps,
+        key=jax.random.split(fit_key, config.members),
+        hooks=hooks,
+    )
+    model = model.replace(params=state.params)
+    densities = log_densities(model, *(column[held_out] for column in columns))
+    order = np.argsort(-densities.mean(0), kind="stable")[: config.elites]
+    likelihood = np.asarray(log_mean_exp(jnp.asarray(densities[:, order])))
+    model = model.replace(
+        params=jax.tree.map(lambda leaf: leaf[order], state.params),
+        log_likelihood_quantiles=np.quantile(likelihood, np.linspace(0, 1, 101)).astype(np.float32),
+    )
+    trained_on = log_densities(model, *(column[rows[:8192]] for column in columns))
+    return model, {
+        "held_out_log_likelihood": float(likelihood.mean()),
+        "trained_on_log_likelihood": float(np.mean(log_mean_exp(jnp.asarray(trained_on)))),
+    }
+
+
+_predict = jax.jit(lambda model, states: model.predict(states))
+_log_densities = jax.jit(
+    lambda model, states, next_states: model.log_densities(states, next_states)
+)
+
+
+def predictions(model: DynamicsEnsemble, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, deviation) of any number of states: (N, m) -> two (N, members, m), on the host."""
+    return in_batches(lambda s: _predict(model, s), states)
+
+
+def log_densities(
+    model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray
+) -> np.ndarray:
+    """log p_i(s'|s) of any number of pairs: (N, m), (N, m) -> (N, members), on the host."""
+    return in_batches(lambda s, s_next: _log_densities(model, s, s_next), states, next_states)
+
+
+def consistent_lengths(
+    model: DynamicsEnsemble, trajectories: Trajectories, quantile: float
+) -> np.ndarray:
+    """(E,) transitions of each trajectory before the first that the ensemble does not believe.
+
+    A transition is believed while its log-density is not below that quantile of held-out recorded
+    ones.
+    """
+    levels = np.linspace(0, 1, 101)
+    least = np.interp(quantile, levels, model.log_likelihood_quantiles)
+    densities = log_densities(model, trajectories.observations, trajectories.next_observations)
+    believed = np.asarray(log_mean_exp(jnp.asarray(densities))) >= least
+    first_bad = np.where(believed, trajectories.size, np.arange(trajectories.size))
+    first_bad = np.minimum.reduceat(first_bad, trajectories.starts)
+    return np.minimum(first_bad - trajectories.starts, trajectories.lengths)

@@ -1,0 +1,196 @@
+"""Algorithm 4 for all trajectories at once.
+
+The decision at a transition depends on that transition alone, not on the path that led there. So
+one batched search gives every transition its successor, and stitching a trajectory is following
+pointers; all trajectories follow theirs in lockstep.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from tskd_jax.data.trajectories import STITCHED, Trajectories, concatenate, from_columns
+from tskd_jax.stitching import dynamics, value
+from tskd_jax.stitching.dynamics import DynamicsEnsemble, log_mean_exp
+from tskd_jax.stitching.neighbours import GaussianTest, best_neighbour
+from tskd_jax.stitching.value import Value
+from tskd_jax.types import Config
+
+# (states (N, m), next states (N, m)) -> one row for each pair
+PairFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Paths(NamedTuple):
+    """The walked paths, end to end.
+
+    Attributes:
+      transitions: (P,) the transition from whose state each step starts.
+      jumps: (P,) whether the step goes to that transition's successor instead of its next state.
+      lengths: (E,) steps of each path.
+    """
+
+    transitions: np.ndarray
+    jumps: np.ndarray
+    lengths: np.ndarray
+
+
+def find_successors(
+    trajectories: Trajectories,
+    ensemble: DynamicsEnsemble,
+    values: Value,
+    config: Config,
+) -> tuple[np.ndarray, dict[str, float]]:
+    """For each transition, the transition to go on from instead of the recorded next one.
+
+    Args:
+      trajectories: N transitions; all their states are candidates.
+      ensemble: the dynamics.
+      values: V.
+      config: `config.stitching`: radius, radius_unit, rule, tolerance, backend.
+
+    Returns:
+      (successor (N,): j, or -1 where no stitch is accepted; figures of how often each test passed).
+    """
+    states, next_states = trajectories.observations, trajectories.next_observations
+    state_values = value.values(values, states)
+    next_values = value.values(values, next_states)
+    # A terminal state is worth nothing: the net was never trained there.
+    next_values = np.where(trajectories.terminals, np.float32(0), next_values)
+    scale = np.ones(states.shape[1], np.float32)
+    if config.radius_unit == "deviation":
+        deviation = states.std(0)
+        scale = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
+    recorded = np.asarray(
+        log_mean_exp(jnp.asarray(dynamics.log_densities(ensemble, states, next_states)))
+    )
+    threshold = recorded - config.tolerance
+    # (s_j / scale) is what the search sees, so the Gaussians are scaled alike.
+    search = {
+        "queries": next_states / scale,
+        "states": states / scale,
+        "values": state_values,
+        "radius": config.radius,
+        "floor": next_values,
+        "backend": config.backend,
+    }
+    index, _ = best_neighbour(**search)
+    improvable = index >= 0
+    if config.rule == "density_first":
+        rows = np.flatnonzero(improvable)
+        mean, deviation = dynamics.predictions(ensemble, states[rows])
+        # log N of x/scale is log N of x plus Σ log scale.
+        shift = np.log(scale).sum()
+        test = GaussianTest(mean / scale, deviation / scale, threshold[rows] + shift)
+        search |= {"queries": search["queries"][rows], "floor": next_values[rows]}
+        index = np.full(trajectories.size, -1)
+        index[rows], _ = best_neighbour(**search, test=test)
+        accepted = index >= 0
+    else:
+        densities = dynamics.log_densities(ensemble, states, states[index])
+        accepted = improvable & (densities.min(1) > threshold)
+    successors = np.where(accepted, index, -1)
+    return successors, {
+        "better_neighbour_share": float(improvable.mean()),
+        "stitched_share": float(accepted.mean()),
+    }
+
+
+def follow(trajectories: Trajectories, successors: np.ndarray, episode_limit: int) -> Paths:
+    """Walk from every episode's start: to the successor where there is one, else one step on.
+
+    A path ends when it takes a recorded transition that is its episode's last, or at the episode
+    limit, which also ends a cycle.
+    """
+    is_end = np.zeros(trajectories.size, bool)
+    is_end[trajectories.ends] = True
+    jumps = successors >= 0
+    following = np.where(jumps, successors, np.arange(1, trajectories.size + 1))
+    stops = is_end & ~jumps
+    following[stops] = 0
+    now = trajectories.starts.copy()
+    walking = np.arange(len(now))
+    lengths = np.zeros(len(now), np.int64)
+    columns, walkers = [], []
+    for _ in range(episode_limit):
+        here = now[walking]
+        columns.append(here)
+        walkers.append(walking)
+        lengths[walking] += 1
+        now[walking] = following[here]
+        walking = walking[~stops[here]]
+        if not len(walking):
+            break
+    # Steps were collected time by time; paths are read trajectory by trajectory.
+    order = np.argsort(np.concatenate(walkers), kind="stable")
+    transitions = np.concatenate(columns)[order]
+    return Paths(transitions, jumps[transitions], lengths)
+
+
+def stitch(
+    trajectories: Trajectories,
+    successors: np.ndarray,
+    actions_between: PairFunction,
+    rewards_between: PairFunction,
+    *,
+    episode_limit: int,
+    acceptance: float,
+) -> tuple[Trajectories, dict[str, float]]:
+    """Replace each trajectory by its stitched one where that has a clearly higher return.
+
+    Args:
+      trajectories: E episodes.
+      successors: (N,) from `find_successors`.
+      actions_between: f(s, ŝ'), asked once for each edge that is walked.
+      rewards_between: DDR-II, likewise.
+      episode_limit: of the environment.
+      acceptance: p; the stitched one is taken if Σr̂ > Σr + p|Σr|.
+
+    Returns:
+      (E episodes, figures: edges walked and unique, trajectories replaced).
+    """
+    paths = follow(trajectories, successors, episode_limit)
+    walked = paths.transitions[paths.jumps]
+    edges = np.unique(walked)
+    targets = successors[edges]
+    s, s_next = trajectories.observations[edges], trajectories.observations[targets]
+    columns = {
+        "actions": trajectories.actions.copy(),
+        "rewards": trajectories.rewards.copy(),
+        "next_observations": trajectories.next_observations.copy(),
+        "terminals": trajectories.terminals.copy(),
+        "source": trajectories.source.copy(),
+    }
+    if len(edges):
+        columns["actions"][edges] = actions_between(s, s_next)
+        columns["rewards"][edges] = rewards_between(s, s_next)
+        columns["next_observations"][edges] = s_next
+        columns["terminals"][edges] = False
+        columns["source"][edges] = STITCHED
+    # Every walked transition with a successor is a walked edge, so one set of columns serves all.
+    new = from_columns(
+        observations=trajectories.observations[paths.transitions],
+        lengths=paths.lengths,
+        **{name: column[paths.transitions] for name, column in columns.items()},
+    )
+    old_returns, new_returns = trajectories.returns(), new.returns()
+    replaced = new_returns > old_returns + acceptance * np.abs(old_returns)
+    chosen = _choose(replaced, new, trajectories)
+    return chosen, {
+        "edges_walked": len(walked),
+        "edges_unique": len(edges),
+        "trajectories_stitched": int(np.unique(_episode_of(paths)[paths.jumps]).size),
+        "trajectories_replaced": int(replaced.sum()),
+    }
+
+
+def _episode_of(paths: Paths) -> np.ndarray:
+    return np.repeat(np.arange(len(paths.lengths)), paths.lengths)
+
+
+def _choose(mask: np.ndarray, new: Trajectories, old: Trajectories) -> Trajectories:
+    """Episode e of `new` where mask[e], else of `old`, in order."""
+    episodes = np.arange(len(mask))
+    both = concatenate([new, old])
+    return both.select(np.where(mask, episodes, episodes + len(mask)))

@@ -1,0 +1,1 @@
+"""The student: behavioural cloning, and the small policy that results."""

@@ -1,0 +1,1 @@
+"""The teacher: DDR-I imagines trajectories, DDR-II prices stitches, f(s, s') finds actions."""

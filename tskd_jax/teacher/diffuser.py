@@ -1,0 +1,185 @@
+"""What DDR-I and DDR-II share: a conditional diffuser over tokens of states and rewards."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.data.windows import Tape, make_tape
+from tskd_jax.diffusion import Sampler, Schedule, TemporalUNet, cosine_schedule
+from tskd_jax.training import Ema, Hooks, adam, fit
+from tskd_jax.types import Config, Leaf
+
+
+@struct.dataclass
+class Diffuser:
+    """A trained (or fresh) diffuser.
+
+    Attributes:
+      params: of the U-Net; those that sampling uses, i.e. the moving average.
+      states, rewards: the normalisers of the tokens' parts.
+      return_scale: () what R_t is divided by to give the condition y.
+      reference_states, reference_labels: (R, m) normalised and (R,): a sample of the dataset's
+        states and of what they reach, for targets by quantile.
+      config: of this model, as in `config.trajectory_generator`.
+    """
+
+    params: Leaf
+    states: Normalizer
+    rewards: Normalizer
+    return_scale: Leaf
+    reference_states: Leaf
+    reference_labels: Leaf
+    config: Config = struct.field(pytree_node=False)
+
+    @property
+    def network(self) -> TemporalUNet:
+        config = self.config
+        return TemporalUNet(config.features, tuple(config.multipliers), dtype=config.dtype)
+
+    @property
+    def schedule(self) -> Schedule:
+        return cosine_schedule(self.config.diffusion_steps)
+
+    def apply(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
+        """ε(x, y, k), or ε(x, ∅, k) where keep is 0."""
+        return self.network.apply(params, x, step, y, keep)
+
+    def init(self, key: jax.Array, dim: int) -> Any:
+        """Fresh parameters for tokens of that many numbers."""
+        one = jnp.ones(1)
+        x = jnp.zeros((1, self.config.horizon, dim))
+        return self.network.init(key, x, jnp.zeros(1, jnp.int32), one, one)
+
+
+def create(
+    config: Config, trajectories: Trajectories, token_size: Callable[[int], int]
+) -> Diffuser:
+    """An untrained diffuser for that dataset.
+
+    Args:
+      config: of this model.
+      trajectories: the recorded dataset.
+      token_size: state size m -> numbers a token (m + 1 for DDR-I, 2m + 1 for DDR-II).
+    """
+    labels = _returns_to_go(config, trajectories)
+    scale = config.return_scale or float(labels.max())
+    states = fit_normalizer(config.normalizer, trajectories.observations)
+    size = min(config.target_references, trajectories.size)
+    rows = np.random.default_rng(0).choice(trajectories.size, size, replace=False)
+    model = Diffuser(
+        params=None,
+        states=states,
+        rewards=fit_normalizer(_reward_kind(config), trajectories.rewards[:, None]),
+        # Dividing by a negative largest return would turn good into bad.
+        return_scale=np.float32(abs(scale) or 1.0),
+        reference_states=np.asarray(states.normalize(trajectories.observations[rows])),
+        reference_labels=(labels[rows] / (abs(scale) or 1.0)).astype(np.float32),
+        config=config,
+    )
+    dim = token_size(trajectories.observations.shape[1])
+    return model.replace(params=jax.jit(model.init, static_argnums=1)(jax.random.key(0), dim))
+
+
+def _reward_kind(config: Config) -> str:
+    # Section 1 of the method: the reward channel is mapped to [-1, 1] under every normaliser.
+    return "limits" if config.normalizer == "gaussian" else config.normalizer
+
+
+def _returns_to_go(config: Config, trajectories: Trajectories) -> np.ndarray:
+    """R_t of every transition; a termination penalty enters here and nowhere else."""
+    penalized = trajectories.rewards - config.termination_penalty * trajectories.terminals
+    return trajectories.replace(rewards=penalized).returns_to_go(config.discount)
+
+
+def tape_of(model: Diffuser, trajectories: Trajectories) -> Tape:
+    """The dataset as the diffuser sees it."""
+    labels = _returns_to_go(model.config, trajectories) / model.return_scale
+    return make_tape(trajectories, model.states, model.rewards, labels)
+
+
+def train(
+    name: str,
+    model: Diffuser,
+    loss: Callable[[Any, Any, jax.Array], Array],
+    tape: Tape,
+    rows: np.ndarray,
+    key: jax.Array,
+    hooks: Hooks,
+) -> tuple[Diffuser, dict[str, float]]:
+    """Fit a diffuser.
+
+    Args:
+      name: of the stage.
+      model: from `create`.
+      loss: (params, (transitions (batch,), tape), key) -> scalar.
+      tape: from `tape_of`.
+      rows: (N',) transitions to train on.
+      key: randomness.
+      hooks: progress and checkpoints.
+
+    Returns:
+      (the diffuser with the averaged weights, metrics).
+    """
+    config = model.config
+    last_loss = {}
+
+    def watch(done, steps, metrics):
+        last_loss.update(metrics)
+        hooks.on_progress(done, steps, metrics)
+
+    def draw(data, key):
+        rows, tape = data
+        return rows[jax.random.randint(key, (config.batch_size,), 0, len(rows))], tape
+
+    state = fit(
+        name,
+        lambda key: model.init(key, _token_size(model)),
+        lambda params, _ema, batch, key: loss(params, batch, key),
+        draw,
+        (jnp.asarray(rows, jnp.int32), tape),
+        adam(config.learning_rate, config.schedule, config.steps),
+        steps=config.steps,
+        key=key,
+        ema=Ema(config.ema_decay, config.ema_every, min(config.ema_start, config.steps // 2)),
+        hooks=Hooks(watch, hooks.save, hooks.restore),
+    )
+    return model.replace(params=state.ema), {"loss": last_loss.get("loss", float("nan"))}
+
+
+def _token_size(model: Diffuser) -> int:
+    return model.params["params"]["out"]["bias"].shape[0]
+
+
+def make_sampler(config: Config) -> Sampler:
+    """The sampler of `config.sampling` or `config.reward_sampling`."""
+    temperature = config.temperature
+    if config.temperature_on == "variance":
+        temperature = temperature**0.5
+    return Sampler(config.sampler, config.steps, config.eta, temperature)
+
+
+def target_condition(
+    model: Diffuser, states: Float[Array, "batch state"], sampling: Config
+) -> Float[Array, " batch"]:
+    """The y to ask for in those states (normalised units).
+
+    Either the fixed `target` (0.9 in Decision Diffuser), or the quantile `target_quantile` of what
+    the `target_neighbours` nearest of the reference states reach: no data shows a y at an episode's
+    start as high as the highest in mid-episode.
+    """
+    if not sampling.target_quantile:
+        return jnp.full(states.shape[0], sampling.target)
+    reference = jnp.asarray(model.reference_states)
+    count = min(sampling.target_neighbours, len(reference))
+    squares = jnp.square(reference).sum(-1)[None] - 2 * states @ reference.T
+    _, nearest = jax.lax.top_k(-squares, count)
+    return jnp.quantile(
+        jnp.asarray(model.reference_labels)[nearest], sampling.target_quantile, axis=-1
+    )

@@ -1,0 +1,58 @@
+"""DDR-I as a policy: Algorithm 1 to the letter, where every action is executed (section 4.2).
+
+With the reward channel ignored this is Decision Diffuser. It is the teacher that the student is
+measured against.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.teacher.inverse_dynamics import InverseDynamics
+from tskd_jax.teacher.trajectory_generator import plan
+from tskd_jax.types import Config
+
+
+@functools.partial(jax.jit, static_argnames="sampling")
+def _next_states(model: Diffuser, sampling: Config, history, length, keys):
+    return plan(model, sampling, history, length, keys)[1][:, 0]
+
+
+@functools.partial(jax.jit)
+def _act(model: Diffuser, inverse_dynamics: InverseDynamics, observations, next_states):
+    return inverse_dynamics(observations, model.states.unnormalize(next_states))
+
+
+class Planner:
+    """Plans an action at every step from the last C observations; for `evaluation.rollout`."""
+
+    def __init__(
+        self,
+        model: Diffuser,
+        sampling: Config,
+        inverse_dynamics: InverseDynamics,
+        key: jax.Array,
+    ):
+        self._model, self._sampling, self._inverse = model, sampling, inverse_dynamics
+        self._key = key
+        self._history = np.zeros((0, 0, 0), np.float32)
+
+    def __call__(self, observations: np.ndarray, time: int) -> np.ndarray:
+        """Actions (E, n) for observations (E, m) at time step `time`, which counts from 0."""
+        context = self._model.config.context
+        present = jnp.asarray(observations, jnp.float32)
+        now = np.asarray(self._model.states.normalize(present))
+        if time == 0:
+            self._history = np.zeros((len(now), context, now.shape[1]), np.float32)
+        if time >= context:
+            self._history = np.roll(self._history, -1, axis=1)
+        length = min(context, time + 1)
+        self._history[:, length - 1] = now
+        keys = jax.random.split(jax.random.fold_in(self._key, time), len(now))
+        following = _next_states(
+            self._model, self._sampling, jnp.asarray(self._history), jnp.int32(length), keys
+        )
+        return np.asarray(_act(self._model, self._inverse, present, following))

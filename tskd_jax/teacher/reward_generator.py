@@ -1,0 +1,137 @@
+"""DDR-II, the reward generator: the reward of a stitch (s, ŝ') (section 4.3, Algorithm 2)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from tskd_jax.batching import in_batches
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.data.windows import window
+from tskd_jax.diffusion import diffusion_loss, guided, sample
+from tskd_jax.teacher import diffuser
+from tskd_jax.teacher.diffuser import Diffuser, make_sampler, target_condition
+from tskd_jax.teacher.inverse_dynamics import split_rows
+from tskd_jax.training import Hooks
+from tskd_jax.types import Config
+
+
+def create(config: Config, trajectories: Trajectories) -> Diffuser:
+    """An untrained DDR-II; `config` is `config.reward_generator`."""
+    return diffuser.create(config, trajectories, lambda m: 2 * m + 1)
+
+
+def train(
+    model: Diffuser,
+    trajectories: Trajectories,
+    key: jax.Array,
+    hooks: Hooks,
+    sampling: Config,
+    judged: int = 2048,
+) -> tuple[Diffuser, dict[str, float]]:
+    """Fit DDR-II to (s_t, s_{t+1}, r_t) tokens and judge it on held-out transitions (Equation 12).
+
+    Args:
+      model: from `create`.
+      trajectories: the recorded dataset.
+      key: randomness.
+      hooks: progress and checkpoints.
+      sampling: `config.reward_sampling`, for the judgement.
+      judged: how many held-out transitions are judged.
+    """
+    config = model.config
+    split_key, fit_key, judge_key = jax.random.split(key, 3)
+
+    def loss(params, batch, key):
+        transitions, tape = batch
+        # One state more than tokens: each token holds a state and its successor.
+        w = window(tape, transitions, config.horizon + 1, context=1)
+        x0 = jnp.concatenate([w.states[:, :-1], w.states[:, 1:], w.rewards[:, :-1]], -1)
+        exists = jnp.broadcast_to(w.reward_exists[:, :-1, None], x0.shape)
+        return diffusion_loss(
+            model.apply,
+            params,
+            model.schedule,
+            x0,
+            w.labels,
+            given=_given(x0),
+            given_values=x0,
+            weight=exists * _answer_weight(x0, config.answer_weight),
+            drop_condition=config.drop_condition,
+            key=key,
+        )
+
+    rows, held_out = split_rows(trajectories, 0.05, split_key)
+    tape = diffuser.tape_of(model, trajectories)
+    model, metrics = diffuser.train("reward_generator", model, loss, tape, rows, fit_key, hooks)
+    held_out = np.random.default_rng(0).permutation(held_out)[:judged]
+    predicted = rewards_between(
+        model,
+        sampling,
+        trajectories.observations[held_out],
+        trajectories.next_observations[held_out],
+        judge_key,
+    )
+    true = trajectories.rewards[held_out]
+    return model, metrics | {
+        "held_out_mse": float(np.square(predicted - true).mean()),
+        "held_out_reward_variance": float(true.var()),
+    }
+
+
+def _given(x0: Array) -> Array:
+    """Both states of token 0 are given, its reward is the question."""
+    first = jnp.arange(x0.shape[1])[None, :, None] == 0
+    is_state = jnp.arange(x0.shape[2])[None, None] < x0.shape[2] - 1
+    return jnp.broadcast_to(first & is_state, x0.shape)
+
+
+def _answer_weight(x0: Array, weight: float) -> Array:
+    return jnp.ones_like(x0).at[:, 0, -1].set(weight)
+
+
+@functools.partial(jax.jit, static_argnames="sampling")
+def _rewards(
+    model: Diffuser,
+    sampling: Config,
+    states: Float[Array, "batch state"],
+    next_states: Float[Array, "batch state"],
+    keys: PRNGKeyArray,
+) -> Float[Array, " batch"]:
+    config = model.config
+    batch, size = states.shape
+    s, s_next = model.states.normalize(states), model.states.normalize(next_states)
+    values = jnp.zeros((batch, config.horizon, 2 * size + 1))
+    values = values.at[:, 0, : 2 * size].set(jnp.concatenate([s, s_next], -1))
+    low = jnp.concatenate([model.states.low, model.states.low, model.rewards.low])
+    high = jnp.concatenate([model.states.high, model.states.high, model.rewards.high])
+    x = sample(
+        guided(model.apply, model.params, target_condition(model, s, sampling), sampling.guidance),
+        model.schedule,
+        make_sampler(sampling),
+        given=_given(values),
+        given_values=values,
+        low=low,
+        high=high,
+        keys=keys,
+    )
+    return model.rewards.unnormalize(x[:, 0, -1:])[:, 0]
+
+
+def rewards_between(
+    model: Diffuser,
+    sampling: Config,
+    states: np.ndarray,
+    next_states: np.ndarray,
+    key: jax.Array,
+    batch_size: int = 512,
+) -> np.ndarray:
+    """Algorithm 2 for any number of pairs: (N, m), (N, m) -> (N,) rewards, raw units."""
+    data = np.asarray(jax.random.key_data(jax.random.split(key, max(1, len(states)))))
+
+    def priced(s, s_next, key_data):
+        return _rewards(model, sampling, s, s_next, jax.random.wrap_key_data(key_data))
+
+    return in_batches(priced, states, next_states, data[: len(states)], size=batch_size)

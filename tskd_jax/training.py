@@ -1,0 +1,197 @@
+"""fit(): the one compiled training loop that every model uses."""
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from tskd_jax.errors import DivergenceError
+from tskd_jax.types import Leaf
+
+# A chunk is a number of steps run without looking at the host: long enough to hide the round trip,
+# short enough for a progress bar and for a checkpoint on request.
+CHUNK_SECONDS = 1.0
+
+
+@struct.dataclass
+class TrainState:
+    """All that training is made of: where it stands and how it goes on.
+
+    With members (an ensemble, a twin, seeds) every leaf has them as its leading axis, but for step.
+
+    Attributes:
+      params: the network's parameters.
+      ema: their exponential moving average (section 3; for value nets, the target network).
+      opt_state: the optimizer's.
+      step: () int32, updates done.
+      key: () or (members,), the key of the whole training; each step folds its number in, so that
+        the batches do not depend on where a run was interrupted.
+    """
+
+    params: Leaf
+    ema: Leaf
+    opt_state: Leaf
+    step: Leaf
+    key: Leaf
+
+
+@dataclass(frozen=True)
+class Ema:
+    """How the moving average follows: ema ← decay · ema + (1 - decay) · params.
+
+    Attributes:
+      decay: 0 is a plain copy.
+      every: updates between two moves.
+      start: before this step the average is a plain copy.
+    """
+
+    decay: float = 0.0
+    every: int = 1
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the outside world may do during a training: watch it, save it and bring it back.
+
+    Attributes:
+      on_progress: called with (steps done, steps in all, metrics) after each chunk.
+      save: called with the state after each chunk; decides itself whether it is time.
+      restore: called once with the fresh state; gives back the one to start from.
+    """
+
+    on_progress: Callable[[int, int, dict[str, float]], None] = lambda done, steps, metrics: None
+    save: Callable[[TrainState], None] = lambda state: None
+    restore: Callable[[TrainState], TrainState] = lambda state: state
+
+
+def adam(learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:
+    """Adam with a `constant` rate, or a `cosine` one that warms up over 2% of the steps."""
+    if schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0, learning_rate, max(1, steps // 50), max(2, steps)
+        )
+        return optax.adam(rate)
+    return optax.adam(learning_rate)
+
+
+def uniform_rows(data: Any, key: jax.Array, batch_size: int) -> Any:
+    """A batch of rows of every leaf, drawn evenly with replacement."""
+    rows = len(jax.tree.leaves(data)[0])
+    index = jax.random.randint(key, (batch_size,), 0, rows)
+    return jax.tree.map(lambda leaf: leaf[index], data)
+
+
+def fit(
+    name: str,
+    init: Callable[[jax.Array], Any],
+    loss: Callable[[Any, Any, Any, jax.Array], jax.Array],
+    draw: Callable[[Any, jax.Array], Any],
+    data: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    key: jax.Array,
+    ema: Ema | None = None,
+    hooks: Hooks | None = None,
+) -> TrainState:
+    """Minimise a loss over batches, in compiled chunks with the data on the device.
+
+    Args:
+      name: of the model, for messages.
+      init: key -> parameters.
+      loss: (params, ema, batch, key) -> scalar.
+      draw: (data, key) -> batch. Runs inside the compiled program.
+      data: pytree of arrays, shared by all members.
+      optimizer: an optax transformation.
+      steps: updates in all.
+      key: a key; an array of keys trains one member each, in one program, and a member's result
+        does not depend on which others ran beside it.
+      ema: the moving average; by default a plain copy.
+      hooks: progress and checkpoints.
+
+    Returns:
+      The state after `steps` updates.
+
+    Raises:
+      DivergenceError: the loss of a member was not finite; the message names the step.
+    """
+    ema, hooks = ema or Ema(), hooks or Hooks()
+    with_members = (lambda f, **axes: jax.vmap(f, **axes)) if key.ndim else (lambda f, **axes: f)
+
+    def start(key):
+        params = init(jax.random.fold_in(key, 0))
+        return params, optimizer.init(params)
+
+    def update(params, average, opt_state, key, step, data):
+        batch_key, loss_key = jax.random.split(jax.random.fold_in(key, step + 1))
+        value, grads = jax.value_and_grad(loss)(params, average, draw(data, batch_key), loss_key)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        average = _move(average, params, step + 1, ema)
+        norms = {"gradient_norm": grads, "update_norm": updates, "parameter_norm": params}
+        metrics = {"loss": value} | {name: optax.global_norm(tree) for name, tree in norms.items()}
+        return params, average, opt_state, metrics
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def run_chunk(state: TrainState, data, count):
+        def body(carry):
+            state, sums, done, _ = carry
+            params, average, opt_state, metrics = with_members(
+                update, in_axes=(0, 0, 0, 0, None, None)
+            )(state.params, state.ema, state.opt_state, state.key, state.step, data)
+            finite = (
+                jnp.isfinite(metrics["loss"]).all() & jnp.isfinite(metrics["gradient_norm"]).all()
+            )
+            state = state.replace(
+                params=params, ema=average, opt_state=opt_state, step=state.step + 1
+            )
+            sums = jax.tree.map(lambda total, value: total + jnp.mean(value), sums, metrics)
+            return state, sums, done + 1, finite
+
+        names = ("loss", "gradient_norm", "update_norm", "parameter_norm")
+        carry = (state, dict.fromkeys(names, jnp.zeros(())), 0, True)
+        carry = jax.lax.while_loop(lambda c: (c[2] < count) & c[3], body, carry)
+        state, sums, done, finite = carry
+        return state, {key: total / done for key, total in sums.items()}, finite
+
+    params, opt_state = jax.jit(with_members(start))(key)
+    # A copy: donated buffers may not appear twice.
+    average = jax.tree.map(jnp.copy, params)
+    state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(key))
+    state = hooks.restore(state)
+    data = jax.tree.map(jnp.asarray, data)
+    count, done = 1, int(state.step)
+    while done < steps:
+        begin = time.perf_counter()
+        state, metrics, finite = run_chunk(state, data, min(count, steps - done))
+        done = int(state.step)
+        seconds = time.perf_counter() - begin
+        if not finite:
+            raise DivergenceError(
+                f"{name}: the loss is not finite at step {done} of {steps} (mean loss "
+                f"{float(metrics['loss']):.4g}, gradient norm "
+                f"{float(metrics['gradient_norm']):.4g}); try a smaller learning rate, or look "
+                "for outliers in the dataset"
+            )
+        hooks.on_progress(done, steps, {key: float(value) for key, value in metrics.items()})
+        hooks.save(state)
+        # Doubling approaches the target from below, without a guess about the machine.
+        if seconds < CHUNK_SECONDS / 2:
+            count *= 2
+    return state
+
+
+def _move(average: Any, params: Any, step: jax.Array, ema: Ema) -> Any:
+    """The moving average after update number `step`."""
+    if not ema.decay:
+        return params
+    moves = (step % ema.every == 0) | (step <= ema.start)
+    kept = jnp.where(moves, jnp.where(step <= ema.start, 0.0, ema.decay), 1.0)
+    return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params)
