@@ -57,9 +57,11 @@ ANY = Allowed("any", lambda value: True)
 POSITIVE = Allowed("> 0", lambda value: value > 0)
 COUNT = _at_least(1)
 NOT_NEGATIVE = _at_least(0)
+POSITIVE_SHARE = Allowed("0 < x ≤ 1", lambda value: 0 < value <= 1)
 PROBABILITY = _between(0, 1)
 WIDTHS = _all(COUNT, "widths ≥ 1")
 SCHEDULES = _one_of(["constant", "cosine"])
+_ODD = Allowed("odd", lambda value: value > 0 and value % 2 == 1)
 EIGHTS = Allowed("a multiple of 8", lambda value: value > 0 and value % 8 == 0)
 
 
@@ -77,7 +79,14 @@ def _diffuser(horizon: int, context: int) -> dict[str, Field]:
         "features": Field(128, EIGHTS, "F, channels of the U-Net's first level (Appendix B)"),
         "multipliers": Field((1, 4, 8), WIDTHS, "channels of each level / F (Appendix B)"),
         "dtype": Field("float32", _one_of(["float32", "bfloat16"]), "of the computation"),
+        "kernel_size": Field(5, _ODD, "of the residual blocks' convolutions (Decision Diffuser)"),
+        "relative": Field(
+            False, ANY, "states as differences from the present one (False: the paper)"
+        ),
         "context": Field(context, COUNT, "C, states of history given (Appendix B: 1 or 20)"),
+        "vary_history": Field(
+            False, ANY, "train with histories of random length 1 … C, not only at episode starts"
+        ),
         "horizon": Field(horizon, _at_least(2), "H, tokens; H - C = 100 (Appendix B)"),
         "diffusion_steps": Field(200, _at_least(2), "K (Appendix B)"),
         "drop_condition": Field(0.25, PROBABILITY, "p of training without y (Appendix B)"),
@@ -93,6 +102,9 @@ def _diffuser(horizon: int, context: int) -> dict[str, Field]:
         "history_noise": Field(
             0.0, NOT_NEGATIVE, "given states are blurred in training, deviation ~ U(0, this)"
         ),
+        "noise_level_input": Field(
+            False, ANY, "tell the network how much the given states are blurred (one more channel)"
+        ),
         "answer_weight": Field(
             1.0, POSITIVE, "weight in the loss of what is read off: next state and reward"
         ),
@@ -104,6 +116,7 @@ def _sampling(guidance: float) -> dict[str, Field]:
     return {
         "sampler": Field("ancestral", _one_of(sampler.KINDS), "ancestral is the paper's"),
         "steps": Field(200, COUNT, "network evaluations a plan; at most K"),
+        "start": Field(1.0, POSITIVE_SHARE, "share of the K steps at which sampling begins"),
         "eta": Field(0.0, PROBABILITY, "of ddim; 1 has the ancestral sampler's noise"),
         "guidance": Field(guidance, NOT_NEGATIVE, "w (Appendix B: 1.2 … 1.8 by task)"),
         "temperature": Field(0.5, NOT_NEGATIVE, "α of low-temperature sampling (Appendix B)"),
@@ -148,7 +161,12 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
     "trajectory_generator": _diffuser(101, 1),
     "reward_generator": _diffuser(101, 1),
     "sampling": _sampling(1.2)
-    | {"stride": Field(1, COUNT, "imagined next states kept of a plan (1: the paper)")},
+    | {
+        "stride": Field(1, COUNT, "imagined next states kept of a plan (1: the paper)"),
+        "history_noise": Field(
+            0.0, NOT_NEGATIVE, "how blurred the history is said to be, with noise_level_input"
+        ),
+    },
     "reward_sampling": _sampling(1.2),
     "imagination": {
         "enabled": Field(True, ANY, "off: nothing is imagined (stitching alone)"),
@@ -224,7 +242,7 @@ _SMALL_DIFFUSER = {
     "answer_weight": 10.0,
 }
 _SMALL_REWARDS = _SMALL_DIFFUSER | {"context": 1, "horizon": 4, "history_noise": 0.0}
-_FEW_STEPS = {"sampler": "ddim", "steps": 10}
+_FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
 
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -365,7 +383,8 @@ def finalize(config: Config) -> Config:
     Raises:
       ConfigError: a value is out of range, or two contradict each other.
     """
-    config = cast(Config, ConfigDict(config))
+    config = cast(Config, config.copy_and_resolve_references())
+    config.unlock()
     for name in field_names():
         section, _, field = name.rpartition(".")
         value = (config[section] if section else config)[field]

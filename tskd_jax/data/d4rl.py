@@ -34,7 +34,8 @@ def read(path: Path) -> Trajectories:
                 if file.get(key, getlink=True) is None:
                     continue
                 columns[key] = _read_column(path, file, key, rank)
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        # h5py raises any of these where the file's own structures are damaged.
         raise DatasetError(
             f"{path}: not a readable HDF5 file ({_first_line(error)}); is it complete, and in "
             "D4RL's format?"

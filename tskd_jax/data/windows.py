@@ -84,7 +84,12 @@ def make_tape(
     )
 
 
-def window(tape: Tape, transitions: Int[Array, " batch"], horizon: int, context: int) -> Window:
+def window(
+    tape: Tape,
+    transitions: Int[Array, " batch"],
+    horizon: int,
+    context: int | Int[Array, " batch"],
+) -> Window:
     """The windows in which those transitions are the present.
 
     A window starts min(context, t + 1) - 1 states before s_t: the history that Algorithm 1 holds

@@ -32,6 +32,9 @@ class Sampler:
       kind: `ancestral` (Ho et al. 2020, the paper), `ddim` (Song et al. 2021) or `dpm++`
         (DPM-Solver++ 2M, Lu et al. 2022).
       steps: network evaluations; at most K. Fewer are spread evenly over the K steps.
+      start: share of the K steps at which sampling begins. The last few hold no signal, and what is
+        read out of them (amplified 4058 times) a sampler of few steps has no time to mend: below 1
+        it begins with noise at a level where √ᾱ is not yet lost.
       eta: of `ddim`: 0 is deterministic, 1 has the ancestral sampler's noise.
       temperature: α of section 4.2, a factor on the standard deviation of x_K and of each step's
         noise (the paper writes it on the variance: there, use its square root).
@@ -41,12 +44,14 @@ class Sampler:
     steps: int = 200
     eta: float = 0.0
     temperature: float = 0.5
+    start: float = 1.0
 
     def step_indices(self, schedule: Schedule) -> np.ndarray:
-        """(steps,) the k visited, falling from K - 1 to 0."""
+        """(steps,) the k visited, falling from start · (K - 1) to 0."""
         if not 1 <= self.steps <= schedule.steps:
             raise ValueError(f"{self.steps} sampling steps; between 1 and {schedule.steps} exist")
-        return np.linspace(schedule.steps - 1, 0, self.steps).round().astype(np.int32)
+        first = self.start * (schedule.steps - 1)
+        return np.linspace(first, 0, self.steps).round().astype(np.int32)
 
     def coefficients(self, schedule: Schedule) -> np.ndarray:
         """(steps, 4) of a, b, c, d; float64."""
@@ -100,8 +105,8 @@ def sample(
     *,
     given: Bool[Array, "batch horizon dim"],
     given_values: Float[Array, "batch horizon dim"],
-    low: Float[Array, " dim"],
-    high: Float[Array, " dim"],
+    low: Float[Array, "*where dim"],
+    high: Float[Array, "*where dim"],
     keys: PRNGKeyArray,
 ) -> Float[Array, "batch horizon dim"]:
     """x_0 of a batch of sequences.
@@ -115,12 +120,13 @@ def sample(
       sampler: which of the samplers.
       given: entries known.
       given_values: their values.
-      low, high: x̂_0 is clipped to this range at every step; at k = K - 1 an error in ε̂ is
-        amplified 4058 times.
+      low, high: (dim,) or (batch, horizon, dim); x̂_0 is clipped to this range at every step: at
+        k = K - 1 an error in ε̂ is amplified 4058 times.
       keys: (batch,), one for each sequence: its noise does not depend on what else is in the batch.
     """
     shape = given_values.shape
-    low, high = low[None, None], high[None, None]
+    if low.ndim == 1:
+        low, high = low[None, None], high[None, None]
     steps = sampler.step_indices(schedule)
     alphas_bar = schedule.alphas_bar[steps]
     coefficients = sampler.coefficients(schedule)

@@ -67,7 +67,8 @@ def best_neighbour(
         raise ValueError("queries and states must be finite")
     if np.isnan(values).any() or not radius >= 0:
         raise ValueError("values must not be NaN, and the radius not negative")
-    floor = np.full(len(queries), -np.inf) if floor is None else np.asarray(floor)
+    floored = floor is not None
+    floor = np.asarray(floor) if floored else np.full(len(queries), -np.inf)
     if floor.shape != queries.shape[:1] or np.isnan(floor).any():
         raise ValueError("one floor for each query is needed, and none may be NaN")
     if backend not in BACKENDS:
@@ -78,7 +79,7 @@ def best_neighbour(
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
     # How many states, in falling order of value, lie above each query's floor.
-    above = np.searchsorted(-ranked, -floor, side="left")
+    above = np.searchsorted(-ranked, -floor, side="left" if floored else "right")
     search = _search_trees if backend == "cpu" else _search_tiles
     rank = (
         search(queries, states[order], above, float(radius), test)
@@ -92,7 +93,7 @@ def best_neighbour(
 
 
 FIRST_BAND, BAND_GROWTH = 1024, 2.0
-PAIRS_AT_ONCE = 2_000_000
+NUMBERS_AT_ONCE = 30_000_000  # bounds the memory of a batch of pairs
 
 
 def _search_trees(
@@ -113,7 +114,9 @@ def _search_trees(
     while start < len(states) and len(open_queries):
         stop = min(start + int(width), len(states))
         tree = cKDTree(states[start:stop], balanced_tree=False, compact_nodes=True)
-        for part in _parts(tree, queries, open_queries, radius):
+        members = 1 if test is None else test.mean.shape[1]
+        most = max(10_000, NUMBERS_AT_ONCE // (members * states.shape[1]))
+        for part in _parts(tree, queries, open_queries, radius, most):
             query, rank = _pairs(tree, queries, part, radius)
             rank += start
             qualifies = rank < above[query]
@@ -129,13 +132,13 @@ def _search_trees(
     return answer
 
 
-def _parts(tree: cKDTree, queries: np.ndarray, rows: np.ndarray, radius: float):
-    """Split rows so that each part has a bounded number of neighbours in the tree."""
-    if len(rows) * tree.n <= PAIRS_AT_ONCE:
+def _parts(tree: cKDTree, queries: np.ndarray, rows: np.ndarray, radius: float, most: int):
+    """Split rows so that each part has about `most` neighbours in the tree."""
+    if len(rows) * tree.n <= most:
         return [rows]
     counts = tree.query_ball_point(queries[rows], radius, return_length=True, workers=-1)
     rows, counts = rows[counts > 0], counts[counts > 0]
-    cuts = np.flatnonzero(np.diff(np.cumsum(counts) // PAIRS_AT_ONCE)) + 1
+    cuts = np.flatnonzero(np.diff(np.cumsum(counts) // most)) + 1
     return [part for part in np.split(rows, cuts) if len(part)]
 
 

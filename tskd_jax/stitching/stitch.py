@@ -8,12 +8,11 @@ pointers; all trajectories follow theirs in lockstep.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from tskd_jax.data.trajectories import STITCHED, Trajectories, concatenate, from_columns
 from tskd_jax.stitching import dynamics, value
-from tskd_jax.stitching.dynamics import DynamicsEnsemble, log_mean_exp
+from tskd_jax.stitching.dynamics import DynamicsEnsemble
 from tskd_jax.stitching.neighbours import GaussianTest, best_neighbour
 from tskd_jax.stitching.value import Value
 from tskd_jax.types import Config
@@ -62,9 +61,7 @@ def find_successors(
     if config.radius_unit == "deviation":
         deviation = states.std(0)
         scale = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
-    recorded = np.asarray(
-        log_mean_exp(jnp.asarray(dynamics.log_densities(ensemble, states, next_states)))
-    )
+    recorded = dynamics.log_mean_densities(ensemble, states, next_states)
     threshold = recorded - config.tolerance
     # (s_j / scale) is what the search sees, so the Gaussians are scaled alike.
     search = {
@@ -136,7 +133,7 @@ def stitch(
     *,
     episode_limit: int,
     acceptance: float,
-) -> tuple[Trajectories, dict[str, float]]:
+) -> tuple[Trajectories, dict[str, int]]:
     """Replace each trajectory by its stitched one where that has a clearly higher return.
 
     Args:
@@ -175,12 +172,14 @@ def stitch(
         **{name: column[paths.transitions] for name, column in columns.items()},
     )
     old_returns, new_returns = trajectories.returns(), new.returns()
-    replaced = new_returns > old_returns + acceptance * np.abs(old_returns)
+    # A path without a stitch is the old trajectory (or, beyond the limit, its beginning).
+    stitched = np.bincount(_episode_of(paths), paths.jumps, len(paths.lengths)) > 0
+    replaced = stitched & (new_returns > old_returns + acceptance * np.abs(old_returns))
     chosen = _choose(replaced, new, trajectories)
     return chosen, {
         "edges_walked": len(walked),
         "edges_unique": len(edges),
-        "trajectories_stitched": int(np.unique(_episode_of(paths)[paths.jumps]).size),
+        "trajectories_stitched": int(stitched.sum()),
         "trajectories_replaced": int(replaced.sum()),
     }
 

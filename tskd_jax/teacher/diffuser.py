@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from tskd_jax.data.frames import Frame, fit_frame
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.data.windows import Tape, make_tape
@@ -24,6 +25,7 @@ class Diffuser:
     Attributes:
       params: of the U-Net; those that sampling uses, i.e. the moving average.
       states, rewards: the normalisers of the tokens' parts.
+      frame: coordinates of the normalised states in a window.
       return_scale: () what R_t is divided by to give the condition y.
       reference_states, reference_labels: (R, m) normalised and (R,): a sample of the dataset's
         states and of what they reach, for targets by quantile.
@@ -33,6 +35,7 @@ class Diffuser:
     params: Leaf
     states: Normalizer
     rewards: Normalizer
+    frame: Frame
     return_scale: Leaf
     reference_states: Leaf
     reference_labels: Leaf
@@ -41,7 +44,9 @@ class Diffuser:
     @property
     def network(self) -> TemporalUNet:
         config = self.config
-        return TemporalUNet(config.features, tuple(config.multipliers), dtype=config.dtype)
+        return TemporalUNet(
+            config.features, tuple(config.multipliers), config.kernel_size, config.dtype
+        )
 
     @property
     def schedule(self) -> Schedule:
@@ -76,6 +81,7 @@ def create(
     model = Diffuser(
         params=None,
         states=states,
+        frame=fit_frame(trajectories, states, config.horizon + 1, config.relative),
         rewards=fit_normalizer(_reward_kind(config), trajectories.rewards[:, None]),
         # Dividing by a negative largest return would turn good into bad.
         return_scale=np.float32(abs(scale) or 1.0),
@@ -162,7 +168,7 @@ def make_sampler(config: Config) -> Sampler:
     temperature = config.temperature
     if config.temperature_on == "variance":
         temperature = temperature**0.5
-    return Sampler(config.sampler, config.steps, config.eta, temperature)
+    return Sampler(config.sampler, config.steps, config.eta, temperature, config.start)
 
 
 def target_condition(

@@ -48,7 +48,8 @@ def train(
         transitions, tape = batch
         # One state more than tokens: each token holds a state and its successor.
         w = window(tape, transitions, config.horizon + 1, context=1)
-        x0 = jnp.concatenate([w.states[:, :-1], w.states[:, 1:], w.rewards[:, :-1]], -1)
+        change = _change(model, w.states[:, :-1], w.states[:, 1:])
+        x0 = jnp.concatenate([w.states[:, :-1], change, w.rewards[:, :-1]], -1)
         exists = jnp.broadcast_to(w.reward_exists[:, :-1, None], x0.shape)
         return diffusion_loss(
             model.apply,
@@ -81,6 +82,17 @@ def train(
     }
 
 
+def _change(
+    model: Diffuser,
+    states: Float[Array, "batch horizon state"],
+    next_states: Float[Array, "batch horizon state"],
+) -> Float[Array, "batch horizon state"]:
+    """The next states, or with a relative frame their scaled difference from the states."""
+    if not model.frame.relative:
+        return next_states
+    return (next_states - states) / model.frame.scale[1][None, None]
+
+
 def _given(x0: Array) -> Array:
     """Both states of token 0 are given, its reward is the question."""
     first = jnp.arange(x0.shape[1])[None, :, None] == 0
@@ -104,9 +116,11 @@ def _rewards(
     batch, size = states.shape
     s, s_next = model.states.normalize(states), model.states.normalize(next_states)
     values = jnp.zeros((batch, config.horizon, 2 * size + 1))
-    values = values.at[:, 0, : 2 * size].set(jnp.concatenate([s, s_next], -1))
-    low = jnp.concatenate([model.states.low, model.states.low, model.rewards.low])
-    high = jnp.concatenate([model.states.high, model.states.high, model.rewards.high])
+    change = _change(model, s[:, None], s_next[:, None])[:, 0]
+    values = values.at[:, 0, : 2 * size].set(jnp.concatenate([s, change], -1))
+    following = 1 if model.frame.relative else 0
+    low = jnp.concatenate([model.frame.low[0], model.frame.low[following], model.rewards.low])
+    high = jnp.concatenate([model.frame.high[0], model.frame.high[following], model.rewards.high])
     x = sample(
         guided(model.apply, model.params, target_condition(model, s, sampling), sampling.guidance),
         model.schedule,

@@ -16,7 +16,7 @@ from tskd_jax.types import Config
 
 def create(config: Config, trajectories: Trajectories) -> Diffuser:
     """An untrained DDR-I; `config` is `config.trajectory_generator`."""
-    return diffuser.create(config, trajectories, lambda m: m + 1)
+    return diffuser.create(config, trajectories, lambda m: m + 1 + config.noise_level_input)
 
 
 def train(
@@ -26,35 +26,42 @@ def train(
 
     The present state s_t and up to C - 1 states before it are given. With `history_noise` they are
     blurred by noise whose deviation is drawn per window from U(0, history_noise): what imagination
-    is given later is its own output, which is never quite clean.
+    is given later is its own output, which is never quite clean. With `noise_level_input` the
+    network is told that deviation, so that it need not distrust a clean history.
     """
     config = model.config
 
     def loss(params, batch, key):
         transitions, tape = batch
-        noise_key, level_key, loss_key = jax.random.split(key, 3)
-        w = window(tape, transitions, config.horizon, config.context)
-        x0 = jnp.concatenate([w.states, w.rewards], -1)
-        position = jnp.arange(config.horizon)[None]
-        is_state = jnp.arange(x0.shape[-1])[None, None] < w.states.shape[-1]
-        given = (position <= w.current[:, None])[:, :, None] & is_state
-        exists = jnp.where(is_state, w.state_exists[:, :, None], w.reward_exists[:, :, None])
+        noise_key, level_key, context_key, loss_key = jax.random.split(key, 4)
+        context = config.context
+        if config.vary_history:
+            context = jax.random.randint(context_key, transitions.shape, 1, context + 1)
+        w = window(tape, transitions, config.horizon, context)
+        level = jax.random.uniform(level_key, (len(transitions), 1, 1))
+        blur = config.history_noise * level * jax.random.normal(noise_key, w.states.shape)
+        blurred = w.states + blur
+        present = jnp.take_along_axis(blurred, w.current[:, None, None], 1)[:, 0]
+
+        def tokens(states):
+            return _tokens(model, states, w.rewards, level, present, w.current)
+
+        x0 = tokens(w.states)
+        position = jnp.arange(config.horizon)[None, :, None]
+        current = w.current[:, None, None]
+        is_state, is_reward, is_level = _parts(x0.shape[-1], w.states.shape[-1])
+        exists = jnp.where(is_reward, w.reward_exists[:, :, None], w.state_exists[:, :, None])
         # What Algorithm 1 reads off a plan: this step's reward and the next state.
-        is_answer = jnp.where(is_state, 1, 0) + w.current[:, None, None] == position[:, :, None]
-        weight = exists * jnp.where(is_answer, config.answer_weight, 1.0)
-        given_values = x0
-        if config.history_noise:
-            level = jax.random.uniform(level_key, (x0.shape[0], 1, 1), maxval=config.history_noise)
-            given_values += level * jax.random.normal(noise_key, x0.shape)
+        is_answer = position == jnp.where(is_state, current + 1, current)
         return diffusion_loss(
             model.apply,
             params,
             model.schedule,
             x0,
             w.labels,
-            given=given,
-            given_values=given_values,
-            weight=weight,
+            given=is_level | (is_state & (position <= current)),
+            given_values=tokens(blurred),
+            weight=exists * jnp.where(is_answer, config.answer_weight, 1.0),
             drop_condition=config.drop_condition,
             key=loss_key,
         )
@@ -62,6 +69,20 @@ def train(
     tape = diffuser.tape_of(model, trajectories)
     rows = np.arange(trajectories.size)
     return diffuser.train("trajectory_generator", model, loss, tape, rows, key, hooks)
+
+
+def _tokens(model: Diffuser, states, rewards, level, present, current) -> Array:
+    """(B, H, D): coordinates of the states, the rewards, and the noise level where it is told."""
+    parts = [model.frame.encode(states, present, current), rewards]
+    if model.config.noise_level_input:
+        parts.append(jnp.broadcast_to(level, rewards.shape))
+    return jnp.concatenate(parts, -1)
+
+
+def _parts(dim: int, state_size: int) -> tuple[Array, Array, Array]:
+    """(1, 1, D) masks of a token: its state, its reward, and the noise level where it is told."""
+    index = jnp.arange(dim)[None, None]
+    return index < state_size, index == state_size, index > state_size
 
 
 def plan(
@@ -85,22 +106,36 @@ def plan(
     """
     config = model.config
     batch, context, size = history.shape
-    dim = size + 1
-    given_values = jnp.zeros((batch, config.horizon, dim)).at[:, :context, :size].set(history)
-    position = jnp.arange(config.horizon)[None, :, None]
-    is_state = jnp.arange(dim)[None, None] < size
-    given = jnp.broadcast_to((position < length) & is_state, given_values.shape)
+    current = jnp.full(batch, length - 1)
     present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
+    padding = ((0, 0), (0, config.horizon - context), (0, 0))
+    level = jnp.asarray(sampling.history_noise / max(config.history_noise, 1e-8))
+    values = _tokens(
+        model,
+        jnp.pad(history, padding),
+        jnp.zeros((batch, config.horizon, 1)),
+        level[None, None, None],
+        present,
+        current,
+    )
+    is_state, _, is_level = _parts(values.shape[-1], size)
+    position = jnp.arange(config.horizon)[None, :, None]
+    low, high = model.frame.bounds(config.horizon, current)
+    # The noise level is given everywhere: its bounds are those of the reward, and never matter.
+    others = ((0, 0), (0, 0), (0, values.shape[-1] - size))
+    low = jnp.pad(low, others, constant_values=model.rewards.low[0])
+    high = jnp.pad(high, others, constant_values=model.rewards.high[0])
     y = target_condition(model, present, sampling)
     x = sample(
         guided(model.apply, model.params, y, sampling.guidance),
         model.schedule,
         make_sampler(sampling),
-        given=given,
-        given_values=given_values,
-        low=jnp.concatenate([model.states.low, model.rewards.low]),
-        high=jnp.concatenate([model.states.high, model.rewards.high]),
+        given=jnp.broadcast_to(is_level | (is_state & (position < length)), values.shape),
+        given_values=values,
+        low=low,
+        high=high,
         keys=keys,
     )
-    answer = jax.lax.dynamic_slice_in_dim(x, length - 1, sampling.stride + 1, 1)
-    return answer[:, :-1, size:], answer[:, 1:, :size]
+    states = model.frame.decode(x[:, :, :size], present, current)
+    rewards = jax.lax.dynamic_slice_in_dim(x[:, :, size : size + 1], length - 1, sampling.stride, 1)
+    return rewards, jax.lax.dynamic_slice_in_dim(states, length, sampling.stride, 1)

@@ -1,0 +1,119 @@
+"""Settings and small data that all tests share."""
+
+import jaxtyping
+
+# Before anything of the package is imported: shapes and dtypes of annotated arguments and results
+# are then checked at every call. A name stands for the module and all that is below it.
+CHECKED = (
+    "tskd_jax.data.trajectories",
+    "tskd_jax.data.windows",
+    "tskd_jax.diffusion.convolution",
+    "tskd_jax.diffusion.loss",
+    "tskd_jax.diffusion.schedule",
+    "tskd_jax.diffusion.unet",
+    "tskd_jax.networks",
+    "tskd_jax.stitching",
+    "tskd_jax.teacher.diffuser",
+    "tskd_jax.teacher.imagination",
+    "tskd_jax.teacher.inverse_dynamics",
+)
+jaxtyping.install_import_hook(list(CHECKED), "beartype.beartype")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
+
+from tskd_jax.config import default_config  # noqa: E402
+from tskd_jax.data.trajectories import Trajectories, from_columns  # noqa: E402
+from tskd_jax.tasks import Task  # noqa: E402
+from tskd_jax.teacher import trajectory_generator  # noqa: E402
+from tskd_jax.training import Hooks  # noqa: E402
+
+# (1, 3) + (3,) is an error: a forgotten axis must not be filled in silently.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Nearly all of these tests' time is compilation; this more than halves it.
+jax.config.update("jax_disable_most_optimizations", True)
+
+EPISODE_LIMIT = 10
+
+
+def _alive(observations):
+    return observations[..., 0] < 1.0
+
+
+@pytest.fixture(scope="session")
+def tiny_task() -> Task:
+    """Alive while the first number of the state is below 1; episodes of at most 10 steps."""
+    return Task(
+        name="tiny",
+        gymnasium_id="none",
+        state_size=3,
+        action_size=2,
+        action_bound=1.0,
+        episode_limit=EPISODE_LIMIT,
+        random_return=0.0,
+        expert_return=10.0,
+        alive=_alive,
+        position_size=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_trajectories() -> Trajectories:
+    """24 episodes of m = 3 and n = 2, by turns terminal, truncated at the limit, short fragment.
+
+    A state is a bounded walk that the actions push; the first number is above 1 in the state that
+    ends a terminal episode and below it in all others, as `tiny_task` has it.
+    """
+    rng = np.random.default_rng(0)
+    parts = []
+    for episode in range(24):
+        kind = ("terminal", "truncated", "fragment")[episode % 3]
+        length = {"terminal": 3 + episode % 5, "truncated": EPISODE_LIMIT, "fragment": 4}[kind]
+        actions = rng.uniform(-0.9, 0.9, (length, 2))
+        states = [rng.uniform(-0.8, 0.8, 3)]
+        for action in actions:
+            push = np.array([action[0], action[1], action[0] - action[1]])
+            states.append(np.clip(0.8 * states[-1] + 0.3 * push, -0.95, 0.95))
+        states = np.array(states)
+        if kind == "terminal":
+            states[-1, 0] = 1.2
+        terminals = np.zeros(length, bool)
+        terminals[-1] = kind == "terminal"
+        parts.append((states[:-1], actions, states[1:, 1] + 0.5, states[1:], terminals, length))
+    *columns, lengths = zip(*parts, strict=True)
+    names = ("observations", "actions", "rewards", "next_observations", "terminals")
+    columns = dict(zip(names, map(np.concatenate, columns), strict=True))
+    return from_columns(lengths=lengths, **columns)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> FrozenConfigDict:
+    """A config whose diffusers train in seconds; all other fields at their defaults."""
+    config = ConfigDict(default_config())
+    diffuser = {
+        "features": 8,
+        "multipliers": (1,),
+        "context": 3,
+        "horizon": 8,
+        "diffusion_steps": 10,
+        "steps": 200,
+        "batch_size": 32,
+        "learning_rate": 2e-3,
+    }
+    config.trajectory_generator.update(diffuser)
+    config.reward_generator.update(diffuser | {"context": 1, "horizon": 2})
+    config.sampling.update({"sampler": "ddim", "steps": 4})
+    config.reward_sampling.update({"sampler": "ddim", "steps": 4})
+    return FrozenConfigDict(config)
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tiny_config, tiny_trajectories):
+    """(DDR-I trained on the tiny trajectories, its metrics, its loss after each chunk)."""
+    model = trajectory_generator.create(tiny_config.trajectory_generator, tiny_trajectories)
+    losses = []
+    hooks = Hooks(on_progress=lambda done, steps, metrics: losses.append(metrics["loss"]))
+    model, metrics = trajectory_generator.train(model, tiny_trajectories, jax.random.key(0), hooks)
+    return model, metrics, losses

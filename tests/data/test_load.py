@@ -1,0 +1,190 @@
+"""Tests of names and places, and of the dataset that comes with the package."""
+
+import hashlib
+
+import h5py
+import numpy as np
+import pytest
+
+from tskd_jax.data import d4rl
+from tskd_jax.data.load import content_hash, load_dataset, resolve
+from tskd_jax.data.trajectories import describe, from_columns
+from tskd_jax.errors import DatasetError
+from tskd_jax.evaluation.simulator_check import simulate
+from tskd_jax.tasks import get_task
+
+BUNDLED = "hopper-sac-replay"
+
+
+@pytest.fixture(autouse=True)
+def no_caches(monkeypatch, tmp_path):
+    """Neither the tester's own datasets nor the network play a part."""
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+
+def write_small(path, reward: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = from_columns(
+        observations=np.zeros((2, 1)),
+        actions=np.zeros((2, 1)),
+        rewards=[reward, reward],
+        next_observations=np.zeros((2, 1)),
+        terminals=[False, True],
+        lengths=[2],
+    )
+    d4rl.write(path, data, {})
+
+
+def write_small_minari(path, reward: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("episode_0")
+        group["observations"], group["actions"] = np.zeros((3, 1)), np.zeros((2, 1))
+        group["rewards"], group["terminations"] = np.full(2, reward), [False, True]
+
+
+@pytest.mark.parametrize("name", ["a.hdf5", "b.h5", "named like nothing"])
+def test_a_path(tmp_path, name):
+    write_small(tmp_path / name, 3)
+    assert load_dataset(tmp_path / name).rewards.tolist() == [3, 3]
+    assert load_dataset(str(tmp_path / name)).rewards.tolist() == [3, 3]
+
+
+def test_a_path_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_small(tmp_path / "a.hdf5", 4)
+    assert load_dataset("~/a.hdf5").rewards.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("hopper-medium-v2", "hopper_medium-v2.hdf5"),
+        ("halfcheetah-medium-replay-v2", "halfcheetah_medium_replay-v2.hdf5"),
+        ("walker2d-medium-expert-v2", "walker2d_medium_expert-v2.hdf5"),
+    ],
+)
+def test_a_d4rl_name(tmp_path, name, file):
+    write_small(tmp_path / "d4rl" / file, 5)
+    assert resolve(name) == tmp_path / "d4rl" / file
+    assert load_dataset(name).rewards.tolist() == [5, 5]
+
+
+def test_a_minari_id(tmp_path):
+    path = tmp_path / "minari" / "mujoco" / "hopper" / "medium-v0" / "data" / "main_data.hdf5"
+    write_small_minari(path, 6)
+    assert resolve("mujoco/hopper/medium-v0") == path
+    assert load_dataset("mujoco/hopper/medium-v0").rewards.tolist() == [6, 6]
+
+
+def test_a_path_to_a_minari_file(tmp_path):
+    write_small_minari(tmp_path / "main_data.hdf5", 7)
+    assert load_dataset(tmp_path / "main_data.hdf5").rewards.tolist() == [7, 7]
+
+
+def test_default_places(tmp_path, monkeypatch):
+    monkeypatch.delenv("D4RL_DATASET_DIR")
+    monkeypatch.delenv("MINARI_DATASETS_PATH")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_small(tmp_path / ".d4rl" / "datasets" / "hopper_medium-v2.hdf5", 8)
+    write_small_minari(tmp_path / ".minari" / "datasets" / "a" / "b-v0/data/main_data.hdf5", 9)
+    assert load_dataset("hopper-medium-v2").rewards.tolist() == [8, 8]
+    assert load_dataset("a/b-v0").rewards.tolist() == [9, 9]
+
+
+def test_not_found_lists_the_places(tmp_path):
+    with pytest.raises(DatasetError, match="no such file") as caught:
+        load_dataset("hopper-medium-v2")
+    message = str(caught.value)
+    assert "\n" not in message
+    for place in (
+        "'hopper-medium-v2'",
+        str(tmp_path / "d4rl" / "hopper_medium-v2.hdf5"),
+        str(tmp_path / "minari" / "hopper-medium-v2" / "data" / "main_data.hdf5"),
+        BUNDLED,
+    ):
+        assert place in message
+
+
+def test_a_missing_file_is_looked_for_in_one_place(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(tmp_path / "absent.hdf5")
+    assert str(tmp_path / "absent.hdf5") in str(caught.value)
+    assert str(tmp_path / "minari") not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", ".", "../x"])
+def test_a_folder_is_not_a_dataset(name):
+    with pytest.raises(DatasetError, match="no such file"):
+        load_dataset(name)
+
+
+def test_d4rl_prefix_asks_the_package(monkeypatch):
+    asked = []
+    monkeypatch.setattr(d4rl, "read_with_package", asked.append)
+    load_dataset("d4rl:hopper-medium-v2")
+    assert asked == ["hopper-medium-v2"]
+
+
+def test_content_hash(tmp_path):
+    (tmp_path / "a").write_bytes(b"tskd")
+    assert content_hash(tmp_path / "a") == hashlib.sha256(b"tskd").hexdigest()
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return load_dataset(BUNDLED)
+
+
+def test_bundled_file_is_small_and_not_called_d4rl():
+    path = resolve(BUNDLED)
+    assert path.stat().st_size <= 12 * 10**6
+    with h5py.File(path) as file:
+        names = (BUNDLED, path.name, str(file.attrs["name"]))
+    assert not any("d4rl" in name.lower() for name in names)
+
+
+def test_bundled_size_and_returns(bundled):
+    assert bundled.size >= 100_000
+    assert bundled.observations.shape[1] == 11
+    assert bundled.actions.shape[1] == 3
+    assert np.abs(bundled.actions).max() <= 1
+    # Poor episodes and a few good ones: there is something to stitch and something to filter.
+    returns = bundled.returns()
+    assert returns.min() < 50
+    assert returns.max() >= 2500
+    assert np.median(returns) < 1000
+    assert bundled.lengths.max() <= 1000
+    assert describe(bundled)["transitions"] == bundled.lengths.sum() == bundled.size
+
+
+def test_bundled_next_states_follow(bundled):
+    inside = np.ones(bundled.size, bool)
+    inside[bundled.ends] = False
+    rows = np.flatnonzero(inside)
+    np.testing.assert_array_equal(bundled.next_observations[rows], bundled.observations[rows + 1])
+    assert not bundled.terminals[rows].any()
+
+
+def test_bundled_episodes_end_where_the_task_says(bundled):
+    task = get_task("hopper")
+    alive = np.asarray(task.alive(bundled.next_observations))
+    # The observation clips velocities, and single precision rounds: a bound is met to about 1e-6.
+    np.testing.assert_array_equal(~alive, bundled.terminals)
+    truncated = ~bundled.terminals[bundled.ends]
+    assert (bundled.lengths[truncated] == task.episode_limit).all()
+
+
+def test_bundled_transitions_are_the_simulators(bundled):
+    # Clipped velocities hide part of the state, and contacts amplify what rounding leaves of it:
+    # the median must be at rounding, and all but a few within a thousandth.
+    rows = np.random.default_rng(0).permutation(bundled.size)
+    rows = rows[(np.abs(bundled.observations[rows]) < 10).all(1)][:40]
+    states, actions = bundled.observations[rows], bundled.actions[rows]
+    following = simulate(get_task("hopper"), states, actions)
+    error = np.abs(following - bundled.next_observations[rows]).max(1)
+    moved = np.abs(states - bundled.next_observations[rows]).max(1)
+    assert np.median(error) < 1e-4
+    assert (error < 1e-3).mean() >= 0.9
+    assert np.median(moved) > 0.1

@@ -1,0 +1,143 @@
+"""Tests of evaluation episodes: each is run once, whole, and counted."""
+
+import gymnasium
+import numpy as np
+import pytest
+
+from tskd_jax.evaluation import rollout as module
+from tskd_jax.evaluation.rollout import episode_seeds, make_environment, rollout
+from tskd_jax.tasks import Task, get_task
+
+LIMIT = 12
+TASK = Task("countdown", "TskdCountdown-v0", 2, 1, 1.0, LIMIT, 0.0, 1.0, lambda s: s[..., 0] > 0, 1)
+
+
+class Countdown(gymnasium.Env):
+    """Ends after `seed % 20` steps (at least 1); a step pays the action, and 100 at the end."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+    log: list = []  # noqa: RUF012
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seed_given, self.left = seed, max(1, seed % 20)
+        self.log.append(("reset", seed))
+        return np.array([self.left, seed], float), {}
+
+    def step(self, action):
+        assert self.left > 0, "stepped after its end"
+        self.left -= 1
+        self.log.append(("step", self.seed_given))
+        reward = float(action[0]) + 100 * (self.left == 0)
+        return np.array([self.left, self.seed_given], float), reward, self.left == 0, False, {}
+
+    def close(self):
+        self.log.append(("close", self.seed_given))
+
+
+@pytest.fixture
+def log():
+    gymnasium.register(TASK.gymnasium_id, entry_point=Countdown, max_episode_steps=LIMIT)
+    Countdown.log = []
+    yield Countdown.log
+    del gymnasium.registry[TASK.gymnasium_id]
+
+
+def half(observations, _time):
+    return np.full((len(observations), 1), 0.5)
+
+
+def test_every_episode_is_counted_once_and_whole(log):
+    # Seed k lasts k steps at ½ each and ends with 100; seeds 12 and more reach the limit of 12
+    # steps; 12 itself ends at that very step.
+    seeds = [3, 1, 19, 7, 12, 13]
+    returns = rollout(half, TASK, seeds)
+    np.testing.assert_allclose(returns, [101.5, 100.5, 6, 103.5, 106, 6])
+    for seed in seeds:
+        assert log.count(("reset", seed)) == 1
+        assert log.count(("step", seed)) == min(seed, LIMIT)
+        assert log.count(("close", seed)) == 1
+
+
+def test_episodes_do_not_depend_on_each_other(log):
+    together = rollout(half, TASK, [2, 9, 5])
+    assert [rollout(half, TASK, [seed])[0] for seed in (2, 9, 5)] == together.tolist()
+
+
+def test_equal_seeds_are_episodes_of_their_own(log):
+    np.testing.assert_allclose(rollout(half, TASK, [4, 4]), [102, 102])
+    assert log.count(("step", 4)) == 8
+
+
+def test_the_policy_sees_all_episodes_at_the_right_time(log):
+    times = []
+
+    def act(observations, time):
+        assert observations.shape == (2, 2)
+        # Each counts down from its seed, and rests at 0 once it has ended.
+        assert observations[:, 0].tolist() == [max(2 - time, 0), 5 - time]
+        assert observations[:, 1].tolist() == [2, 5]
+        times.append(time)
+        return np.zeros((2, 1))
+
+    np.testing.assert_allclose(rollout(act, TASK, [2, 5]), [100, 100])
+    assert times == [0, 1, 2, 3, 4]
+
+
+def test_actions_of_ended_episodes_are_ignored(log):
+    def act(observations, time):
+        return np.where(observations[:, :1] > 0, 0.25, np.nan)
+
+    np.testing.assert_allclose(rollout(act, TASK, [1, 3]), [100.25, 100.75])
+
+
+def test_progress(monkeypatch, log):
+    seen = []
+    # Episodes of at most 12 steps are too short to be worth a word.
+    rollout(half, TASK, [5], lambda done, total: seen.append((done, total)))
+    assert seen == []
+
+
+def test_hopper_is_deterministic_by_seed():
+    task = get_task("hopper")
+    seen = []
+
+    def act(observations, _time):
+        return np.zeros((len(observations), 3))
+
+    first = rollout(act, task, [5, 6, 5], lambda done, total: seen.append((done, total)))
+    assert first[0] == first[2] != first[1]
+    np.testing.assert_array_equal(rollout(act, task, [6]), first[1:2])
+    # A hopper that does nothing falls after some dozens of steps, at about 1 a step for living.
+    assert ((first > 10) & (first < 300)).all()
+    assert all(total == 1000 and done % 50 == 0 for done, total in seen)
+
+
+def test_halfcheetah_runs_to_the_limit():
+    steps = []
+
+    def act(observations, time):
+        steps.append(time)
+        return np.zeros((len(observations), 6))
+
+    rollout(act, get_task("halfcheetah"), [0])
+    assert steps == list(range(1000))
+
+
+def test_environments_are_silent(capfd, recwarn):
+    level = gymnasium.logger.min_level
+    make_environment(get_task("hopper")).close()
+    assert gymnasium.logger.min_level == level
+    assert "deprecated" not in capfd.readouterr().err
+    assert not [w for w in recwarn if "out of date" in str(w.message)]
+
+
+def test_seeds_of_episodes_are_distinct():
+    seeds = [seed for student in range(20) for seed in episode_seeds(student, 1000)]
+    assert len(set(seeds)) == 20_000
+    assert min(seeds) >= 0
+    assert max(seeds) < 2**31
+    # More episodes begin with the same ones.
+    assert episode_seeds(3, 100)[:10] == episode_seeds(3, 10)
+    assert module.episode_seeds(0, 0) == []

@@ -1,0 +1,188 @@
+"""A world whose best stitch is known: three recorded paths, none of which leads to the goal.
+
+A point in the plane moves by twice its action. Path A leads from the start to the right and into a
+pit, B crosses A's bend and falls into a pit further on, C crosses B's bend and reaches the goal:
+
+    y = 3          B₀          C₀
+                   ↓           ↓
+    y = 0  A₀ → → →•→ → → → → →•→ → goal
+                   ↓           ↓
+    y = -3        pit         pit
+           x = 0   3           5    7
+
+Only A starts at the start. Only C is rewarded, with 10 for reaching the goal.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tskd_jax.config import default_config
+from tskd_jax.data.normalizer import Normalizer
+from tskd_jax.data.trajectories import RECORDED, STITCHED, Trajectories, from_columns
+from tskd_jax.stitching import find_successors, stitch
+from tskd_jax.stitching.dynamics import DynamicsEnsemble
+from tskd_jax.stitching.value import Value
+from tskd_jax.student import behavioural_cloning
+from tskd_jax.tasks import Task
+from tskd_jax.training import Hooks
+
+GOAL, PIT = 6.5, -2.5
+A = [(0, 0), (1, 0), (2, 0), (3, 0), (3, -1), (3, -2), (3, -3)]
+B = [(3, 3), (3, 2), (3, 1), (3.05, 0), (4.05, 0), (5.05, 0), (5.05, -1), (5.05, -2), (5.05, -3)]
+C = [(5, 3), (5, 2), (5, 1), (5.1, 0), (6.1, 0), (7.1, 0)]
+# A's bend is left for B's, B's for C's: 0.05 away each, and further on.
+BEST = [*A[:3], *B[3:5], *C[3:]]
+LIMIT = 20
+TASK = Task("chain", "none", 2, 2, 1.0, LIMIT, 0.0, 10.0, lambda s: s[..., 1] > PIT, 2)
+
+
+def step(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    return states + 2 * np.clip(actions, -1, 1)
+
+
+def at_goal(states: np.ndarray) -> np.ndarray:
+    return (states[..., 0] >= GOAL) & (np.abs(states[..., 1]) < 1)
+
+
+def actions_between(s: np.ndarray, s_next: np.ndarray) -> np.ndarray:
+    return (s_next - s) / 2
+
+
+def rewards_between(_s: np.ndarray, s_next: np.ndarray) -> np.ndarray:
+    return 10 * at_goal(s_next).astype(np.float32)
+
+
+def make_recorded() -> Trajectories:
+    """A nine times, as most of a dataset is poor, and B and C once."""
+    paths = [np.array(path, np.float32) for path in (*9 * [A], B, C)]
+    states = np.concatenate([path[:-1] for path in paths])
+    next_states = np.concatenate([path[1:] for path in paths])
+    return from_columns(
+        observations=states,
+        actions=actions_between(states, next_states),
+        rewards=rewards_between(states, next_states),
+        next_observations=next_states,
+        terminals=at_goal(next_states) | (next_states[:, 1] < PIT),
+        lengths=[len(path) - 1 for path in paths],
+    )
+
+
+def identity(size: int) -> Normalizer:
+    zeros, ones = np.zeros((1, size), np.float32), np.ones((1, size), np.float32)
+    line = np.concatenate([zeros, ones])
+    return Normalizer(raw=line, normal=line, low=zeros[0], high=ones[0], kind="gaussian")
+
+
+def make_ensemble() -> DynamicsEnsemble:
+    """Three equal Gaussians around one stride and a bit to the right: N(s + (1.1, 0), 0.5²).
+
+    At A's bend, from (2, 0): the recorded (3, 0) is off by 0.1, B's (3.05, 0) by 0.05, so B's is
+    likelier by (0.1² - 0.05²) / (2 · 0.5²) = 0.015 nats. At B's bend, from (4.05, 0), the same.
+    """
+    model = DynamicsEnsemble(
+        params=None,
+        states=identity(2),
+        change_mean=np.array([1.1, 0], np.float32),
+        change_deviation=np.array([0.5, 0.5], np.float32),
+        log_likelihood_quantiles=np.zeros(101, np.float32),
+        hidden=(1,),
+    )
+    params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 3))
+    return model.replace(params=jax.tree.map(jnp.zeros_like, params))
+
+
+def make_value() -> Value:
+    """V(x, y) = max(x, 0): the further right, the nearer to the goal."""
+    model = Value(params=None, states=identity(2), scale=np.float32(1), hidden=(1,))
+    params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2))
+    params = jax.tree.map(jnp.zeros_like, params)["params"]
+    params["Dense_0"]["kernel"] = params["Dense_0"]["kernel"].at[:, 0].set(1)
+    params["Dense_1"]["kernel"] = jnp.ones_like(params["Dense_1"]["kernel"])
+    return model.replace(params={"params": params})
+
+
+def make_stitched(rule: str, **fields) -> tuple[Trajectories, dict, np.ndarray]:
+    config = default_config().stitching
+    config.update({"rule": rule, "radius": 0.1} | fields)
+    recorded = make_recorded()
+    successors, _ = find_successors(recorded, make_ensemble(), make_value(), config)
+    stitched, figures = stitch(
+        recorded,
+        successors,
+        actions_between,
+        rewards_between,
+        episode_limit=LIMIT,
+        acceptance=0.1,
+    )
+    return stitched, figures, successors
+
+
+def clone(data: Trajectories):
+    config = default_config().student
+    config.update({"steps": 800, "batch_size": 64, "hidden": (32, 32), "learning_rate": 3e-3})
+    policies, _ = behavioural_cloning.train("chain", config, data, TASK, (0, 1), Hooks())
+    return policies
+
+
+def reaches_goal(policy) -> bool:
+    """Whether the policy, from the start, is at the goal before it is in a pit or out of time."""
+    state = np.zeros(2, np.float32)
+    for _ in range(LIMIT):
+        state = step(state, policy(state))
+        if at_goal(state) or state[1] < PIT:
+            break
+    return bool(at_goal(state))
+
+
+def test_no_recorded_path_leads_from_start_to_goal():
+    recorded = make_recorded()
+    from_start = (recorded.initial_observations == 0).all(1)
+    assert from_start.sum() == 9
+    assert recorded.returns()[from_start].tolist() == 9 * [0]
+    assert recorded.returns()[~from_start].tolist() == [0, 10]
+    np.testing.assert_allclose(
+        step(recorded.observations, recorded.actions), recorded.next_observations, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("rule", ["value_first", "density_first"])
+def test_the_best_stitch_is_found(rule):
+    stitched, figures, successors = make_stitched(rule)
+    for episode in range(9):
+        path = stitched.select(np.array([episode]))
+        np.testing.assert_allclose(path.observations, BEST[:-1], atol=1e-6)
+        np.testing.assert_allclose(path.next_observations, BEST[1:], atol=1e-6)
+        # 1.05/2 at the two bends, ½ elsewhere.
+        np.testing.assert_allclose(
+            path.actions[:, 0], [0.5, 0.5, 0.525, 0.5, 0.525, 0.5, 0.5], atol=1e-6
+        )
+        assert path.rewards.tolist() == [0, 0, 0, 0, 0, 0, 10]
+        assert path.terminals.tolist() == 6 * [False] + [True]
+        sources = [RECORDED, RECORDED, STITCHED, RECORDED, STITCHED, RECORDED, RECORDED]
+        assert path.source.tolist() == sources
+    # B reaches the goal too, through C; C is as it was.
+    assert stitched.returns().tolist() == 11 * [10]
+    np.testing.assert_allclose(
+        stitched.select(np.array([9])).observations, [*B[:5], *C[3:-1]], atol=1e-6
+    )
+    assert figures["trajectories_replaced"] == 10
+    # One edge for each copy of A, one for B; A's nine copies walk B's too.
+    assert (successors >= 0).sum() == figures["edges_unique"] == 10
+    assert figures["edges_walked"] == 9 + 10
+
+
+@pytest.mark.parametrize("rule", ["value_first", "density_first"])
+def test_a_radius_below_the_gap_finds_nothing(rule):
+    # The bends are 0.05 apart.
+    stitched, figures, _ = make_stitched(rule, radius=0.04)
+    assert figures["trajectories_replaced"] == 0
+    assert stitched.returns().max() == 10
+    assert (stitched.returns() == 0).sum() == 10
+
+
+def test_cloning_reaches_the_goal_from_stitched_data_alone():
+    recorded, (stitched, _, _) = make_recorded(), make_stitched("value_first")
+    assert [reaches_goal(policy) for policy in clone(recorded)] == [False, False]
+    assert [reaches_goal(policy) for policy in clone(stitched)] == [True, True]

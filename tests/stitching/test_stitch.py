@@ -1,0 +1,499 @@
+"""Tests of stitching against Algorithm 4 as it is written: one trajectory, one step at a time."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from tskd_jax.config import default_config
+from tskd_jax.data.normalizer import fit_normalizer
+from tskd_jax.data.trajectories import (
+    COLUMNS,
+    RECORDED,
+    STITCHED,
+    Trajectories,
+    concatenate,
+    from_columns,
+)
+from tskd_jax.stitching.dynamics import DynamicsEnsemble
+from tskd_jax.stitching.stitch import find_successors, follow, stitch
+from tskd_jax.stitching.value import Value
+
+SEEDS = 40
+ROWS = 24
+LIMIT = 12
+
+
+def make_data(seed: int) -> Trajectories:
+    """Short episodes in the plane, some terminal, some truncated; of one size, to compile once."""
+    rng = np.random.default_rng(seed)
+    lengths = np.full(1, ROWS)
+    while lengths.max() > LIMIT:
+        cuts = np.sort(rng.permutation(np.arange(1, ROWS))[: rng.integers(2, 8)])
+        lengths = np.diff([0, *cuts, ROWS])
+    parts = []
+    for length in lengths:
+        path = np.cumsum(rng.normal(scale=0.4, size=(length + 1, 2)), 0).astype(np.float32)
+        parts.append((path[:-1], path[1:]))
+    states, next_states = (np.concatenate(column) for column in zip(*parts, strict=True))
+    terminals = np.zeros(len(states), bool)
+    terminals[np.cumsum(lengths) - 1] = rng.random(len(lengths)) < 0.5
+    return from_columns(
+        observations=states,
+        actions=rng.normal(size=(len(states), 2)),
+        # Some datasets have negative returns only.
+        rewards=rng.normal(size=len(states)) - 3 * (seed % 3 == 0),
+        next_observations=next_states,
+        terminals=terminals,
+        lengths=lengths,
+    )
+
+
+def make_models(data: Trajectories, seed: int) -> tuple[DynamicsEnsemble, Value]:
+    """Random networks: V and the densities are arbitrary, so every branch is taken somewhere."""
+    change = data.next_observations - data.observations
+    ensemble = DynamicsEnsemble(
+        params=None,
+        states=fit_normalizer("gaussian", data.observations),
+        change_mean=change.mean(0),
+        change_deviation=change.std(0) + np.float32(0.1),
+        log_likelihood_quantiles=np.zeros(101, np.float32),
+        hidden=(8,),
+    )
+    value = Value(params=None, states=ensemble.states, scale=np.float32(5), hidden=(8,))
+    keys = jax.random.split(jax.random.key(seed), 5)
+    return (
+        ensemble.replace(params=jax.vmap(ensemble.init)(keys[:3])),
+        value.replace(params=jax.vmap(value.init)(keys[3:])),
+    )
+
+
+# One pair at a time, as the pseudo-code asks. Compiled, since the loop asks thousands of times.
+_one_value = jax.jit(lambda model, s: model(s[None])[0])
+_one_density = jax.jit(lambda model, s, s_next: model.log_densities(s[None], s_next[None])[0])
+
+
+def actions_between(s: np.ndarray, s_next: np.ndarray) -> np.ndarray:
+    """Any function of the pair whose rounding does not depend on the number of rows."""
+    return s * np.float32(0.5) - s_next
+
+
+def rewards_between(s: np.ndarray, s_next: np.ndarray) -> np.ndarray:
+    return s[..., 0] * np.float32(0.25) + s_next[..., 1] * np.float32(2) + np.float32(0.5)
+
+
+class Literal:
+    """Algorithm 4, lines 5 to 19, read aloud: no table, no batch, every choice made anew."""
+
+    def __init__(self, data, ensemble, value, config, seen):
+        self.data, self.config, self.seen = data, config, seen
+        self.scale = np.ones(2)
+        if config.radius_unit == "deviation":
+            self.scale = data.observations.std(0)
+        # Remembered, but each from its own call.
+        self.value = functools.cache(lambda i: float(_one_value(value, data.observations[i])))
+        self.next_value = functools.cache(
+            lambda i: float(_one_value(value, data.next_observations[i]))
+        )
+        self.density = functools.cache(
+            lambda i, j: np.asarray(
+                _one_density(ensemble, data.observations[i], data.observations[j]), np.float64
+            )
+        )
+        self.recorded_density = functools.cache(
+            lambda i: np.asarray(
+                _one_density(ensemble, data.observations[i], data.next_observations[i]), np.float64
+            )
+        )
+
+    def passes_density(self, i, j):
+        least = np.log(np.mean(np.exp(self.recorded_density(i)))) - self.config.tolerance
+        return self.density(i, j).min() > least
+
+    def successor(self, i):
+        """The transition to go on from instead of i's next state, or None."""
+        data = self.data
+        near = []
+        for j in range(data.size):
+            difference = (
+                data.observations[j].astype(np.float64) - data.next_observations[i]
+            ) / self.scale
+            if np.sqrt((difference**2).sum()) <= self.config.radius:
+                near.append(j)
+        if self.config.rule == "density_first":
+            near = [j for j in near if self.passes_density(i, j)]
+        if not near:
+            return None
+        best = max(near, key=self.value)  # the first of equals
+        if self.config.rule == "value_first" and not self.passes_density(i, best):
+            return None
+        # A terminal state is worth nothing.
+        following = 0.0 if data.terminals[i] else self.next_value(i)
+        return best if self.value(best) > following else None
+
+    def walk(self, episode):
+        """(s, a, r, s', terminal, source) of each step of one stitched trajectory."""
+        data = self.data
+        i, steps = int(data.starts[episode]), []
+        visited = set()
+        while len(steps) < LIMIT:
+            if i in visited:
+                self.seen.add("cycle")
+            visited.add(i)
+            j = self.successor(i)
+            if j is not None:
+                self.seen.add("stitch")
+                s, s_next = data.observations[i], data.observations[j]
+                steps.append(
+                    (
+                        s,
+                        actions_between(s, s_next),
+                        rewards_between(s, s_next),
+                        s_next,
+                        False,
+                        STITCHED,
+                    )
+                )
+                if i in data.ends:
+                    self.seen.add("beyond a terminal" if data.terminals[i] else "beyond a cut")
+                i = j
+                continue
+            steps.append(
+                (
+                    data.observations[i],
+                    data.actions[i],
+                    data.rewards[i],
+                    data.next_observations[i],
+                    data.terminals[i],
+                    data.source[i],
+                )
+            )
+            if data.terminals[i]:
+                self.seen.add("terminal end")
+                return steps
+            if i in data.ends:
+                self.seen.add("truncated end")
+                return steps
+            i += 1
+        self.seen.add("limit")
+        return steps
+
+    def stitched(self, acceptance):
+        """All trajectories, each replaced where its stitched one is clearly better."""
+        parts = []
+        for episode in range(len(self.data.lengths)):
+            steps = self.walk(episode)
+            s, a, r, s_next, terminal, source = zip(*steps, strict=True)
+            new = sum(float(reward) for reward in r)
+            old = float(self.data.returns()[episode])
+            if new > old + acceptance * abs(old):
+                self.seen.add("replaced, negative" if old < 0 else "replaced, positive")
+                parts.append(
+                    from_columns(
+                        observations=np.stack(s),
+                        actions=np.stack(a),
+                        rewards=np.stack(r),
+                        next_observations=np.stack(s_next),
+                        terminals=np.stack(terminal),
+                        lengths=[len(r)],
+                        source=np.stack(source),
+                    )
+                )
+            else:
+                self.seen.add("kept")
+                parts.append(self.data.select(np.array([episode])))
+        return concatenate(parts)
+
+
+def make_config(seed: int, rule: str):
+    config = default_config().stitching
+    unit = ("raw", "deviation")[seed % 2]
+    config.update({"rule": rule, "radius": 0.6, "radius_unit": unit, "tolerance": seed % 5 * 0.5})
+    return config
+
+
+def assert_equal(left: Trajectories, right: Trajectories) -> None:
+    for name in ("lengths", *COLUMNS):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
+
+
+@pytest.mark.parametrize("rule", ["value_first", "density_first"])
+def test_stitching_is_algorithm_4(rule):
+    seen = set()
+    for seed in range(SEEDS):
+        data = make_data(seed)
+        models, config = make_models(data, seed), make_config(seed, rule)
+        successors, _ = find_successors(data, *models, config)
+        actual, figures = stitch(
+            data, successors, actions_between, rewards_between, episode_limit=LIMIT, acceptance=0.1
+        )
+        literal = Literal(data, *models, config, seen)
+        expected = literal.stitched(0.1)
+        assert_equal(actual, expected)
+        for i in range(data.size):
+            assert (literal.successor(i) is None) == (successors[i] < 0)
+        assert figures["trajectories_replaced"] <= figures["trajectories_stitched"]
+    # The random datasets have met everything that can happen.
+    assert seen == {
+        "stitch",
+        "cycle",
+        "limit",
+        "terminal end",
+        "truncated end",
+        "beyond a terminal",
+        "beyond a cut",
+        "replaced, negative",
+        "replaced, positive",
+        "kept",
+    }
+
+
+def test_the_rules_differ():
+    differences = 0
+    for seed in range(10):
+        data = make_data(seed)
+        models = make_models(data, seed)
+        first, second = (
+            find_successors(data, *models, make_config(seed, rule))[0]
+            for rule in ("value_first", "density_first")
+        )
+        # What the best state passes, some state passes: density_first accepts at least as often.
+        assert (second[first >= 0] == first[first >= 0]).all()
+        differences += (first != second).sum()
+    assert differences > 0
+
+
+@pytest.mark.parametrize("rule", ["value_first", "density_first"])
+def test_figures_of_the_search(rule):
+    data = make_data(1)
+    successors, figures = find_successors(data, *make_models(data, 1), make_config(1, rule))
+    assert figures["stitched_share"] == (successors >= 0).mean() > 0
+    assert figures["stitched_share"] <= figures["better_neighbour_share"] < 1
+
+
+@pytest.mark.parametrize("backend", ["cpu", "accelerator"])
+@pytest.mark.parametrize("rule", ["value_first", "density_first"])
+def test_backends_find_the_same_successors(rule, backend):
+    for seed in range(3):
+        data = make_data(seed)
+        models, config = make_models(data, seed), make_config(seed, rule)
+        expected, _ = find_successors(data, *models, config)
+        config.backend = backend
+        np.testing.assert_array_equal(find_successors(data, *models, config)[0], expected)
+
+
+@pytest.mark.parametrize("rule", ["value_first", "density_first"])
+def test_radius_zero_and_no_duplicates_stitch_nothing(rule):
+    # The only state at distance 0 of a next state is itself, which is not better than itself.
+    for seed in range(10):
+        data = make_data(seed)
+        config = make_config(seed, rule)
+        config.update({"radius": 0.0, "tolerance": 100.0})
+        successors, figures = find_successors(data, *make_models(data, seed), config)
+        last = np.isin(np.arange(data.size), data.ends)
+        assert (successors[~last] == -1).all()
+        assert figures["better_neighbour_share"] == 0
+
+
+def make_line(episodes: list[list[float]], terminal: list[bool] | None = None) -> Trajectories:
+    """Episodes of those rewards; a state is its row number."""
+    lengths = [len(rewards) for rewards in episodes]
+    rows = np.arange(sum(lengths), dtype=np.float32)[:, None]
+    terminals = np.zeros(len(rows), bool)
+    terminals[np.cumsum(lengths) - 1] = [True] * len(lengths) if terminal is None else terminal
+    return from_columns(
+        observations=rows,
+        actions=rows + 0.25,
+        rewards=np.concatenate(episodes),
+        next_observations=rows + 0.5,
+        terminals=terminals,
+        lengths=lengths,
+    )
+
+
+def make_successors(size: int, jumps: dict[int, int]) -> np.ndarray:
+    successors = np.full(size, -1, np.int64)
+    for here, there in jumps.items():
+        successors[here] = there
+    return successors
+
+
+def between(value: float):
+    """A function of pairs that says how often and for which pairs it was asked."""
+    asked = []
+
+    def function(s, s_next):
+        asked.extend(zip(s[:, 0].astype(int), s_next[:, 0].astype(int), strict=True))
+        return np.full((len(s), 1), value, np.float32)
+
+    function.asked = asked
+    return function
+
+
+def stitch_line(data, jumps, reward=0.0, limit=100, acceptance=0.1):
+    actions, rewards = between(-7.0), between(reward)
+    new, figures = stitch(
+        data,
+        make_successors(data.size, jumps),
+        actions,
+        lambda s, s_next: rewards(s, s_next)[:, 0],
+        episode_limit=limit,
+        acceptance=acceptance,
+    )
+    assert actions.asked == rewards.asked
+    return new, figures, actions.asked
+
+
+def test_follow_by_hand():
+    # Rows 0-2, 3-5, 6: from 1 to 4 and from the end 5 to 6.
+    data = make_line([[0, 0, 0], [0, 0, 0], [0]])
+    paths = follow(data, make_successors(7, {1: 4, 5: 6}), 100)
+    assert paths.transitions.tolist() == [0, 1, 4, 5, 6, 3, 4, 5, 6, 6]
+    assert paths.lengths.tolist() == [5, 4, 1]
+    assert paths.jumps.tolist() == 1 * [False] + [True, False, True, False] + 2 * [False] + [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_follow_a_cycle_to_the_limit():
+    paths = follow(make_line([[0, 0, 0], [0]]), make_successors(4, {1: 0}), 5)
+    assert paths.transitions.tolist() == [0, 1, 0, 1, 0, 3]
+    assert paths.lengths.tolist() == [5, 1]
+
+
+def test_follow_a_successor_that_is_itself():
+    paths = follow(make_line([[0, 0]]), make_successors(2, {0: 0}), 3)
+    assert paths.transitions.tolist() == [0, 0, 0]
+
+
+def test_a_stitch_by_hand():
+    # Episode 0: rewards 1, 1, 1. Episode 1: 0, 10, 10. Stitching 0 → 4 at reward 2 gives
+    # 2 + 10 + 10 = 22 > 3 + 0.3; episode 1 stays what it is.
+    data = make_line([[1, 1, 1], [0, 10, 10]])
+    new, figures, asked = stitch_line(data, {0: 4}, reward=2.0)
+    assert new.lengths.tolist() == [3, 3]
+    assert new.observations[:, 0].tolist() == [0, 4, 5, 3, 4, 5]
+    assert new.next_observations[:, 0].tolist() == [4, 4.5, 5.5, 3.5, 4.5, 5.5]
+    assert new.actions[:, 0].tolist() == [-7, 4.25, 5.25, 3.25, 4.25, 5.25]
+    assert new.rewards.tolist() == [2, 10, 10, 0, 10, 10]
+    assert new.terminals.tolist() == [False, False, True, False, False, True]
+    assert new.source.tolist() == [STITCHED] + 5 * [RECORDED]
+    assert asked == [(0, 4)]
+    assert figures == {
+        "edges_walked": 1,
+        "edges_unique": 1,
+        "trajectories_stitched": 1,
+        "trajectories_replaced": 1,
+    }
+
+
+def test_a_terminal_transition_that_is_left_is_not_terminal():
+    # The end of episode 0 is stitched away: row 1 leads to row 3 instead of to its death.
+    new, _, _ = stitch_line(make_line([[1, 1], [5, 5]], [True, False]), {1: 3})
+    assert new.rewards.tolist()[:3] == [1, 0, 5]
+    assert new.terminals[:3].tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("old", "gain", "replaced"),
+    [
+        # p = 0.1. Σr = 10: more than 11 is asked for; at 11 exactly nothing happens.
+        (10.0, 1.0, False),
+        (10.0, 1.5, True),
+        # Σr = -10: more than -9. The paper's (1 + p)Σr = -11 would take what is worse.
+        (-10.0, -0.5, False),
+        (-10.0, 0.0, False),
+        (-10.0, 1.0, False),
+        (-10.0, 1.5, True),
+        # Σr = 0: anything better.
+        (0.0, 0.0, False),
+        (0.0, 0.5, True),
+    ],
+)
+def test_the_replacement_rule(old, gain, replaced):
+    # Episode 0 has reward `old` and goes, stitched, to a last transition of reward 0.
+    data = make_line([[old], [0.0, 0.0]])
+    new, figures, _ = stitch_line(data, {0: 2}, reward=old + gain)
+    assert figures["trajectories_replaced"] == int(replaced)
+    assert new.lengths.tolist() == [2 if replaced else 1, 2]
+    assert new.returns()[0] == (old + gain if replaced else old)
+
+
+class Watched:
+    """A function of pairs that remembers what it was asked."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, []
+
+    def __call__(self, s, s_next):
+        self.calls.append((s, s_next))
+        return self.function(s, s_next)
+
+
+def test_every_walked_edge_is_priced_once():
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        data = make_data(seed)
+        successors = np.where(
+            rng.random(data.size) < 0.3, rng.integers(data.size, size=data.size), -1
+        )
+        paths = follow(data, successors, LIMIT)
+        walked = paths.transitions[paths.jumps]
+        actions, rewards = Watched(actions_between), Watched(rewards_between)
+        _, figures = stitch(data, successors, actions, rewards, episode_limit=LIMIT, acceptance=0.1)
+        expected = np.unique(walked)
+        for watched in (actions, rewards):
+            s, s_next = map(np.concatenate, zip(*watched.calls, strict=True))
+            np.testing.assert_array_equal(s, data.observations[expected])
+            np.testing.assert_array_equal(s_next, data.observations[successors[expected]])
+        assert figures["edges_walked"] == len(walked)
+        assert figures["edges_unique"] == len(expected)
+
+
+def test_edges_that_nobody_walks_are_not_priced():
+    # Row 0 jumps over row 1, whose own successor no path ever uses.
+    _, figures, asked = stitch_line(make_line([[0, 0, 0], [0, 0]]), {0: 2, 1: 3})
+    assert asked == [(0, 2)]
+    assert figures["edges_unique"] == 1
+
+
+def test_without_successors_nothing_changes_and_nobody_is_asked():
+    for seed in range(10):
+        data = make_data(seed)
+        new, figures = stitch(
+            data,
+            np.full(data.size, -1),
+            pytest.fail,
+            pytest.fail,
+            episode_limit=LIMIT,
+            acceptance=0.0,
+        )
+        assert_equal(new, data)
+        assert set(figures.values()) == {0}
+
+
+def test_an_episode_longer_than_the_limit_is_not_a_stitch():
+    # Without a successor there is nothing better about its first two steps than that they are few.
+    data = make_line([[-1, -1, -1, -1], [1]])
+    new, figures, _ = stitch_line(data, {}, limit=2)
+    assert figures["trajectories_replaced"] == 0
+    assert_equal(new, data)
+
+
+def test_a_cycle_ends_at_the_limit_of_the_episode():
+    new, _, asked = stitch_line(make_line([[1, 1], [0]]), {1: 0}, reward=1.0, limit=7)
+    assert new.lengths.tolist() == [7, 1]
+    assert new.rewards.tolist() == 7 * [1] + [0]
+    assert asked == [(1, 0)]
+    # Cut at the limit, not dead: V goes on beyond it.
+    assert not new.terminals[:7].any()
+
+
+def test_the_input_is_not_changed():
+    data = make_line([[1, 1, 1], [0, 10, 10]])
+    before = jax.tree.map(np.copy, data)
+    stitch_line(data, {0: 4}, reward=2.0)
+    assert_equal(data, before)

@@ -1,0 +1,152 @@
+"""Imagination: how trajectories end, that they are consistent, and that company does not matter."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from tskd_jax.data.trajectories import IMAGINED
+from tskd_jax.teacher import inverse_dynamics
+from tskd_jax.teacher.imagination import _advance, imagine
+from tskd_jax.teacher.inverse_dynamics import actions_between
+
+LIMIT = 7
+
+
+def _alive(observations):
+    return observations[..., 2] < 0.75
+
+
+@pytest.fixture(scope="module")
+def task(tiny_task):
+    """Ends where the last number of the state is above 0.75, or after 7 steps."""
+    return dataclasses.replace(tiny_task, episode_limit=LIMIT, alive=_alive)
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_config, tiny_trajectories, tiny_generator, task):
+    """A teacher that has learnt a little; its inverse dynamics nothing."""
+    config = ConfigDict(tiny_config.inverse_dynamics)
+    config.hidden = (8,)
+    return (
+        tiny_generator[0],
+        inverse_dynamics.create(config, tiny_trajectories, task),
+    )
+
+
+@pytest.fixture(scope="module")
+def starts():
+    # Deliberately off every grid: the way through the normaliser and back would change them.
+    return np.random.default_rng(5).uniform(-0.5, 0.5, (20, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(teacher, tiny_config, task, starts):
+    """imagine() with everything at hand; keyword arguments replace."""
+
+    def run(*, starts=starts, stride=1, task=task, **arguments):
+        model, inverse = teacher
+        sampling = ConfigDict(tiny_config.sampling)
+        sampling.stride = stride
+        return imagine(
+            *(model, FrozenConfigDict(sampling), task, inverse, starts, jax.random.key(0)),
+            **arguments,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def imagined(run):
+    return run()
+
+
+def assert_same(left, right):
+    # Batches of other sizes round differently (1e-7); the first step multiplies that by 1/√ᾱ_K,
+    # here 200, and each plan starts from the one before. The states themselves span about 1.5.
+    np.testing.assert_array_equal(left.lengths, right.lengths)
+    for name in ("observations", "actions", "rewards", "next_observations", "terminals"):
+        np.testing.assert_allclose(getattr(left, name), getattr(right, name), atol=5e-3)
+
+
+def assert_sound(trajectories, starts, task):
+    """What must hold of any imagined trajectories."""
+    first, last = trajectories.starts, trajectories.ends
+    np.testing.assert_array_equal(trajectories.observations[first], starts)
+    assert (trajectories.lengths >= 1).all()
+    assert (trajectories.lengths <= task.episode_limit).all()
+    # s'_i is s_{i+1} inside an episode, to the bit.
+    inside = np.setdiff1d(np.arange(trajectories.size), last)
+    np.testing.assert_array_equal(
+        trajectories.next_observations[inside], trajectories.observations[inside + 1]
+    )
+    # It goes on exactly while the task's rule says so, or up to the limit.
+    alive = np.asarray(task.alive(jnp.asarray(trajectories.next_observations)))
+    assert alive[inside].all()
+    assert not trajectories.terminals[inside].any()
+    np.testing.assert_array_equal(trajectories.terminals[last], ~alive[last])
+    assert (trajectories.lengths[alive[last]] == task.episode_limit).all()
+    for column in (trajectories.observations, trajectories.rewards, trajectories.actions):
+        assert np.isfinite(column).all()
+    assert (trajectories.source == IMAGINED).all()
+
+
+def test_trajectories_are_sound(imagined, starts, task, teacher):
+    assert_sound(imagined, starts, task)
+    assert len(imagined.lengths) == 20
+    # Both ends occur, and early ones too: otherwise these tests would say little.
+    ended = imagined.terminals[imagined.ends]
+    assert 0 < ended.sum() < 20
+    assert imagined.lengths.min() < LIMIT - 1
+    np.testing.assert_allclose(
+        imagined.actions,
+        actions_between(teacher[1], imagined.observations, imagined.next_observations),
+        atol=1e-6,
+    )
+    assert np.abs(imagined.actions).max() <= 1.0
+
+
+def test_small_batches_imagine_the_same_as_a_large_one_that_shrinks(run, imagined):
+    # 20 start in a batch of 32 (12 of it padding), which halves once 16 or fewer are alive.
+    alive_at_end = (~imagined.terminals[imagined.ends]).sum()
+    assert alive_at_end <= 16
+    assert_same(run(chunk=1), imagined)
+    assert_same(run(chunk=16), imagined)
+
+
+def test_company_does_not_matter(run, imagined, starts):
+    others = starts.copy()
+    others[1:] = -starts[1:]
+    changed = run(starts=others)
+    assert changed.lengths[0] == imagined.lengths[0]
+    rows = slice(0, imagined.lengths[0])
+    np.testing.assert_allclose(
+        changed.next_observations[rows], imagined.next_observations[rows], atol=5e-3
+    )
+    first, second = (run.next_observations[run.starts[1:]] for run in (changed, imagined))
+    assert (np.abs(first - second).max(1) > 1e-3).all()
+
+
+def test_a_second_call_compiles_nothing(run, imagined):
+    compiled = _advance._cache_size()
+    again = run()
+    assert _advance._cache_size() == compiled
+    assert_same(again, imagined)
+
+
+@pytest.mark.parametrize("stride", [2, 5])
+def test_strides_that_do_not_divide_the_limit(run, starts, task, stride):
+    trajectories = run(starts=starts[:8], stride=stride)
+    assert_sound(trajectories, starts[:8], task)
+
+
+def test_progress_counts_transitions(run, starts):
+    seen = []
+    trajectories = run(chunk=8, on_progress=lambda done, total: seen.append((done, total)))
+    done = [report[0] for report in seen]
+    assert done == sorted(done)
+    assert done[-1] == trajectories.size
+    assert {total for _, total in seen} == {20 * LIMIT}

@@ -1,0 +1,169 @@
+"""Configs: every file and scale loads, every field is checked, mistakes are answered in one line."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from tskd_jax import config as config_module
+from tskd_jax.config import SCALES, default_config, differences, field_names, finalize
+from tskd_jax.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENTS = ("hopper", "halfcheetah", "walker2d")
+
+
+def load(environment: str, argument: str = "") -> ConfigDict:
+    spec = importlib.util.spec_from_file_location(environment, ROOT / f"configs/{environment}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_config_is_valid(environment, scale):
+    config = finalize(load(environment, scale))
+    assert config.environment.name == environment
+
+
+def test_paper_scale_is_appendix_b():
+    config = load("hopper", "paper,medium-expert")
+    assert config.dataset.name == "hopper-medium-expert-v2"
+    for diffuser in (config.trajectory_generator, config.reward_generator):
+        assert diffuser.features == 128
+        assert tuple(diffuser.multipliers) == (1, 4, 8)
+        assert diffuser.diffusion_steps == 200
+        assert diffuser.drop_condition == 0.25
+        assert (diffuser.steps, diffuser.batch_size) == (1_000_000, 32)
+        assert diffuser.learning_rate == 2e-4
+        assert not diffuser.relative
+        assert not diffuser.vary_history
+        assert diffuser.history_noise == 0
+        assert diffuser.answer_weight == 1
+    assert config.trajectory_generator.horizon - config.trajectory_generator.context == 100
+    assert config.sampling.sampler == "ancestral"
+    assert (config.sampling.steps, config.sampling.stride, config.sampling.start) == (200, 1, 1.0)
+    assert config.sampling.temperature == 0.5
+    assert config.sampling.guidance in (1.2, 1.4, 1.6, 1.8)
+    assert tuple(config.inverse_dynamics.hidden) == (512, 512)
+    assert tuple(config.dynamics.hidden) == (300, 300, 300)
+    assert (config.dynamics.members, config.dynamics.elites) == (7, 3)
+    assert (config.dynamics.learning_rate, config.dynamics.batch_size) == (3e-4, 256)
+    assert tuple(config.value.hidden) == (256, 256)
+    assert config.imagination.trajectories == 300
+    assert config.imagination.consistency == 0
+    assert config.stitching.epochs == 2
+    assert config.stitching.acceptance == 0.1
+    assert (config.stitching.rule, config.stitching.tolerance) == ("value_first", 0)
+    assert config.filter.rule == "margin"
+    assert 500 <= config.filter.margin <= 1000
+    assert tuple(config.student.hidden) == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("environment", "radius"), [("hopper", 0.1), ("walker2d", 1.0), ("halfcheetah", 3.0)]
+)
+def test_radius_of_each_task(environment, radius):
+    assert load(environment).stitching.radius == radius
+
+
+def test_default_is_quick_on_the_embedded_data():
+    config = load("hopper")
+    assert config.dataset.name == "hopper-sac-replay"
+    assert config == load("hopper", "quick,embedded")
+    assert config == load("hopper", "embedded, quick")
+
+
+def test_unknown_scale_or_level():
+    with pytest.raises(ConfigError, match=r"'tiny' is neither a scale .*paper, small, quick"):
+        load("hopper", "tiny")
+    with pytest.raises(ConfigError, match="embedded"):
+        load("walker2d", "embedded")
+
+
+def test_steps_multiplier_scales_every_training():
+    config = load("hopper")
+    config.steps_multiplier = 0.01
+    final = finalize(config)
+    for section in config_module.TRAININGS:
+        assert final[section].steps == max(1, round(config[section].steps * 0.01))
+    assert config.student.steps == load("hopper").student.steps  # the argument is left alone
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("stitching.raduis", "stitching.radius"),
+        ("stiching.radius", "stitching.radius"),
+        ("sampling.guidence", "sampling.guidance"),
+        ("seedz", "seed"),
+    ],
+)
+def test_unknown_field_names_the_nearest(name, near):
+    with pytest.raises(ConfigError, match=rf"config\.{name} does not exist.*config\.{near}"):
+        config_module.check_name(name)
+
+
+def test_a_section_is_not_a_field():
+    with pytest.raises(ConfigError, match=r"section.*stitching\.radius"):
+        config_module.check_name("stitching")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sampling.guidance", -1.0),
+        ("trajectory_generator.features", 12),
+        ("trajectory_generator.kernel_size", 4),
+        ("stitching.rule", "best"),
+        ("filter.share", 0.0),
+        ("student.steps", 0),
+        ("seeds", ()),
+        ("environment.name", "ant"),
+        ("reward_sampling.start", 0.0),
+    ],
+)
+def test_out_of_range_names_field_value_and_range(field, value):
+    config = load("hopper")
+    section, _, key = field.rpartition(".")
+    (config[section] if section else config)[key] = value
+    with pytest.raises(ConfigError) as caught:
+        finalize(config)
+    message = str(caught.value)
+    assert f"config.{field}={value!r}" in message
+    assert "allowed:" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampling.stride": 50}, "horizon"),
+        ({"sampling.steps": 500}, "diffusion_steps"),
+        ({"dynamics.elites": 9}, "members"),
+        ({"seeds": (1, 1)}, "twice"),
+        ({"sampling.sampler": "ancestral", "sampling.start": 1.0}, "ddim"),
+    ],
+)
+def test_contradictions(changes, words):
+    config = load("hopper")
+    for field, value in changes.items():
+        section, _, key = field.rpartition(".")
+        (config[section] if section else config)[key] = value
+    with pytest.raises(ConfigError, match=words):
+        finalize(config)
+
+
+def test_fields_and_defaults_are_the_same_set():
+    flat = []
+    for key, value in default_config().to_dict().items():
+        flat += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]
+    assert sorted(flat) == sorted(field_names())
+
+
+def test_differences_names_fields():
+    left = {"a": 1, "b": {"c": 2, "d": 3}}
+    right = {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}
+    assert list(differences(left, right)) == ["b.d", "e"]

@@ -1,0 +1,215 @@
+"""The command as a user meets it: a tiny run to the end, stopping and going on, and mistakes."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tskd_jax.data import load_dataset
+from tskd_jax.data.d4rl import write
+from tskd_jax.main import main
+from tskd_jax.student.policy import load_policy
+
+ROOT = Path(__file__).parents[1]
+TINY = (
+    "--config.steps_multiplier=0.002",
+    "--config.trajectory_generator.features=8",
+    "--config.trajectory_generator.multipliers=(1,2)",
+    "--config.reward_generator.features=8",
+    "--config.reward_generator.multipliers=(1,2)",
+    "--config.sampling.steps=3",
+    "--config.sampling.stride=4",
+    "--config.reward_sampling.steps=3",
+    "--config.imagination.trajectories=3",
+    "--config.imagination.consistency=0.0",
+    "--config.stitching.tolerance=50.0",
+    "--config.stitching.radius=0.5",
+    "--config.evaluation.episodes=2",
+    "--config.evaluation.simulator_check=20",
+    "--config.seeds=(0,1)",
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """A few episodes of the embedded data, so that every stage is short."""
+    path = tmp_path_factory.mktemp("data") / "few.hdf5"
+    write(path, load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20)), {})
+    return path
+
+
+def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
+    config = f"--config={ROOT / 'configs/hopper.py'}"
+    return ["tskd-jax", config, f"--config.dataset.path={dataset}", f"--workdir={workdir}", *TINY, *more]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("run") / "whole"
+    assert main(command(workdir, dataset)) == 0
+    return workdir
+
+
+def test_everything_promised_is_there(finished, dataset):
+    summary = json.loads((finished / "summary.json").read_text())
+    methods = ["bc", "filtered_bc", "tskd", "tskd_no_stitching", "tskd_no_imagination"]
+    assert list(summary["scores"]) == methods
+    returns = np.load(finished / "returns.npz")
+    for method in methods:
+        assert returns[method].shape == (2, 2)
+        # D4RL's hopper constants, written out here on purpose.
+        scores = 100 * (returns[method] + 20.272305) / (3234.3 + 20.272305)
+        reported = summary["scores"][method]
+        assert reported["per_seed"] == pytest.approx(scores.mean(1).tolist())
+        assert reported["mean"] == pytest.approx(scores.mean())
+        # Two seeds: standard error = |a - b| / √2 / √2.
+        assert reported["stderr"] == pytest.approx(abs(np.subtract(*scores.mean(1))) / 2)
+        for seed in (0, 1):
+            assert load_policy(finished / f"students/{method}/seed_{seed}.npz").parameters == 69_635
+    assert summary["parameters"]["student"] == 69_635
+    assert summary["dataset"]["name"] == str(dataset)
+    assert len(summary["dataset"]["sha256"]) == 64
+    assert summary["dataset"]["episodes"] == 30
+    assert summary["trajectories"]["imagined"] == 3
+    assert 0 <= summary["share_of_transitions_stitched"] <= 1
+    assert set(summary["versions"]) >= {"python", "jax", "flax", "numpy", "mujoco"}
+    groups = {name.partition(".")[0] for name in summary["seconds"]}
+    assert groups >= {"dynamics", "imagination", "stitching", "student", "evaluation"}
+    for name in ("scores.png", "trajectories.png"):
+        assert (finished / name).stat().st_size > 5000
+    with h5py.File(finished / "stitched.hdf5") as file:
+        assert file["observations"].shape[1] == 11
+    assert load_dataset(finished / "stitched.hdf5").size > 0
+    config = json.loads((finished / "config.json").read_text())
+    assert config["student"]["steps"] == 12  # 6000 · 0.002
+    with (finished / "metrics.csv").open() as file:
+        stages = {row["stage"] for row in csv.DictReader(file)}
+    assert stages >= {"dynamics", "trajectory_generator", "reward_generator", "student.tskd"}
+    assert list((finished / "tensorboard").iterdir())
+    assert not (finished / "training").exists() or not list((finished / "training").rglob("*.npz"))
+
+
+def test_the_student_acts(finished):
+    policy = load_policy(finished / "student.npz")
+    actions = policy(np.zeros((4, 5, 11), np.float32))
+    assert actions.shape == (4, 5, 3)
+    assert np.abs(actions).max() <= 1
+
+
+def test_imagination_is_judged(finished):
+    about = json.loads((finished / "summary.json").read_text())["stages"]["imagination"]
+    assert about["imagined_mean_length"] <= 1000
+    for name in ("simulator_recorded", "simulator_imagined"):
+        assert about[name]["nothing_moves"] > 0
+    # The recorded transitions are possible, so they must look more so than what a network of a
+    # few updates imagines.
+    assert about["simulator_recorded"]["error"] < about["simulator_imagined"]["error"]
+
+
+def test_stopping_after_each_stage_ends_in_the_same_students(finished, dataset, tmp_path, capfd):
+    workdir = tmp_path / "pieces"
+    for stage in ("dynamics", "trajectory_generator", "imagination", "stitching", "student"):
+        assert main(command(workdir, dataset, f"--stop_after={stage}")) == 0
+        assert f"stopped after {stage}" in capfd.readouterr().err
+        assert not (workdir / "summary.json").exists()
+    assert main(command(workdir, dataset)) == 0
+    with np.load(finished / "student.npz") as whole, np.load(workdir / "student.npz") as pieces:
+        for name in whole.files:
+            np.testing.assert_array_equal(whole[name], pieces[name])
+
+
+def test_a_finished_run_is_not_done_again(finished, dataset, capfd):
+    before = (finished / "manifest.json").read_bytes()
+    assert main(command(finished, dataset)) == 0
+    assert (finished / "manifest.json").read_bytes() == before
+    assert "TSKD" in capfd.readouterr().out
+
+
+def run_failing(capfd, argv: list[str]) -> str:
+    assert main(argv) == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("tskd-jax: ")
+    return lines[0]
+
+
+def test_another_config_is_refused(finished, dataset, capfd):
+    before = sorted(p.name for p in finished.iterdir())
+    line = run_failing(
+        capfd, command(finished, dataset, "--config.stitching.radius=0.7", "--config.seed=3")
+    )
+    assert "stitching.radius" in line
+    assert "seed" in line
+    assert "--workdir" in line
+    assert sorted(p.name for p in finished.iterdir()) == before
+
+
+def test_another_file_of_the_same_name_is_refused(dataset, tmp_path, capfd):
+    copy = tmp_path / "copy.hdf5"
+    copy.write_bytes(dataset.read_bytes())
+    workdir = tmp_path / "run"
+    assert main(command(workdir, copy, "--stop_after=dataset")) == 0
+    write(copy, load_dataset(dataset).select(np.arange(5)), {})
+    capfd.readouterr()
+    assert "not the file that this run began with" in run_failing(capfd, command(workdir, copy))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--config"),
+        (["--config=nowhere.py"], "nowhere.py"),
+        (["--config=configs/hopper.py:huge"], "huge"),
+        (["--config=configs/hopper.py", "--config.stitching.raduis=1"], "stitching.radius"),
+        (["--config=configs/hopper.py", "--config.stitching.radius=far"], "radius"),
+        (["--config=configs/hopper.py", "--config.stitching.radius=-1.0"], "allowed"),
+        (["--config=configs/hopper.py", "--config.dataset.path=none.hdf5"], "none.hdf5"),
+        (["--config=configs/hopper.py", "--stop_after=lunch"], "stop_after"),
+        (["--config=configs/hopper.py", "--wrokdir=x"], "wrokdir"),
+        (["--config=configs/hopper.py", "more"], "more"),
+        (["--config=configs/halfcheetah.py:small,medium"], "halfcheetah"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, words, capfd, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    argv = ["tskd-jax", *arguments, f"--workdir={tmp_path / 'run'}"]
+    assert words in run_failing(capfd, argv)
+
+
+def test_data_of_another_environment(dataset, capfd, tmp_path):
+    argv = [
+        "tskd-jax",
+        f"--config={ROOT / 'configs/halfcheetah.py'}",
+        f"--config.dataset.path={dataset}",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    line = run_failing(capfd, argv)
+    assert "11" in line
+    assert "17" in line
+
+
+def test_a_foreign_folder_is_left_alone(dataset, capfd, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert "holds no run" in run_failing(capfd, command(tmp_path, dataset))
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_as_a_process(tmp_path):
+    """Exit status, help, and no traceback, through a real interpreter."""
+    base = [sys.executable, "-m", "tskd_jax.main"]
+    done = subprocess.run([*base, "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert "--workdir" in done.stdout
+    done = subprocess.run(
+        [*base, "--config=configs/hopper.py:nope"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
