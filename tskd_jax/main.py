@@ -41,7 +41,11 @@ def _main(argv: list[str]) -> int:
 
     values = flags.FlagValues()
     config_flag = config_flags.DEFINE_config_file(
-        "config", None, "A file of configs/, as FILE.py[:SCALE,LEVEL].", flag_values=values
+        "config",
+        None,
+        "A file of configs/, as FILE.py[:SCALE,LEVEL].",
+        flag_values=values,
+        sys_argv=argv,
     )
     flags.DEFINE_string(
         "workdir", None, "Everything the run makes, and nothing outside it.", flag_values=values
