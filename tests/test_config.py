@@ -1,4 +1,4 @@
-"""Configs: every file and scale loads, every field is checked, mistakes are answered in one line."""
+"""Configs: every file and scale loads, every field is checked, mistakes get one line."""
 
 import importlib.util
 from pathlib import Path
@@ -39,9 +39,10 @@ def test_paper_scale_is_appendix_b():
         assert (diffuser.steps, diffuser.batch_size) == (1_000_000, 32)
         assert diffuser.learning_rate == 2e-4
         assert not diffuser.relative
-        assert not diffuser.vary_history
-        assert diffuser.history_noise == 0
         assert diffuser.answer_weight == 1
+    assert not config.trajectory_generator.vary_history
+    assert config.trajectory_generator.history_noise == 0
+    assert not config.trajectory_generator.noise_level_input
     assert config.trajectory_generator.horizon - config.trajectory_generator.context == 100
     assert config.sampling.sampler == "ancestral"
     assert (config.sampling.steps, config.sampling.stride, config.sampling.start) == (200, 1, 1.0)
@@ -72,6 +73,7 @@ def test_radius_of_each_task(environment, radius):
 def test_default_is_quick_on_the_embedded_data():
     config = load("hopper")
     assert config.dataset.name == "hopper-sac-replay"
+    assert config.label == "hopper-embedded-quick"
     assert config == load("hopper", "quick,embedded")
     assert config == load("hopper", "embedded, quick")
 

@@ -23,7 +23,7 @@ TINY = (
     "--config.reward_generator.features=8",
     "--config.reward_generator.multipliers=(1,2)",
     "--config.sampling.steps=3",
-    "--config.sampling.stride=4",
+    "--config.sampling.stride=7",
     "--config.reward_sampling.steps=3",
     "--config.imagination.trajectories=3",
     "--config.imagination.consistency=0.0",
@@ -45,7 +45,8 @@ def dataset(tmp_path_factory) -> Path:
 
 def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
     config = f"--config={ROOT / 'configs/hopper.py'}"
-    return ["tskd-jax", config, f"--config.dataset.path={dataset}", f"--workdir={workdir}", *TINY, *more]  # fmt: skip
+    paths = (f"--config.dataset.path={dataset}", f"--workdir={workdir}")
+    return ["tskd-jax", config, *paths, *TINY, *more]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_imagination_is_judged(finished):
 
 def test_stopping_after_each_stage_ends_in_the_same_students(finished, dataset, tmp_path, capfd):
     workdir = tmp_path / "pieces"
-    for stage in ("dynamics", "trajectory_generator", "imagination", "stitching", "student"):
+    for stage in ("trajectory_generator", "stitching"):
         assert main(command(workdir, dataset, f"--stop_after={stage}")) == 0
         assert f"stopped after {stage}" in capfd.readouterr().err
         assert not (workdir / "summary.json").exists()

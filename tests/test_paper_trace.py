@@ -72,7 +72,7 @@ def some_trajectories(task):
     )
 
 
-# D = m + 1 and 2m + 1; hopper m = 11, the others m = 17 (method.md, golden counts; 2m+1 = 35).
+# D = m + 1 and 2m + 1; hopper m = 11, the others m = 17 (2m+1 = 35).
 SIZES = {
     "hopper": (59_733_388, 59_743_255, 69_635),
     "halfcheetah": (59_738_770, 59_754_019, 71_942),
@@ -161,9 +161,7 @@ def test_paper_generation(environment):
     assert result.rewards.shape == progress.rewards.shape
     pairs = shape((64, task.state_size), "f4")
     rewards = reward_generator.create(
-        small.config.__class__(
-            config.reward_generator.to_dict() | {"features": 8, "horizon": 101}
-        ),
+        small.config.__class__(config.reward_generator.to_dict() | {"features": 8, "horizon": 101}),
         data,
     )
     priced = jax.eval_shape(

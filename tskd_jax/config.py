@@ -74,7 +74,7 @@ def _training(steps: int, batch_size: int, learning_rate: float, source: str) ->
     }
 
 
-def _diffuser(horizon: int, context: int) -> dict[str, Field]:
+def _diffuser(horizon: int, about_horizon: str) -> dict[str, Field]:
     return _training(1_000_000, 32, 2e-4, "Appendix B") | {
         "features": Field(128, EIGHTS, "F, channels of the U-Net's first level (Appendix B)"),
         "multipliers": Field((1, 4, 8), WIDTHS, "channels of each level / F (Appendix B)"),
@@ -83,21 +83,34 @@ def _diffuser(horizon: int, context: int) -> dict[str, Field]:
         "relative": Field(
             False, ANY, "states as differences from the present one (False: the paper)"
         ),
-        "context": Field(context, COUNT, "C, states of history given (Appendix B: 1 or 20)"),
-        "vary_history": Field(
-            False, ANY, "train with histories of random length 1 … C, not only at episode starts"
-        ),
-        "horizon": Field(horizon, _at_least(2), "H, tokens; H - C = 100 (Appendix B)"),
+        "horizon": Field(horizon, COUNT, about_horizon),
         "diffusion_steps": Field(200, _at_least(2), "K (Appendix B)"),
         "drop_condition": Field(0.25, PROBABILITY, "p of training without y (Appendix B)"),
         "ema_decay": Field(0.995, _between(0, 1), "of the averaged weights (Decision Diffuser)"),
         "ema_every": Field(10, COUNT, "updates between two averagings (Decision Diffuser)"),
         "ema_start": Field(2000, NOT_NEGATIVE, "before it a plain copy; at most half the steps"),
-        "normalizer": Field("limits", _one_of(normalizer.KINDS), "of states (and rewards)"),
+        "normalizer": Field(
+            "limits",
+            _one_of(normalizer.KINDS),
+            "of states; of rewards too, gaussian excepted",
+        ),
         "discount": Field(0.99, PROBABILITY, "γ of the condition R_t"),
         "return_scale": Field(0.0, NOT_NEGATIVE, "y = R_t / this; 0: the dataset's largest R_t"),
         "termination_penalty": Field(
             0.0, NOT_NEGATIVE, "taken off R_t at terminals, in the condition only (DD: 100)"
+        ),
+        "answer_weight": Field(
+            1.0, POSITIVE, "weight in the loss of what is read off: next state and reward"
+        ),
+        "target_references": Field(10_000, COUNT, "states kept for targets by quantile"),
+    }
+
+
+def _history() -> dict[str, Field]:
+    return {
+        "context": Field(1, COUNT, "C, states of history given (Appendix B: 1 or 20)"),
+        "vary_history": Field(
+            False, ANY, "train with histories of random length 1 … C, not only at episode starts"
         ),
         "history_noise": Field(
             0.0, NOT_NEGATIVE, "given states are blurred in training, deviation ~ U(0, this)"
@@ -105,10 +118,6 @@ def _diffuser(horizon: int, context: int) -> dict[str, Field]:
         "noise_level_input": Field(
             False, ANY, "tell the network how much the given states are blurred (one more channel)"
         ),
-        "answer_weight": Field(
-            1.0, POSITIVE, "weight in the loss of what is read off: next state and reward"
-        ),
-        "target_references": Field(10_000, COUNT, "states kept for targets by quantile"),
     }
 
 
@@ -134,6 +143,7 @@ def _sampling(guidance: float) -> dict[str, Field]:
 
 
 FIELDS: dict[str, dict[str, Field] | Field] = {
+    "label": Field("custom", ANY, "names the default working directory, runs/LABEL"),
     "seed": Field(0, NOT_NEGATIVE, "of everything but the students"),
     "seeds": Field((0, 1, 2, 3, 4), _all(NOT_NEGATIVE, "distinct, ≥ 0"), "of the students"),
     "steps_multiplier": Field(1.0, POSITIVE, "scales every training length, for smoke runs"),
@@ -150,6 +160,12 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
         "hidden": Field((300, 300, 300), WIDTHS, "hidden layers (Appendix B)"),
         "members": Field(7, COUNT, "Gaussians trained (Appendix B)"),
         "elites": Field(3, COUNT, "Gaussians kept, by held-out likelihood (Appendix B)"),
+        "resolution": Field(
+            0.1,
+            NOT_NEGATIVE,
+            "deviation added to the ensemble's when imagination.consistency judges, in standard "
+            "deviations of the state: what a diffuser cannot resolve it is not blamed for",
+        ),
         "held_out": Field(0.1, _between(0.001, 0.9), "share of transitions held out"),
     },
     "value": _training(1_000_000, 256, 3e-4, "Appendix B; steps as MBTS")
@@ -158,8 +174,8 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
         "discount": Field(0.99, PROBABILITY, "γ"),
         "target_average": Field(0.005, PROBABILITY, "share of the new weights in the target net"),
     },
-    "trajectory_generator": _diffuser(101, 1),
-    "reward_generator": _diffuser(101, 1),
+    "trajectory_generator": _diffuser(101, "H, tokens; H - C = 100 (Appendix B)") | _history(),
+    "reward_generator": _diffuser(101, "tokens; only the first is asked about (paper: as DDR-I)"),
     "sampling": _sampling(1.2)
     | {
         "stride": Field(1, COUNT, "imagined next states kept of a plan (1: the paper)"),
@@ -227,62 +243,63 @@ TRAININGS = (
     "student",
 )
 
-# A network and a horizon for which two cores are enough; what they cost is in docs/sampling.md.
+# Networks and horizons for which two cores are enough. Why each differs from the paper:
+# docs/paper-to-code.md.
 _SMALL_DIFFUSER = {
     "features": 32,
     "multipliers": (1, 2, 4),
-    "context": 4,
-    "horizon": 12,
+    "kernel_size": 3,
     "diffusion_steps": 100,
     "normalizer": "gaussian",
     "batch_size": 64,
     "learning_rate": 1e-3,
     "schedule": "cosine",
-    "history_noise": 0.15,
     "answer_weight": 10.0,
 }
-_SMALL_REWARDS = _SMALL_DIFFUSER | {"context": 1, "horizon": 4, "history_noise": 0.0}
+_SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
+    "horizon": 8,
+    "history_noise": 0.15,
+    "noise_level_input": True,
+}
+_SMALL_REWARDS = _SMALL_DIFFUSER | {
+    "horizon": 1,
+    "multipliers": (2, 2),
+    "batch_size": 256,
+    "relative": True,
+}
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
+_SMALL_SAMPLING = _FEW_STEPS | {"target": 0.75, "guidance": 3.0, "history_noise": 0.05}
+_FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
     "small": {
-        "inverse_dynamics": {
-            "steps": 40_000,
-            "batch_size": 256,
-            "learning_rate": 1e-3,
-            "schedule": "cosine",
-        },
-        "dynamics": {"steps": 20_000, "learning_rate": 1e-3, "schedule": "cosine"},
+        "inverse_dynamics": _FAST | {"steps": 40_000, "batch_size": 256},
+        "dynamics": _FAST | {"steps": 20_000},
         "value": {"steps": 50_000},
-        "trajectory_generator": _SMALL_DIFFUSER | {"steps": 40_000},
-        "reward_generator": _SMALL_REWARDS | {"steps": 15_000},
-        "sampling": _FEW_STEPS | {"steps": 20, "stride": 2, "target": 0.65},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"features": 48, "steps": 30_000},
+        "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
+        "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
-        "imagination": {"trajectories": 32, "consistency": 0.001},
+        "imagination": {"trajectories": 64, "consistency": 0.001},
         "stitching": {"rule": "density_first", "tolerance": 2.0},
         "filter": {"rule": "share"},
-        "student": {"steps": 20_000, "schedule": "cosine"},
+        "student": _FAST | {"steps": 20_000},
     },
     "quick": {
-        "inverse_dynamics": {
-            "steps": 4_000,
-            "batch_size": 256,
-            "learning_rate": 1e-3,
-            "schedule": "cosine",
-        },
-        "dynamics": {"steps": 3_000, "learning_rate": 1e-3, "schedule": "cosine"},
-        "value": {"steps": 4_000, "learning_rate": 1e-3},
-        "trajectory_generator": _SMALL_DIFFUSER | {"steps": 8_000},
-        "reward_generator": _SMALL_REWARDS | {"steps": 3_000},
-        "sampling": _FEW_STEPS | {"stride": 4, "target": 0.65},
+        "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
+        "dynamics": _FAST | {"steps": 2_000},
+        "value": _FAST | {"steps": 3_000},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 6_000},
+        "reward_generator": _SMALL_REWARDS | {"steps": 4_000},
+        "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
         "imagination": {"trajectories": 16, "consistency": 0.001},
         "stitching": {"epochs": 1, "rule": "density_first", "tolerance": 2.0},
         "filter": {"rule": "share"},
-        "student": {"steps": 6_000, "schedule": "cosine"},
+        "student": _FAST | {"steps": 5_000},
     },
-}
+}  # fmt: skip
 
 
 def default_config() -> Config:
@@ -332,6 +349,7 @@ def make_config(
                 f"{environment} ({', '.join(levels)})"
             )
     config = default_config()
+    config.label = f"{environment}-{level}-{scale}"
     config.environment.name = environment
     config.dataset.name = levels[level]
     for layer in (SCALES[scale], overrides, (at_scale or {}).get(scale, {})):
@@ -407,6 +425,12 @@ def _check_together(config: Config) -> None:
             f"config.trajectory_generator.horizon={generator.horizon} is too short for "
             f"context={generator.context} and config.sampling.stride={sampling.stride}; it must be "
             f"at least {generator.context + sampling.stride}"
+        )
+    told = generator.history_noise if generator.noise_level_input else 0.0
+    if sampling.history_noise > told:
+        refuse(
+            f"config.sampling.history_noise={sampling.history_noise} is more than DDR-I knows: "
+            f"{told}, by config.trajectory_generator.history_noise and noise_level_input"
         )
     for model, sampler_name in (
         ("trajectory_generator", "sampling"),

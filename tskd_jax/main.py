@@ -40,7 +40,7 @@ def _main(argv: list[str]) -> int:
     from tskd_jax.method import STAGES
 
     values = flags.FlagValues()
-    config_flag = config_flags.DEFINE_config_file(
+    config_flags.DEFINE_config_file(
         "config",
         None,
         "A file of configs/, as FILE.py[:SCALE,LEVEL].",
@@ -65,42 +65,29 @@ def _main(argv: list[str]) -> int:
             config_module.check_name(name)
     try:
         rest = values(argv)
+        chosen = values["config"].value
+        # A file that fails to load answers with its error when it is first looked at.
+        given = chosen and chosen.to_dict() and chosen
     except TskdError:
         raise
-    except (
-        flags.Error,
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        ImportError,
-        SyntaxError,
-    ) as error:
-        raise ConfigError(str(error).replace("\n", " ")) from error
+    except Exception as error:
+        raise ConfigError(_one_line(error)) from error
     if len(rest) > 1:
         raise ConfigError(f"{rest[1]!r} is not understood; see --help")
-    if values["config"].value is None:
+    if given is None:
         raise ConfigError("--config=FILE is needed, such as --config=configs/hopper.py")
-    config = config_module.finalize(values["config"].value)
-    workdir = values["workdir"].value or default_workdir(
-        config_flags.get_config_filename(values["config"]), values["config"]
-    )
-    del config_flag
+    config = config_module.finalize(given)
+    workdir = values["workdir"].value or Path("runs") / config.label
     return _run(config, Path(workdir), values["stop_after"].value)
 
 
-def default_workdir(filename: str, flag) -> str:
-    """runs/<config>-<level>-<scale>, e.g. runs/hopper-embedded-quick."""
-    from tskd_jax.config import SCALES
-
-    argument = flag.config_string.partition(":")[2] if hasattr(flag, "config_string") else ""
-    words = [word for word in argument.split(",") if word]
-    scale = next((word for word in words if word in SCALES), "quick")
-    level = next((word for word in words if word not in SCALES), None)
-    name = Path(filename.partition(":")[0]).stem
-    parts = [name, level, scale] if level else [name, scale]
-    return str(Path("runs") / "-".join(parts))
+def _one_line(error: Exception) -> str:
+    """The cause of a failed parse: the innermost error, which is the user's."""
+    while isinstance(error.__cause__, Exception):
+        if isinstance(error.__cause__, TskdError):
+            return str(error.__cause__)
+        error = error.__cause__
+    return " ".join(str(error).split())
 
 
 def _run(config, workdir: Path, stop_after: str | None) -> int:

@@ -136,7 +136,7 @@ def fit(
         params = optax.apply_updates(params, updates)
         average = _move(average, params, step + 1, ema)
         norms = {"gradient_norm": grads, "update_norm": updates, "parameter_norm": params}
-        metrics = {"loss": value} | {name: optax.global_norm(tree) for name, tree in norms.items()}
+        metrics = {"loss": value} | {name: optax.tree.norm(tree) for name, tree in norms.items()}
         return params, average, opt_state, metrics
 
     @functools.partial(jax.jit, donate_argnums=0)

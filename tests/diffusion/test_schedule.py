@@ -1,4 +1,4 @@
-"""The noise schedule against its closed form and the numbers of method section 3."""
+"""The noise schedule against its closed form and known numbers."""
 
 import math
 

@@ -148,7 +148,7 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_the_inputs_type():
 
 
 def torch_unet(torch, dim, features, multipliers):
-    """The network of method section 2, from PyTorch's layers."""
+    """The network of the paper's Appendix B, from PyTorch's layers."""
     tnn = torch.nn
 
     def conv_block(size_in, size_out):

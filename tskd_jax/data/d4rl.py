@@ -1,4 +1,4 @@
-"""D4RL's HDF5 format, read and written without the d4rl package (method section 1).
+"""D4RL's HDF5 format, read and written without the d4rl package.
 
 `d4rl.qlearning_dataset` drops the rows at timeouts and pairs terminal rows with a wrong next state,
 so the file is read, not that view.

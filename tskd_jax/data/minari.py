@@ -1,4 +1,4 @@
-"""Minari's HDF5 layout, read without the minari package (method section 1)."""
+"""Minari's HDF5 layout, read without the minari package."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,8 @@ def read(path: Path) -> Trajectories:
     parts: dict[str, list[np.ndarray]] = {}
     try:
         with h5py.File(path, "r") as file:
-            numbers = [int(key[8:]) for key in file if re.fullmatch(r"episode_\d+", key)]
+            names = map(str, file)
+            numbers = [int(name[8:]) for name in names if re.fullmatch(r"episode_\d+", name)]
             for number in sorted(numbers):
                 for key, column in _read_episode(path, file, f"episode_{number}").items():
                     parts.setdefault(key, []).append(column)

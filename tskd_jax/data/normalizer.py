@@ -1,4 +1,4 @@
-"""Normalisers: raw units to the range a network likes, and back (method section 1)."""
+"""Normalisers: raw units to the range a network likes, and back."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,11 +33,11 @@ class Normalizer:
     high: Leaf
     kind: str = struct.field(pytree_node=False)
 
-    def normalize(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def normalize(self, x: Float[Array | np.ndarray, "*batch dim"]) -> Float[Array, "*batch dim"]:
         """Raw units to normalised units."""
         return self._map(jnp.asarray(x), self.raw, self.normal)
 
-    def unnormalize(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def unnormalize(self, x: Float[Array | np.ndarray, "*batch dim"]) -> Float[Array, "*batch dim"]:
         """Normalised units to raw units, the inverse of `normalize` on the data's range."""
         return self._map(jnp.asarray(x), self.normal, self.raw)
 

@@ -14,7 +14,7 @@ RECORDED, IMAGINED, STITCHED = 0, 1, 2
 
 @struct.dataclass
 class Trajectories:
-    """Episodes laid end to end: N transitions of E episodes (method section 1).
+    """Episodes laid end to end: N transitions of E episodes.
 
     Attributes:
       observations: (N, m) float32, s_i in raw environment units.

@@ -1,4 +1,4 @@
-"""Windows of states and rewards for the diffusers, gathered on the device (method section 4)."""
+"""Windows of states and rewards for the diffusers, gathered on the device."""
 
 from typing import NamedTuple
 

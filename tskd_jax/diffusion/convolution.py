@@ -2,8 +2,7 @@
 
 XLA's CPU backend runs the gradient of `lax.conv` inside `lax.scan` about ten times slower than
 outside it. The same convolution written as one matrix product over shifted slices keeps its speed,
-so that form is used on a CPU, and XLA's own on accelerators. `experiments/benchmark_convolution.py`
-measures both.
+so that form is used on a CPU, and XLA's own on accelerators.
 """
 
 from typing import Any

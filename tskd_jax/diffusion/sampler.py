@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key
 
 from tskd_jax.diffusion.loss import Network
 from tskd_jax.diffusion.schedule import Schedule
@@ -79,7 +79,7 @@ class Sampler:
 
 
 def guided(
-    network: Network, params: Any, condition: Float[Array, " batch"], weight: float
+    network: Network, params: Any, condition: Float[Array, " batch"], weight: float | int
 ) -> Denoiser:
     """Classifier-free guidance, ε_∅ + w (ε_y - ε_∅) (Equation 5).
 
@@ -107,7 +107,7 @@ def sample(
     given_values: Float[Array, "batch horizon dim"],
     low: Float[Array, "*where dim"],
     high: Float[Array, "*where dim"],
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
 ) -> Float[Array, "batch horizon dim"]:
     """x_0 of a batch of sequences.
 

@@ -1,4 +1,4 @@
-"""The temporal U-Net of Decision Diffuser (section 3, Appendix B; method section 2)."""
+"""The temporal U-Net of Decision Diffuser (section 3, Appendix B)."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def mish(x: Array) -> Array:
     """
     e = jnp.exp(jnp.minimum(x, 20.0))
     n = e * (e + 2.0)
-    return x * n / (n + 2.0)
+    return x * (n / (n + 2.0))
 
 
 def sinusoidal_embedding(step: Int[Array, " batch"], size: int) -> Float[Array, "batch size"]:
@@ -116,10 +116,10 @@ class TemporalUNet(nn.Module):
         h = jnp.pad(x, ((0, 0), (0, -horizon % multiple), (0, 0)))
 
         skips = []
-        for n in channels:
+        for level, n in enumerate(channels):
             h = residual(n, residual(n, h))
             skips.append(h)
-            if n is not channels[-1]:
+            if level < len(channels) - 1:
                 h = Downsample(n, dtype=self.dtype)(h)
         h = residual(deepest, residual(deepest, h))
         for n, skip in zip(reversed(inner), reversed(skips[1:]), strict=True):

@@ -15,6 +15,7 @@ from tskd_jax.training import Hooks, adam, fit, uniform_rows
 from tskd_jax.types import Config, Leaf
 
 LOG_STD_RANGE = (-10.0, 2.0)
+LEVELS = 1001
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
 
 
@@ -30,8 +31,9 @@ class DynamicsEnsemble:
       states: normaliser of s.
       change_mean, change_deviation: (m,) of s' - s in the dataset; a dimension that never changes
         has deviation 1, so that its density is finite.
-      log_likelihood_quantiles: (101,) quantiles 0 %, 1 %, … 100 % of the ensemble's log-density at
-        held-out recorded transitions.
+      resolution: (m,) deviation that `likelihoods` adds to the members', raw units.
+      likelihood_quantiles: (1001,) quantiles 0, 0.001, … 1 of `likelihoods` at held-out recorded
+        transitions.
       hidden: widths of the hidden layers.
     """
 
@@ -39,7 +41,8 @@ class DynamicsEnsemble:
     states: Normalizer
     change_mean: Leaf
     change_deviation: Leaf
-    log_likelihood_quantiles: Leaf
+    resolution: Leaf
+    likelihood_quantiles: Leaf
     hidden: tuple[int, ...] = struct.field(pytree_node=False)
 
     @property
@@ -101,7 +104,8 @@ def create(config: Config, trajectories: Trajectories, members: int) -> Dynamics
         states=fit_normalizer("gaussian", trajectories.observations),
         change_mean=change.mean(0).astype(np.float32),
         change_deviation=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
-        log_likelihood_quantiles=np.zeros(101, np.float32),
+        resolution=(config.resolution * trajectories.observations.std(0)).astype(np.float32),
+        likelihood_quantiles=np.zeros(LEVELS, np.float32),
         hidden=tuple(config.hidden),
     )
     keys = jax.random.split(jax.random.key(0), members)
@@ -139,8 +143,9 @@ def train(
     order = np.argsort(-densities.mean(0), kind="stable")[: config.elites]
     model = model.replace(params=jax.tree.map(lambda leaf: leaf[order], state.params))
     likelihood = log_mean_densities(model, *(column[held_out] for column in columns))
-    quantiles = np.quantile(likelihood, np.linspace(0, 1, 101)).astype(np.float32)
-    model = model.replace(log_likelihood_quantiles=quantiles)
+    judged = likelihoods(model, *(column[held_out] for column in columns))
+    quantiles = np.quantile(judged, np.linspace(0, 1, LEVELS)).astype(np.float32)
+    model = model.replace(likelihood_quantiles=quantiles)
     some = np.random.default_rng(0).permutation(rows)[:8192]
     trained_on = log_mean_densities(model, *(column[some] for column in columns))
     return model, {
@@ -170,6 +175,22 @@ def log_mean_densities(
     return in_batches(lambda s, s_next: _log_mean_densities(model, s, s_next), states, next_states)
 
 
+@jax.jit
+def _likelihoods(model: DynamicsEnsemble, states, next_states):
+    mean, deviation = model.predict(states)
+    deviation = jnp.hypot(deviation, jnp.asarray(model.resolution)[None, None])
+    return log_mean_exp(gaussian_log_density(next_states[:, None], mean, deviation))
+
+
+def likelihoods(model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray) -> np.ndarray:
+    """As `log_mean_densities`, with the members' deviations widened by `resolution`.
+
+    The ensemble of a nearly deterministic simulator is so sharp that everything imagined, good or
+    bad, is hundreds of deviations off. Judged at the resolution of what imagines, the two differ.
+    """
+    return in_batches(lambda s, s_next: _likelihoods(model, s, s_next), states, next_states)
+
+
 def log_densities(
     model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray
 ) -> np.ndarray:
@@ -182,15 +203,12 @@ def consistent_lengths(
 ) -> np.ndarray:
     """(E,) transitions of each trajectory before the first that the ensemble does not believe.
 
-    A transition is believed while its log-density is not below that quantile of held-out recorded
+    A transition is believed while its likelihood is not below that quantile of held-out recorded
     ones.
     """
-    levels = np.linspace(0, 1, 101)
-    least = np.interp(quantile, levels, model.log_likelihood_quantiles)
-    likelihood = log_mean_densities(
-        model, trajectories.observations, trajectories.next_observations
-    )
-    believed = likelihood >= least
+    least = np.interp(quantile, np.linspace(0, 1, LEVELS), model.likelihood_quantiles)
+    judged = likelihoods(model, trajectories.observations, trajectories.next_observations)
+    believed = judged >= least
     first_bad = np.where(believed, trajectories.size, np.arange(trajectories.size))
     first_bad = np.minimum.reduceat(first_bad, trajectories.starts)
     return np.minimum(first_bad - trajectories.starts, trajectories.lengths)

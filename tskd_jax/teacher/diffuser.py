@@ -75,7 +75,12 @@ def create(
     """
     labels = _returns_to_go(config, trajectories)
     scale = config.return_scale or float(labels.max())
-    states = fit_normalizer(config.normalizer, trajectories.observations)
+    # Terminal states occur only as next states. Samples are clipped to the range of these, so
+    # without them no imagined trajectory could ever end.
+    last_states = trajectories.next_observations[trajectories.ends]
+    states = fit_normalizer(
+        config.normalizer, np.concatenate([trajectories.observations, last_states])
+    )
     size = min(config.target_references, trajectories.size)
     rows = np.random.default_rng(0).choice(trajectories.size, size, replace=False)
     model = Diffuser(
@@ -94,7 +99,7 @@ def create(
 
 
 def _reward_kind(config: Config) -> str:
-    # Section 1 of the method: the reward channel is mapped to [-1, 1] under every normaliser.
+    # The reward channel is mapped to [-1, 1] under every normaliser.
     return "limits" if config.normalizer == "gaussian" else config.normalizer
 
 

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
 from tskd_jax.batching import in_batches
 from tskd_jax.data.trajectories import Trajectories
@@ -110,7 +110,7 @@ def _rewards(
     sampling: Config,
     states: Float[Array, "batch state"],
     next_states: Float[Array, "batch state"],
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
 ) -> Float[Array, " batch"]:
     config = model.config
     batch, size = states.shape

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.data.windows import window
@@ -90,7 +90,7 @@ def plan(
     sampling: Config,
     history: Float[Array, "batch context state"],
     length: Int[Array, ""],
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
 ) -> tuple[Float[Array, "batch stride 1"], Float[Array, "batch stride state"]]:
     """One pass of Algorithm 1, lines 6 to 13, for a batch.
 
