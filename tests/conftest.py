@@ -5,17 +5,11 @@ import jaxtyping
 # Before anything of the package is imported: shapes and dtypes of annotated arguments and results
 # are then checked at every call. A name stands for the module and all that is below it.
 CHECKED = (
-    "tskd_jax.data.trajectories",
-    "tskd_jax.data.windows",
-    "tskd_jax.diffusion.convolution",
-    "tskd_jax.diffusion.loss",
-    "tskd_jax.diffusion.schedule",
-    "tskd_jax.diffusion.unet",
+    "tskd_jax.data",
+    "tskd_jax.diffusion",
     "tskd_jax.networks",
     "tskd_jax.stitching",
-    "tskd_jax.teacher.diffuser",
-    "tskd_jax.teacher.imagination",
-    "tskd_jax.teacher.inverse_dynamics",
+    "tskd_jax.teacher",
 )
 jaxtyping.install_import_hook(list(CHECKED), "beartype.beartype")
 
@@ -95,15 +89,14 @@ def tiny_config() -> FrozenConfigDict:
     diffuser = {
         "features": 8,
         "multipliers": (1,),
-        "context": 3,
         "horizon": 8,
         "diffusion_steps": 10,
         "steps": 200,
         "batch_size": 32,
         "learning_rate": 2e-3,
     }
-    config.trajectory_generator.update(diffuser)
-    config.reward_generator.update(diffuser | {"context": 1, "horizon": 2})
+    config.trajectory_generator.update(diffuser | {"context": 3})
+    config.reward_generator.update(diffuser | {"horizon": 2})
     config.sampling.update({"sampler": "ddim", "steps": 4})
     config.reward_sampling.update({"sampler": "ddim", "steps": 4})
     return FrozenConfigDict(config)

@@ -131,6 +131,21 @@ def test_a_finished_run_is_not_done_again(finished, dataset, capfd):
     assert "TSKD" in capfd.readouterr().out
 
 
+def test_the_teacher_in_the_simulator(dataset, tmp_path):
+    """Algorithm 1 to the letter, and DDR-I's own score."""
+    more = ("--config.imagination.mode=environment", "--config.evaluation.teacher_episodes=2")
+    assert main(command(tmp_path / "run", dataset, *more)) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert len(summary["scores"]["teacher"]["per_seed"]) == 1
+    executed = load_dataset(tmp_path / "run" / "imagined.hdf5")
+    # Executed actions lead to possible next states, and episodes end as the simulator says.
+    inside = np.setdiff1d(np.arange(executed.size), executed.ends)
+    np.testing.assert_array_equal(
+        executed.next_observations[inside], executed.observations[inside + 1]
+    )
+    assert executed.terminals[executed.ends].all() or (executed.lengths == 1000).any()
+
+
 def run_failing(capfd, argv: list[str]) -> str:
     assert main(argv) == 2
     captured = capfd.readouterr()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import gymnasium
 import numpy as np
 
+from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.tasks import Task
 
 # (observations (E, m), time) -> actions (E, n)
@@ -21,13 +22,13 @@ def make_environment(task: Task) -> gymnasium.Env:
         gymnasium.logger.min_level = level
 
 
-def rollout(
+def record(
     act: Act,
     task: Task,
     seeds: Sequence[int],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> np.ndarray:
-    """(E,) undiscounted returns of one whole episode for each seed.
+) -> Trajectories:
+    """One whole episode for each seed, in the order of the seeds.
 
     Every episode that is begun is counted, and each environment runs exactly one: taking the first
     E episodes to finish would favour short ones.
@@ -43,16 +44,17 @@ def rollout(
     observations = np.stack(
         [env.reset(seed=int(seed))[0] for env, seed in zip(environments, seeds, strict=True)]
     )
-    returns = np.zeros(len(seeds))
+    episodes: list[list[tuple]] = [[] for _ in seeds]
     running = list(range(len(seeds)))
     time = 0
     while running:
-        actions = np.asarray(act(observations, time), np.float64)
+        actions = np.asarray(act(observations, time))
         still = []
         for e in running:
-            observation, reward, terminated, truncated, _ = environments[e].step(actions[e])
+            action = actions[e].astype(np.float64)
+            observation, reward, terminated, truncated, _ = environments[e].step(action)
+            episodes[e].append((observations[e].copy(), action, reward, observation, terminated))
             observations[e] = observation
-            returns[e] += float(reward)
             if not (terminated or truncated):
                 still.append(e)
         running = still
@@ -61,7 +63,22 @@ def rollout(
             on_progress(time, task.episode_limit)
     for env in environments:
         env.close()
-    return returns
+    columns = zip(*(step for episode in episodes for step in episode), strict=True)
+    names = ("observations", "actions", "rewards", "next_observations", "terminals")
+    return from_columns(
+        lengths=[len(episode) for episode in episodes],
+        **{name: np.array(column) for name, column in zip(names, columns, strict=True)},
+    )
+
+
+def rollout(
+    act: Act,
+    task: Task,
+    seeds: Sequence[int],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """(E,) undiscounted returns of the episodes of `record`."""
+    return record(act, task, seeds, on_progress).returns()
 
 
 def episode_seeds(student_seed: int, episodes: int) -> list[int]:

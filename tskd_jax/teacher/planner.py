@@ -17,8 +17,9 @@ from tskd_jax.types import Config
 
 
 @functools.partial(jax.jit, static_argnames="sampling")
-def _next_states(model: Diffuser, sampling: Config, history, length, keys):
-    return plan(model, sampling, history, length, keys)[1][:, 0]
+def _plan(model: Diffuser, sampling: Config, history, length, keys):
+    rewards, states = plan(model, sampling, history, length, keys)
+    return model.rewards.unnormalize(rewards[:, 0])[:, 0], states[:, 0]
 
 
 @functools.partial(jax.jit)
@@ -27,7 +28,11 @@ def _act(model: Diffuser, inverse_dynamics: InverseDynamics, observations, next_
 
 
 class Planner:
-    """Plans an action at every step from the last C observations; for `evaluation.rollout`."""
+    """Plans an action at every step from the last C observations; for `evaluation.rollout`.
+
+    Attributes:
+      rewards: a list of (E,), the rewards that were planned, one entry for each time step.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class Planner:
         self._model, self._sampling, self._inverse = model, sampling, inverse_dynamics
         self._key = key
         self._history = np.zeros((0, 0, 0), np.float32)
+        self.rewards: list[np.ndarray] = []
 
     def __call__(self, observations: np.ndarray, time: int) -> np.ndarray:
         """Actions (E, n) for observations (E, m) at time step `time`, which counts from 0."""
@@ -46,13 +52,15 @@ class Planner:
         present = jnp.asarray(observations, jnp.float32)
         now = np.asarray(self._model.states.normalize(present))
         if time == 0:
+            self.rewards = []
             self._history = np.zeros((len(now), context, now.shape[1]), np.float32)
         if time >= context:
             self._history = np.roll(self._history, -1, axis=1)
         length = min(context, time + 1)
         self._history[:, length - 1] = now
         keys = jax.random.split(jax.random.fold_in(self._key, time), len(now))
-        following = _next_states(
+        rewards, following = _plan(
             self._model, self._sampling, jnp.asarray(self._history), jnp.int32(length), keys
         )
+        self.rewards.append(np.asarray(rewards))
         return np.asarray(_act(self._model, self._inverse, present, following))

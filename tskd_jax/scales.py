@@ -1,0 +1,61 @@
+"""What the scales `small` and `quick` change against the paper's settings."""
+
+from typing import Any
+
+# Networks and horizons for which two cores are enough. Why each differs from the paper:
+# docs/paper-to-code.md.
+_SMALL_DIFFUSER = {
+    "features": 32,
+    "multipliers": (1, 2, 4),
+    "kernel_size": 3,
+    "diffusion_steps": 100,
+    "normalizer": "gaussian",
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "answer_weight": 10.0,
+}
+_SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
+    "horizon": 8,
+    "history_noise": 0.15,
+    "noise_level_input": True,
+}
+_SMALL_REWARDS = _SMALL_DIFFUSER | {
+    "horizon": 1,
+    "multipliers": (2, 2),
+    "batch_size": 256,
+    "relative": True,
+}
+_FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
+_SMALL_SAMPLING = _FEW_STEPS | {"target": 0.75, "guidance": 3.0, "history_noise": 0.05}
+_FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
+
+SCALES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "small": {
+        "inverse_dynamics": _FAST | {"steps": 40_000, "batch_size": 256},
+        "dynamics": _FAST | {"steps": 20_000},
+        "value": {"steps": 50_000},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"features": 48, "steps": 30_000},
+        "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
+        "sampling": _SMALL_SAMPLING,
+        "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
+        "imagination": {"trajectories": 64, "consistency": 0.001},
+        "stitching": {"rule": "density_first", "tolerance": 2.0},
+        "filter": {"rule": "share"},
+        "student": _FAST | {"steps": 20_000},
+    },
+    "quick": {
+        "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
+        "dynamics": _FAST | {"steps": 2_000},
+        "value": _FAST | {"steps": 3_000},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 6_000},
+        "reward_generator": _SMALL_REWARDS | {"steps": 4_000},
+        "sampling": _SMALL_SAMPLING,
+        "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
+        "imagination": {"trajectories": 16, "consistency": 0.001},
+        "stitching": {"epochs": 1, "rule": "density_first", "tolerance": 2.0},
+        "filter": {"rule": "share"},
+        "student": _FAST | {"steps": 5_000},
+    },
+}  # fmt: skip
