@@ -169,3 +169,7 @@ def test_differences_names_fields():
     left = {"a": 1, "b": {"c": 2, "d": 3}}
     right = {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}
     assert list(differences(left, right)) == ["b.d", "e"]
+
+
+def test_the_documented_fields_are_these():
+    assert (ROOT / "docs/config.md").read_text() == config_module.document()

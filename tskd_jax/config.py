@@ -162,7 +162,7 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
         "members": Field(7, COUNT, "Gaussians trained (Appendix B)"),
         "elites": Field(3, COUNT, "Gaussians kept, by held-out likelihood (Appendix B)"),
         "resolution": Field(
-            0.1,
+            0.01,
             NOT_NEGATIVE,
             "deviation added to the ensemble's when imagination.consistency judges, in standard "
             "deviations of the state: what a diffuser cannot resolve it is not blamed for",
@@ -435,5 +435,14 @@ def _table() -> str:
     return "\n".join(lines)
 
 
+def document() -> str:
+    """docs/config.md."""
+    return (
+        "# Every field of a config\n\nWritten by `python -m tskd_jax.config > docs/config.md`. "
+        "Set a field with `--config.FIELD=VALUE`.\nBold: differs from the paper's setting. The "
+        f"configs of the environments set a few more (`configs/`).\n\n{_table()}\n"
+    )
+
+
 if __name__ == "__main__":
-    print(_table())
+    print(document(), end="")

@@ -49,7 +49,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 2_000},
         "value": _FAST | {"steps": 3_000},
-        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 6_000},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 10_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 4_000},
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},

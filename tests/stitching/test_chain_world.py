@@ -86,7 +86,8 @@ def make_ensemble() -> DynamicsEnsemble:
         states=identity(2),
         change_mean=np.array([1.1, 0], np.float32),
         change_deviation=np.array([0.5, 0.5], np.float32),
-        log_likelihood_quantiles=np.zeros(101, np.float32),
+        resolution=np.zeros(1, np.float32),
+        likelihood_quantiles=np.zeros(1001, np.float32),
         hidden=(1,),
     )
     params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 3))

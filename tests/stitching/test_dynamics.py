@@ -30,7 +30,8 @@ def make_ensemble(data: np.ndarray, members: int = 3, seed: int = 0) -> Dynamics
         states=fit_normalizer("gaussian", data),
         change_mean=np.linspace(-1, 1, size).astype(np.float32),
         change_deviation=np.linspace(0.5, 2, size).astype(np.float32),
-        log_likelihood_quantiles=np.zeros(101, np.float32),
+        resolution=np.zeros(1, np.float32),
+        likelihood_quantiles=np.zeros(1001, np.float32),
         hidden=(16,),
     )
     keys = jax.random.split(jax.random.key(seed), members)
@@ -41,7 +42,7 @@ def make_config(**fields):
     config = default_config().dynamics
     config.update(
         {"steps": 1000, "batch_size": 128, "learning_rate": 3e-3, "schedule": "cosine"}
-        | {"hidden": (32,), "members": 3, "elites": 2}
+        | {"hidden": (32,), "members": 3, "elites": 2, "resolution": 0.0}
         | fields
     )
     return config
@@ -157,9 +158,9 @@ def test_training_approaches_the_true_likelihood():
     error = np.sqrt(np.mean((mean.mean(1) - truth) ** 2, 0))
     assert (error < 0.3 * deviation).all()
     # A quantile of held-out likelihood is a level that held-out data passes that often.
-    levels = model.log_likelihood_quantiles
+    levels = model.likelihood_quantiles
     assert (np.diff(levels) >= 0).all()
-    assert levels[0] < best < levels[100]
+    assert levels[0] < best < levels[-1]
 
 
 def test_elites_are_the_best_on_held_out_data(monkeypatch):
@@ -191,7 +192,7 @@ def test_elites_are_the_best_on_held_out_data(monkeypatch):
     likelihood = np.log(mixture) - np.log(change.std(0)).sum()
     assert figures["held_out_log_likelihood"] == pytest.approx(likelihood.mean(), abs=1e-3)
     np.testing.assert_allclose(
-        model.log_likelihood_quantiles[[0, 50, 100]],
+        model.likelihood_quantiles[[0, 500, 1000]],
         np.quantile(likelihood, [0, 0.5, 1]),
         atol=1e-3,
     )
@@ -233,8 +234,8 @@ def test_consistent_lengths_by_hand():
         change_mean=np.zeros(1, np.float32),
         change_deviation=np.ones(1, np.float32),
         # Quantile q is at |d| = 4 (1 - q): at 0, 2 and 4 for q = 1, ½ and 0.
-        log_likelihood_quantiles=(
-            -0.5 * (4 * (1 - np.linspace(0, 1, 101))) ** 2 - 0.5 * np.log(2 * np.pi)
+        likelihood_quantiles=(
+            -0.5 * (4 * (1 - np.linspace(0, 1, 1001))) ** 2 - 0.5 * np.log(2 * np.pi)
         ).astype(np.float32),
     )
     steps = [[0, 1, 3, 0], [1.9, -1.9], [5], [0, 0, -2.1], [3, 0]]

@@ -106,8 +106,9 @@ def double_loop_by_rows(queries, states, values, radius, floor):
 
 
 def test_the_search_splits_many_pairs(backend, monkeypatch):
-    monkeypatch.setattr(neighbours, "PAIRS_AT_ONCE", 50)
-    x, y, values, radius, _ = random_case(8, 60, 200, 3, neighbours=10)
+    # The least part is 10,000 pairs: 900 queries with some 40 neighbours each are several.
+    monkeypatch.setattr(neighbours, "NUMBERS_AT_ONCE", 1)
+    x, y, values, radius, _ = random_case(8, 900, 400, 3, neighbours=40)
     check(best_neighbour(x, y, values, radius, backend=backend), double_loop(x, y, values, radius))
 
 

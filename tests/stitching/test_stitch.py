@@ -58,7 +58,8 @@ def make_models(data: Trajectories, seed: int) -> tuple[DynamicsEnsemble, Value]
         states=fit_normalizer("gaussian", data.observations),
         change_mean=change.mean(0),
         change_deviation=change.std(0) + np.float32(0.1),
-        log_likelihood_quantiles=np.zeros(101, np.float32),
+        resolution=np.zeros(1, np.float32),
+        likelihood_quantiles=np.zeros(1001, np.float32),
         hidden=(8,),
     )
     value = Value(params=None, states=ensemble.states, scale=np.float32(5), hidden=(8,))

@@ -51,6 +51,7 @@ def run(teacher, tiny_config, task, starts):
         model, inverse = teacher
         sampling = ConfigDict(tiny_config.sampling)
         sampling.stride = stride
+        sampling.start = 0.8  # so little training needs no clipping at the first step
         return imagine(
             *(model, FrozenConfigDict(sampling), task, inverse, starts, jax.random.key(0)),
             **arguments,
