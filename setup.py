@@ -43,8 +43,8 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        # The originals. They need an older NumPy and MuJoCo than everything above: an environment
-        # of their own, from which tskd_jax only takes the arrays (see docs/datasets.md).
+        # The originals, for `d4rl:NAME` datasets. They have not kept up with NumPy and MuJoCo:
+        # their HDF5 files, read without them, are the better way (docs/datasets.md).
         "d4rl": ["d4rl", "gym"],
     },
     entry_points={"console_scripts": ["tskd-jax=tskd_jax.main:console"]},

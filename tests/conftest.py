@@ -1,5 +1,7 @@
 """Settings and small data that all tests share."""
 
+from pathlib import Path
+
 import jaxtyping
 
 # Before anything of the package is imported: shapes and dtypes of annotated arguments and results
@@ -19,6 +21,8 @@ import pytest  # noqa: E402
 from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
 
 from tskd_jax.config import default_config  # noqa: E402
+from tskd_jax.data import load_dataset  # noqa: E402
+from tskd_jax.data.d4rl import write  # noqa: E402
 from tskd_jax.data.trajectories import Trajectories, from_columns  # noqa: E402
 from tskd_jax.tasks import Task  # noqa: E402
 from tskd_jax.teacher import trajectory_generator  # noqa: E402
@@ -110,3 +114,11 @@ def tiny_generator(tiny_config, tiny_trajectories):
     hooks = Hooks(on_progress=lambda done, steps, metrics: losses.append(metrics["loss"]))
     model, metrics = trajectory_generator.train(model, tiny_trajectories, jax.random.key(0), hooks)
     return model, metrics, losses
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> Path:
+    """A few episodes of the embedded data, so that every stage is short."""
+    path = tmp_path_factory.mktemp("data") / "few.hdf5"
+    write(path, load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20)), {})
+    return path

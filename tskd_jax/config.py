@@ -42,16 +42,19 @@ def _one_of(options: Iterable[str]) -> Allowed:
     return Allowed(" | ".join(options), lambda value: value in options)
 
 
-def _at_least(low: float, words: str | None = None) -> Allowed:
-    return Allowed(words or f"≥ {low}", lambda value: value >= low)
+def _at_least(low: float) -> Allowed:
+    return Allowed(f"≥ {low}", lambda value: value >= low)
 
 
 def _between(low: float, high: float) -> Allowed:
     return Allowed(f"{low} … {high}", lambda value: low <= value <= high)
 
 
-def _all(each: Allowed, words: str) -> Allowed:
-    return Allowed(words, lambda values: len(values) > 0 and all(map(each.check, values)))
+def _integers(low: int, words: str) -> Allowed:
+    return Allowed(
+        words,
+        lambda values: len(values) > 0 and all(type(v) is int and v >= low for v in values),
+    )
 
 
 ANY = Allowed("any", lambda value: True)
@@ -60,7 +63,7 @@ COUNT = _at_least(1)
 NOT_NEGATIVE = _at_least(0)
 POSITIVE_SHARE = Allowed("0 < x ≤ 1", lambda value: 0 < value <= 1)
 PROBABILITY = _between(0, 1)
-WIDTHS = _all(COUNT, "widths ≥ 1")
+WIDTHS = _integers(1, "whole numbers ≥ 1")
 SCHEDULES = _one_of(["constant", "cosine"])
 _ODD = Allowed("odd", lambda value: value > 0 and value % 2 == 1)
 EIGHTS = Allowed("a multiple of 8", lambda value: value > 0 and value % 8 == 0)
@@ -146,7 +149,7 @@ def _sampling(guidance: float) -> dict[str, Field]:
 FIELDS: dict[str, dict[str, Field] | Field] = {
     "label": Field("custom", ANY, "names the default working directory, runs/LABEL"),
     "seed": Field(0, NOT_NEGATIVE, "of everything but the students"),
-    "seeds": Field((0, 1, 2, 3, 4), _all(NOT_NEGATIVE, "distinct, ≥ 0"), "of the students"),
+    "seeds": Field((0, 1, 2, 3, 4), _integers(0, "distinct whole numbers ≥ 0"), "of the students"),
     "steps_multiplier": Field(1.0, POSITIVE, "scales every training length, for smoke runs"),
     "checkpoint_seconds": Field(120.0, POSITIVE, "between two checkpoints inside a training"),
     "environment": {"name": Field("hopper", _one_of(TASKS), "the task")},
@@ -270,7 +273,6 @@ def make_config(
     levels: dict[str, str],
     default: str,
     overrides: dict[str, Any],
-    at_scale: dict[str, dict[str, Any]] | None = None,
 ) -> Config:
     """The config of an environment, for `configs/*.py`.
 
@@ -281,7 +283,6 @@ def make_config(
       levels: dataset level -> dataset name.
       default: the level where the argument names none.
       overrides: section -> field -> value, at every scale.
-      at_scale: the same for one scale, on top.
 
     Raises:
       ConfigError: the argument names neither a scale nor a level.
@@ -301,7 +302,7 @@ def make_config(
     config.label = f"{environment}-{level}-{scale}"
     config.environment.name = environment
     config.dataset.name = levels[level]
-    for layer in (SCALES[scale], overrides, (at_scale or {}).get(scale, {})):
+    for layer in (SCALES[scale], overrides):
         for section, fields in layer.items():
             config[section].update(fields)
     config.lock()
@@ -354,7 +355,10 @@ def finalize(config: Config) -> Config:
     config.unlock()
     for name in field_names():
         section, _, field = name.rpartition(".")
-        value = (config[section] if section else config)[field]
+        try:
+            value = (config[section] if section else config)[field]
+        except (KeyError, AttributeError):
+            raise ConfigError(f"config.{name} is missing") from None
         allowed = _field(name).allowed
         if not allowed.check(value):
             raise ConfigError(f"config.{name}={value!r} is out of range; allowed: {allowed.words}")
@@ -390,6 +394,12 @@ def _check_together(config: Config) -> None:
             refuse(
                 f"config.{sampler_name}.steps={config[sampler_name].steps} is more than "
                 f"config.{model}.diffusion_steps={most}"
+            )
+        levels = round(config[sampler_name].start * (most - 1)) + 1
+        if config[sampler_name].steps > levels:
+            refuse(
+                f"config.{sampler_name}.steps={config[sampler_name].steps} is more than the "
+                f"{levels} noise levels that start={config[sampler_name].start} leaves"
             )
         if config[sampler_name].sampler == "ancestral" and config[sampler_name].steps < most // 4:
             refuse(

@@ -146,9 +146,9 @@ def blend(
     for index, source in enumerate(("recorded", "imagined", "stitched")):
         figures[f"{source}_transitions"] = int((data.source == index).sum())
     if figures["epochs"]:
-        figures |= {
-            k: v for k, v in figures["epochs"][-1].items() if "share" in k or "trajectories" in k
-        }
+        figures |= {k: v for k, v in figures["epochs"][-1].items() if "share" in k}
+        for name in ("trajectories_stitched", "trajectories_replaced"):
+            figures[name] = sum(about[name] for about in figures["epochs"])
     return data, figures
 
 

@@ -1,6 +1,6 @@
 """The multilayer perceptron that every small model is made of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 
 class MLP(nn.Module):
-    """Dense layers with an activation between them, none behind the last.
+    """Dense layers with ReLU between them, none behind the last.
 
     Attributes:
       hidden: widths of the hidden layers.
@@ -18,12 +18,11 @@ class MLP(nn.Module):
 
     hidden: Sequence[int]
     outputs: int
-    activation: Callable[[Array], Array] = nn.relu
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         for width in self.hidden:
-            x = self.activation(nn.Dense(width)(x))
+            x = nn.relu(nn.Dense(width)(x))
         return nn.Dense(self.outputs)(x)
 
 

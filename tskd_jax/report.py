@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tskd_jax import __version__
 from tskd_jax.data import d4rl
 from tskd_jax.data.trajectories import IMAGINED, Trajectories
 from tskd_jax.evaluation.scores import summarize
@@ -25,7 +26,7 @@ TITLES = {
     "tskd_no_imagination": "TSKD without imagination",
     "teacher": "DDR-I as planner (teacher)",
 }
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco", "tskd_jax")
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 
 
 def write(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
@@ -73,7 +74,9 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
             "stitched": stitched.get("trajectories_stitched", 0),
             "replaced": stitched.get("trajectories_replaced", 0),
             "kept_by_filter": len(student.lengths),
-            "kept_imagined": int((student.source[student.starts] == IMAGINED).sum()),
+            "kept_imagined": int(
+                np.maximum.reduceat(student.source == IMAGINED, student.starts).sum()
+            ),
         },
         "share_of_transitions_stitched": stitched.get("stitched_share", 0.0),
         "parameters": {
@@ -83,7 +86,7 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         },
         "seconds": {name: about["seconds"] for name, about in stages.items()},
         "stages": figures,
-        "versions": {"python": platform.python_version()}
+        "versions": {"python": platform.python_version(), "tskd_jax": __version__}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
         "config": config.to_dict(),
@@ -102,12 +105,14 @@ def table(config: Config, summary: dict[str, Any]) -> str:
     lines.append(f"{'method':<32} {'score':>14}   {'parameters':>10}   {'seconds':>8}")
     for method, score in summary["scores"].items():
         title = TITLES[method].format(share=config.filter.share)
+        if method == "teacher":
+            title += f", {config.evaluation.teacher_episodes} episodes"
+        # Of one seed there is no standard error.
+        many = len(score["per_seed"]) > 1
+        spread = f"± {score['stderr']:<4.1f}" if many else " " * 6
         size = summary["parameters"]["trajectory_generator" if method == "teacher" else "student"]
         spent = sum(s for name, s in seconds.items() if name.endswith(f".{method}"))
-        lines.append(
-            f"{title:<32} {score['mean']:>7.1f} ± {score['stderr']:<4.1f}   {size:>10,}   "
-            f"{spent:>8.0f}"
-        )
+        lines.append(f"{title:<32} {score['mean']:>7.1f} {spread}   {size:>10,}   {spent:>8.0f}")
     lines += ["", "seconds per stage: " + ", ".join(f"{g} {s:.0f}" for g, s in _by_group(seconds))]
     return "\n".join(lines)
 

@@ -62,9 +62,10 @@ class Run:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             self._claim()
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise WorkdirError(
-                f"{workdir}: cannot be used ({error.strerror}); choose another --workdir"
+                f"{workdir}: cannot be used ({reason}); choose another --workdir"
             ) from error
 
     def _claim(self) -> None:
@@ -78,7 +79,7 @@ class Run:
                     f"{', '.join(fields)}; choose another --workdir or remove this one"
                 )
         else:
-            if any(self.path.iterdir()):
+            if any(path.name != ".config.json.partial" for path in self.path.iterdir()):
                 raise WorkdirError(
                     f"{self.path} is not empty and holds no run; choose another --workdir"
                 )
@@ -105,14 +106,19 @@ class Run:
         if name in self.manifest["stages"]:
             return serialization.from_state_dict(like(), _restore(place))
         begin = time.perf_counter()
-        before = self.manifest.get("partial_seconds", {}).get(name, 0.0)
+        partial = self.manifest.setdefault("partial_seconds", {})
+        before = sum(spent for part, spent in partial.items() if _within(part, name))
         result, figures = compute(self.hooks(name))
         seconds = time.perf_counter() - begin + before
         result = jax.tree.map(np.asarray, result)
         _save(place, serialization.to_state_dict(result))
+        for part in [part for part in partial if _within(part, name)]:
+            del partial[part]
         self.manifest["stages"][name] = {"seconds": seconds, **figures}
         self.write_json("manifest.json", self.manifest)
-        shutil.rmtree(self.path / "training" / name, ignore_errors=True)
+        for folder in (self.path / "training").glob("*"):
+            if _within(folder.name, name):
+                shutil.rmtree(folder, ignore_errors=True)
         self.say(f"{name:<32} {_duration(seconds):>8}   {_figures(figures)}")
         return result
 
@@ -207,6 +213,11 @@ class Run:
         """Flush what is buffered."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _within(part: str, stage: str) -> bool:
+    """Whether a training of that name is (a part of) the stage."""
+    return part == stage or part.startswith(f"{stage}.")
 
 
 class _Bar:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from ml_collections import FrozenConfigDict
 
 from tskd_jax.data import load
 from tskd_jax.data.trajectories import (
@@ -205,9 +206,11 @@ def _plan_in_simulator(
 
 
 def _planner(config: Config, teacher: Teacher) -> Planner:
+    # What is observed is exact, however blurred imagination says that its own states are.
+    sampling = FrozenConfigDict(config.sampling.to_dict() | {"history_noise": 0.0})
     return Planner(
         teacher.trajectory_generator,
-        config.sampling,
+        sampling,
         teacher.inverse_dynamics,
         named_key(config, "planner"),
     )

@@ -181,7 +181,8 @@ def fit(
                 "for outliers in the dataset"
             )
         hooks.on_progress(done, steps, {key: float(value) for key, value in metrics.items()})
-        hooks.save(state)
+        if done < steps:  # what is finished is the caller's to keep
+            hooks.save(state)
         # Doubling approaches the target from below, without a guess about the machine.
         if seconds < CHUNK_SECONDS / 2:
             count *= 2

@@ -37,13 +37,14 @@ def read(path: Path) -> Trajectories:
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         # h5py raises any of these where the file's own structures are damaged.
         raise DatasetError(
-            f"{path}: not a readable HDF5 file ({_first_line(error)}); is it complete, and in "
+            f"{path}: not a readable HDF5 file ({first_line(error)}); is it complete, and in "
             "D4RL's format?"
         ) from error
     return from_arrays(columns, name=str(path))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -81,8 +82,15 @@ def from_arrays(columns: Mapping[str, np.ndarray], name: str = "dataset") -> Tra
     for key, column in columns.items():
         if len(column) != rows:
             raise DatasetError(f"{name}: key {key!r} has {len(column)} rows, rewards have {rows}")
-        if column.dtype.kind == "f" and not np.isfinite(column).all():
-            bad = ~np.isfinite(column.reshape(rows, -1)).all(1)
+        rank = (REQUIRED | OPTIONAL)[key]
+        if column.dtype.kind not in "fiub" or column.ndim != rank:
+            raise DatasetError(
+                f"{name}: key {key!r} has type {column.dtype} and shape {column.shape}, expected "
+                f"numbers of rank {rank}"
+            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold is found by the next line
+            bad = ~np.isfinite(column.astype(np.float32).reshape(rows, -1)).all(1)
+        if bad.any():
             raise DatasetError(
                 f"{name}: key {key!r} is not finite in {bad.sum()} rows, first in row "
                 f"{bad.argmax()}; remove the episodes of those rows"
@@ -177,6 +185,6 @@ def read_with_package(name: str) -> Trajectories:
     try:
         arrays = gym.make(name).get_dataset()
     except Exception as error:
-        raise DatasetError(f"d4rl:{name}: {_first_line(error)}") from error
+        raise DatasetError(f"d4rl:{name}: {first_line(error)}") from error
     columns = {key: np.asarray(arrays[key]) for key in REQUIRED | OPTIONAL if key in arrays}
     return from_arrays(columns, name=f"d4rl:{name}")

@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tskd_jax.data.d4rl import _first_line as first_line
+from tskd_jax.data.d4rl import first_line as first_line
 from tskd_jax.data.d4rl import from_arrays
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError

@@ -65,8 +65,11 @@ class Trajectories:
         return np.bincount(self.episode_of, self.rewards, len(self.lengths))
 
     def fragments(self, episode_limit: int) -> np.ndarray:
-        """(E,) bool, episodes that were cut before their end: truncated, and short of the limit."""
-        return ~np.asarray(self.terminals)[self.ends] & (self.lengths < episode_limit)
+        """(E,) bool, episodes that were cut before their end: truncated, and short of the limit.
+
+        A file without next states loses the last transition of a full, truncated episode.
+        """
+        return ~np.asarray(self.terminals)[self.ends] & (self.lengths < episode_limit - 1)
 
     def returns_to_go(self, discount: float) -> np.ndarray:
         """(N,) float64, R_t = Σ_{u≥t} γ^{u-t} r_u up to the episode's end (section 4.4)."""
@@ -133,16 +136,13 @@ def best_episodes(
     """The episodes of highest return that hold at least that share of all transitions.
 
     Fragments (`Trajectories.fragments`) are not full episodes, so they are ranked behind all that
-    are; where nothing but fragments exists they are all there is to rank.
+    are.
 
     Returns:
       (indices of the episodes, best first; the lowest return among them).
     """
     returns = trajectories.returns()
-    rank = np.where(trajectories.fragments(episode_limit), -np.inf, returns)
-    if np.isneginf(rank).all():
-        rank = returns
-    order = np.argsort(-rank, kind="stable")
+    order = np.lexsort((-returns, trajectories.fragments(episode_limit)))
     count = np.searchsorted(np.cumsum(trajectories.lengths[order]), share * trajectories.size) + 1
     chosen = order[:count]
     return chosen, float(returns[chosen].min())

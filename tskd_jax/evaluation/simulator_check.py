@@ -1,5 +1,8 @@
 """Are imagined transitions possible? The simulator's answer."""
 
+from typing import Any
+
+import mujoco
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
@@ -14,13 +17,16 @@ def simulate(task: Task, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
     The observation is the whole state but for the position along the track, on which nothing
     depends. Velocities are clipped in some observations (±10), where the state is not quite known.
     """
-    environment = make_environment(task).unwrapped
+    environment: Any = make_environment(task).unwrapped
     environment.reset(seed=0)
+    # An impossible state makes MuJoCo warn, into a file in the current folder, and reset itself.
+    mujoco.set_mju_user_warning(lambda _message: None)
     cut = task.position_size
     next_states = np.zeros_like(states)
     for i, (state, action) in enumerate(zip(states.astype(np.float64), actions, strict=True)):
         environment.set_state(np.concatenate([[0.0], state[:cut]]), state[cut:])
         next_states[i] = environment.step(np.asarray(action, np.float64))[0]
+    mujoco.set_mju_user_warning(None)
     environment.close()
     return next_states
 
