@@ -181,8 +181,7 @@ def fit(
                 "for outliers in the dataset"
             )
         hooks.on_progress(done, steps, {key: float(value) for key, value in metrics.items()})
-        if done < steps:  # what is finished is the caller's to keep
-            hooks.save(state)
+        hooks.save(state)
         # Doubling approaches the target from below, without a guess about the machine.
         if seconds < CHUNK_SECONDS / 2:
             count *= 2

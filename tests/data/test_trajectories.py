@@ -174,9 +174,18 @@ def test_selecting_all_and_concatenating_halves_are_the_identity():
 
 
 def test_fragments_are_truncated_and_short():
-    # Terminal and short; truncated and short (a fragment); truncated at the limit of 3.
-    data = make([[1, 1], [1, 1], [1, 1, 1]], [True, False, False])
-    assert data.fragments(3).tolist() == [False, True, False]
+    # Terminal and short; truncated and short (a fragment); truncated at the limit of 4; likewise
+    # but without its last transition, as a file without next states leaves it.
+    data = make([[1, 1], [1, 1], [1, 1, 1, 1], [1, 1, 1]], [True, False, False, False])
+    assert data.fragments(4).tolist() == [False, True, False, False]
+
+
+def test_fragments_are_ranked_by_return_behind_full_episodes():
+    # Limit 5: three truncated fragments of returns 10, 90, 20, and a full episode of return 5.
+    data = make([[10], [90], [20], [1, 1, 1, 1, 1]], [False, False, False, True])
+    chosen, least = best_episodes(data, 0.7, 5)
+    assert chosen.tolist() == [3, 1]  # 5 of 8 rows are less than 70%, 6 are more
+    assert least == 5
 
 
 def test_best_episodes_by_hand():

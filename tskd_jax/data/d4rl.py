@@ -79,6 +79,8 @@ def from_arrays(columns: Mapping[str, np.ndarray], name: str = "dataset") -> Tra
         if key not in columns:
             raise DatasetError(f"{name}: key {key!r} is missing; found {sorted(columns)}")
     rows = len(columns["rewards"])
+    if rows < 2:
+        raise DatasetError(f"{name}: {rows} transitions; at least two are needed")
     for key, column in columns.items():
         if len(column) != rows:
             raise DatasetError(f"{name}: key {key!r} has {len(column)} rows, rewards have {rows}")
@@ -95,9 +97,6 @@ def from_arrays(columns: Mapping[str, np.ndarray], name: str = "dataset") -> Tra
                 f"{name}: key {key!r} is not finite in {bad.sum()} rows, first in row "
                 f"{bad.argmax()}; remove the episodes of those rows"
             )
-    if rows < 2:
-        raise DatasetError(f"{name}: {rows} transitions; at least two are needed")
-
     terminals = columns["terminals"].astype(bool)
     if "timeouts" in columns:
         ends = terminals | columns["timeouts"].astype(bool)

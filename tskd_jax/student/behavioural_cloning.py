@@ -19,7 +19,7 @@ def train(
     task: Task,
     seeds: tuple[int, ...],
     hooks: Hooks,
-) -> tuple[list[Policy], dict[str, float]]:
+) -> tuple[list[Policy], dict[str, float | None]]:
     """One student for each seed, all in one compiled program.
 
     Args:
@@ -69,7 +69,7 @@ def train(
         fold(jax.tree.map(lambda leaf: leaf[i], params), mean, deviation, task.action_bound)  # noqa: B023
         for i in range(len(seeds))
     ]
-    return policies, {"loss": last.get("loss", float("nan"))}
+    return policies, {"loss": last.get("loss")}
 
 
 def fold(params, mean: np.ndarray, deviation: np.ndarray, action_bound: float) -> Policy:

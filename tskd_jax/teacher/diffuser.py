@@ -123,7 +123,7 @@ def train(
     rows: np.ndarray,
     key: jax.Array,
     hooks: Hooks,
-) -> tuple[Diffuser, dict[str, float]]:
+) -> tuple[Diffuser, dict[str, float | None]]:
     """Fit a diffuser.
 
     Args:
@@ -136,7 +136,7 @@ def train(
       hooks: progress and checkpoints.
 
     Returns:
-      (the diffuser with the averaged weights, metrics).
+      (the diffuser with the averaged weights, metrics; no loss where nothing was left to train).
     """
     config = model.config
     last_loss = {}
@@ -161,7 +161,7 @@ def train(
         ema=Ema(config.ema_decay, config.ema_every, min(config.ema_start, config.steps // 2)),
         hooks=Hooks(watch, hooks.save, hooks.restore),
     )
-    return model.replace(params=state.ema), {"loss": last_loss.get("loss", float("nan"))}
+    return model.replace(params=state.ema), {"loss": last_loss.get("loss")}
 
 
 def _token_size(model: Diffuser) -> int:

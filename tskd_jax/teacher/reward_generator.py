@@ -30,7 +30,7 @@ def train(
     hooks: Hooks,
     sampling: Config,
     judged: int = 2048,
-) -> tuple[Diffuser, dict[str, float]]:
+) -> tuple[Diffuser, dict[str, float | None]]:
     """Fit DDR-II to (s_t, s_{t+1}, r_t) tokens and judge it on held-out transitions (Equation 12).
 
     Args:

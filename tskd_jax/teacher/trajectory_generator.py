@@ -21,7 +21,7 @@ def create(config: Config, trajectories: Trajectories) -> Diffuser:
 
 def train(
     model: Diffuser, trajectories: Trajectories, key: jax.Array, hooks: Hooks
-) -> tuple[Diffuser, dict[str, float]]:
+) -> tuple[Diffuser, dict[str, float | None]]:
     """Fit DDR-I to all windows of the dataset (Equation 6).
 
     The present state s_t and up to C - 1 states before it are given. With `history_noise` they are
