@@ -1,9 +1,10 @@
-"""Hopper. Command, run time on 2 CPU cores and score to expect: see README.
+"""Hopper.
 
     python -m tskd_jax.main --config=configs/hopper.py[:SCALE,LEVEL]
 
 SCALE: quick (default), small, paper. LEVEL: embedded (default), medium, medium-replay,
-medium-expert.
+medium-expert. The default takes 7 minutes on 2 CPU cores and scores, over 5 seeds × 10 episodes:
+BC 9.2, filtered BC 87.6, TSKD 87.6.
 """
 
 from tskd_jax.config import make_config

@@ -48,7 +48,7 @@ class Ema:
     Attributes:
       decay: 0 is a plain copy.
       every: updates between two moves.
-      start: before this step the average is a plain copy.
+      start: up to and with this update the average is a plain copy.
     """
 
     decay: float = 0.0
