@@ -1,4 +1,4 @@
-"""Packaging of tskd_jax: dependencies with tested bounds, extras, and the console command."""
+"""Packaging: dependencies with bounds (the tests run on the newest of each), extras, command."""
 
 from pathlib import Path
 
