@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
-from tskd_jax.evaluation.rollout import episode_seeds, rollout
+from tskd_jax.evaluation.rollout import evaluate_students
 from tskd_jax.evaluation.scores import summarize
 from tskd_jax.run import Run
 from tskd_jax.stages import load_recorded, train_teacher
@@ -37,14 +37,8 @@ def score(config: Config, task: Task, data: Trajectories) -> np.ndarray:
     """(seeds, episodes) normalised scores of students of that data."""
     seeds = tuple(config.seeds)
     policies, _ = behavioural_cloning.train("trial", config.student, data, task, seeds, Hooks())
-    episodes = [e for seed in seeds for e in episode_seeds(seed, EPISODES.value)]
-
-    def act(observations, _time):
-        blocks = np.split(observations, len(policies))
-        return np.concatenate([p(block) for p, block in zip(policies, blocks, strict=True)])
-
-    returns = rollout(act, task, episodes)
-    return task.normalized_score(returns.reshape(len(seeds), EPISODES.value))
+    returns = evaluate_students(policies, task, seeds, EPISODES.value)
+    return task.normalized_score(returns)
 
 
 def main(_argv) -> None:

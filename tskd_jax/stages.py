@@ -15,7 +15,7 @@ from tskd_jax.data.trajectories import (
 )
 from tskd_jax.errors import DatasetError
 from tskd_jax.evaluation import simulator_check
-from tskd_jax.evaluation.rollout import episode_seeds, record, rollout
+from tskd_jax.evaluation.rollout import episode_seeds, evaluate_students, record, rollout
 from tskd_jax.run import Run
 from tskd_jax.stitching import dynamics
 from tskd_jax.student import behavioural_cloning
@@ -237,19 +237,15 @@ def distil(name: str, config: Config, data: Trajectories, task: Task, run: Run) 
 
 
 def evaluate(name: str, config: Config, policies: list[Policy], task: Task, run: Run) -> np.ndarray:
-    episodes = config.evaluation.episodes
-    seeds = [seed for s in config.seeds for seed in episode_seeds(s, episodes)]
-
     def compute(hooks):
-        def act(observations, _time):
-            blocks = np.split(observations, len(policies))
-            return np.concatenate(
-                [policy(block) for policy, block in zip(policies, blocks, strict=True)]
-            )
-
-        returns = rollout(act, task, seeds, lambda t, total: hooks.on_progress(t, total, {}))
-        scores = task.normalized_score(returns.reshape(len(policies), episodes))
-        return returns.reshape(scores.shape), {"score": float(scores.mean())}
+        returns = evaluate_students(
+            policies,
+            task,
+            config.seeds,
+            config.evaluation.episodes,
+            lambda t, total: hooks.on_progress(t, total, {}),
+        )
+        return returns, {"score": float(task.normalized_score(returns).mean())}
 
     return run.stage(f"evaluation.{name}", lambda: np.zeros(()), compute)
 

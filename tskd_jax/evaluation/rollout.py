@@ -84,3 +84,20 @@ def rollout(
 def episode_seeds(student_seed: int, episodes: int) -> list[int]:
     """Seeds of a student's evaluation episodes: the same for every method, so that they compare."""
     return [1_000_003 * (student_seed + 1) + episode for episode in range(episodes)]
+
+
+def evaluate_students(
+    policies: Sequence[Callable[[np.ndarray], np.ndarray]],
+    task: Task,
+    student_seeds: Sequence[int],
+    episodes: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """(seeds, episodes) returns of one policy for each student seed, all episodes in lockstep."""
+
+    def act(observations, _time):
+        blocks = np.split(observations, len(policies))
+        return np.concatenate([p(block) for p, block in zip(policies, blocks, strict=True)])
+
+    seeds = [e for seed in student_seeds for e in episode_seeds(seed, episodes)]
+    return rollout(act, task, seeds, on_progress).reshape(len(policies), episodes)
