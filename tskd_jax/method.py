@@ -114,7 +114,7 @@ def blend(
 ) -> tuple[Trajectories, dict[str, Any]]:
     """The epochs of Algorithm 4: add, value, stitch, keep the T best."""
     data = recorded
-    count = len(recorded.lengths)
+    kept = len(recorded.lengths)
     figures: dict[str, Any] = {"epochs": []}
     for epoch in range(config.stitching.epochs):
         if imagined is not None:
@@ -139,16 +139,26 @@ def blend(
                 episode_limit=task.episode_limit,
                 acceptance=config.stitching.acceptance,
             )
-            figures["epochs"].append(about_values | about_search | about_stitches)
+            about = about_values | about_search | about_stitches
+            figures["epochs"].append(about)
+            run.say(
+                f"{name}, epoch {epoch}: search by {about['search_backend']}; "
+                f"{about['edges_walked']} edges walked, {about['edges_unique']} of them unique"
+            )
         # Without stitching nothing but imagination has changed the data, and it is not cut to T.
         if stitches:
-            data = data.select(np.sort(np.argsort(-data.returns(), kind="stable")[:count]))
+            data = data.select(np.sort(np.argsort(-data.returns(), kind="stable")[:kept]))
     for index, source in enumerate(("recorded", "imagined", "stitched")):
         figures[f"{source}_transitions"] = int((data.source == index).sum())
     if figures["epochs"]:
         figures |= {k: v for k, v in figures["epochs"][-1].items() if "share" in k}
-        for name in ("trajectories_stitched", "trajectories_replaced"):
-            figures[name] = sum(about[name] for about in figures["epochs"])
+        for count in (
+            "edges_walked",
+            "edges_unique",
+            "trajectories_stitched",
+            "trajectories_replaced",
+        ):
+            figures[count] = sum(about[count] for about in figures["epochs"])
     return data, figures
 
 

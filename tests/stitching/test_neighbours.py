@@ -1,137 +1,253 @@
 """Tests of the search: both backends against a double loop in double precision."""
 
+import logging
+
+import jax
 import numpy as np
 import pytest
 
-from tskd_jax.stitching import neighbours
-from tskd_jax.stitching.neighbours import GaussianTest, best_neighbour
+from tskd_jax.stitching import neighbours, tile_search, tree_search
+from tskd_jax.stitching.density_test import GaussianTest
+from tskd_jax.stitching.neighbours import best_neighbour, fastest_backend
 
-BACKENDS = ("cpu", "accelerator")
-pytestmark = pytest.mark.parametrize("backend", BACKENDS)
+# m of the tasks and between; each compiles a kernel of its own.
+DIMENSIONS = (1, 2, 3, 6, 11, 17, 29, 45, 60)
+# One shape for all random cases, so that each dimension compiles once. So many queries and states
+# go through trees, fewer are compared one by one (`FEW_QUERIES`, `LEAF`).
+QUERIES, STATES = 40, 150
 
 
-def log_normal(x, mean, deviation) -> float:
-    """log N(x; mean, diag(deviation²)) in double precision."""
-    total = 0.0
-    for a, b, c in zip(x, mean, deviation, strict=True):
-        total -= 0.5 * ((float(a) - float(b)) / float(c)) ** 2
-        total -= np.log(float(c)) + 0.5 * np.log(2 * np.pi)
-    return total
+@pytest.fixture(params=["cpu", "accelerator"])
+def backend(request) -> str:
+    return request.param
+
+
+def distances(queries, states):
+    return np.sqrt(np.square(queries.astype(np.float64)[:, None] - states).sum(-1))
+
+
+def log_normal(x, mean, deviation):
+    """log N(x; mean, diag(deviation²)) over the last axis, in double precision."""
+    x, mean, deviation = (np.asarray(column, np.float64) for column in (x, mean, deviation))
+    density = -0.5 * np.square((x - mean) / deviation) - np.log(deviation) - 0.5 * np.log(2 * np.pi)
+    return density.sum(-1)
 
 
 def double_loop(queries, states, values, radius, floor=None, test=None):
-    """What `best_neighbour` promises, read aloud."""
-    index, value = [], []
-    for q, query in enumerate(np.asarray(queries, np.float64)):
-        best, best_value = -1, -np.inf
-        for j, state in enumerate(np.asarray(states, np.float64)):
-            if np.sqrt(((query - state) ** 2).sum()) > radius:
-                continue
-            if floor is not None and not values[j] > floor[q]:
-                continue
-            if test is not None and not (
-                min(
-                    log_normal(state, test.mean[q, i], test.deviation[q, i])
-                    for i in range(test.mean.shape[1])
-                )
-                > test.threshold[q]
-            ):
-                continue
-            if best < 0 or values[j] > best_value:
-                best, best_value = j, values[j]
-        index.append(best)
-        value.append(best_value)
-    return np.array(index, np.int64), np.array(value)
+    """What `best_neighbour` promises, read aloud; the inner loop is a row of NumPy."""
+    index, value = np.full(len(queries), -1), np.full(len(queries), -np.inf)
+    states = states.astype(np.float64)
+    for q in range(len(queries)):
+        fits = distances(queries[q : q + 1], states)[0] <= radius
+        if floor is not None:
+            fits &= values > floor[q]
+        if test is not None:
+            densities = log_normal(states[:, None], test.mean[q], test.deviation[q])
+            fits &= densities.min(1) > test.threshold[q]
+        if fits.any():
+            fitting = np.flatnonzero(fits)
+            index[q] = fitting[values[fitting].argmax()]  # the first of equals
+            value[q] = values[index[q]]
+    return index, value
 
 
-def random_case(seed, queries, states, dimension, neighbours=6):
-    """Random points, and a radius with some neighbours for most queries and none on its rim."""
-    rng = np.random.default_rng(seed)
-    y = rng.normal(size=(states, dimension)).astype(np.float32)
-    # Near some state, as next states are.
-    x = (
-        y[rng.integers(states, size=queries)] + 0.3 * rng.normal(size=(queries, dimension))
-    ).astype(np.float32)
-    distances = np.sort(
-        np.sqrt(((x[:200, None].astype(np.float64) - y[None]) ** 2).sum(-1)), axis=None
-    )
-    near = neighbours * min(queries, 200)
-    # Between two distances that are clearly apart: no pair is decided by rounding.
-    gap = np.argmax(np.diff(distances[near : near + 200])) + near
-    radius = float((distances[gap] + distances[gap + 1]) / 2)
-    return x, y, rng.normal(size=states).astype(np.float32), radius, rng
-
-
-def check(actual, expected):
-    np.testing.assert_array_equal(actual[0], expected[0])
-    np.testing.assert_array_equal(actual[1], expected[1])
+def check(actual, expected, label=""):
+    np.testing.assert_array_equal(actual[0], expected[0], label)
+    np.testing.assert_array_equal(actual[1], expected[1], label)
     assert actual[0].dtype == np.int64
 
 
-@pytest.mark.parametrize("dimension", [1, 3, 11, 60])
-def test_random_points(backend, dimension):
-    x, y, values, radius, rng = random_case(dimension, 40, 150, dimension)
+def cloud(rng, dimension, queries=QUERIES, states=STATES):
+    """States in single precision; queries near some of them, as next states are."""
+    y = rng.normal(size=(states, dimension))
+    x = y[rng.integers(states, size=queries)] + 0.3 * rng.normal(size=(queries, dimension))
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def lopsided(rng, dimension):
+    """As `cloud`; units of the dimensions differ by up to a million."""
+    x, y = cloud(rng, dimension)
+    scale = (10 ** rng.uniform(-3, 3, dimension)).astype(np.float32)
+    return x * scale, y * scale
+
+
+def grid(rng, dimension):
+    """Whole numbers: duplicates, and many pairs at exactly the same distance."""
+    points = rng.integers(-2, 3, size=(QUERIES + STATES, dimension)).astype(np.float32)
+    return points[:QUERIES], points[QUERIES:]
+
+
+def clusters(rng, dimension):
+    """Twenty places for all: at radius 0 there is something to find."""
+    points = rng.normal(size=(20, dimension))[rng.integers(20, size=QUERIES + STATES)]
+    return points[:QUERIES], np.asfortranarray(points[QUERIES:])
+
+
+def far(rng, dimension):
+    """Doubles at 10⁴ that are tenths apart, where single precision has steps of 0.001."""
+    x, y = cloud(rng, dimension)
+    return 1e4 + 0.1 * x.astype(np.float64), 1e4 + 0.1 * y.astype(np.float64)
+
+
+def radii(pair):
+    """0, on the distance of a pair, by 10⁻⁹ of it inside and outside, all, infinity."""
+    return [0.0, pair, pair * (1 - 1e-9), pair * (1 + 1e-9), 1e9, np.inf]
+
+
+VALUES = {
+    "distinct": lambda rng: rng.normal(size=STATES).astype(np.float32),
+    "ties": lambda rng: rng.integers(0, 3, size=STATES),
+    "equal": lambda rng: np.zeros(STATES),
+    "infinite": lambda rng: rng.choice([-np.inf, -1.0, 0.0, 2.0, np.inf], STATES),
+    # Single precision would make ties of them.
+    "close": lambda rng: 1 + 1e-12 * rng.permutation(STATES),
+}
+FLOORS = {
+    "none": lambda rng, values: None,
+    # A value equal to the floor is not above it.
+    "of values": lambda rng, values: rng.choice(values, QUERIES),
+    "infinite": lambda rng, values: rng.choice([-np.inf, np.inf, values[0]], QUERIES),
+}
+
+
+@pytest.mark.parametrize("points", [cloud, lopsided, grid, clusters, far])
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_the_answer_is_that_of_the_double_loop(backend, dimension, points):
+    answered = []
+    # Radius, values and floor meet in 90 combinations: 18 here, all of them in five dimensions.
+    for seed in range(DIMENSIONS.index(dimension) % 5, 90, 5):
+        rng = np.random.default_rng([seed, dimension])
+        x, y = points(rng, dimension)
+        kinds = list(VALUES)[seed // 6 % 5], list(FLOORS)[seed // 30]
+        values = VALUES[kinds[0]](rng)
+        floor = FLOORS[kinds[1]](rng, values)
+        # About 5 neighbours for each query.
+        pair = float(np.sort(distances(x, y), axis=None)[5 * QUERIES])
+        radius = radii(pair)[seed % 6]
+        for array in (x, y, values):
+            array.flags.writeable = False  # nothing is changed in place
+        expected = double_loop(x, y, values, radius, floor)
+        actual = best_neighbour(x, y, values, radius, floor, backend)
+        check(actual, expected, f"{seed=} {radius=} {kinds=}")
+        answered.append(expected[0] >= 0)
+    assert 0.2 < np.mean(answered) < 0.95
+
+
+@pytest.mark.parametrize("origin", [0.0, 1e4])
+@pytest.mark.parametrize(
+    ("dimension", "square"), [(1, 1), (2, 2), (2, 25), (2, 50), (3, 3), (3, 14), (6, 6)]
+)
+def test_pairs_on_the_radius_and_a_hair_beside_it(backend, dimension, square, origin):
+    side = np.arange(-7, 8) if dimension < 6 else np.arange(-1, 2)
+    lattice = np.stack(np.meshgrid(*dimension * [side]), -1).reshape(-1, dimension)
+    rim = lattice[np.square(lattice).sum(1) == square].astype(np.float64)
+    rim, radius = np.resize(rim, (64, dimension)), float(np.sqrt(square))
+    values = np.arange(64.0)
+    x = np.full((QUERIES, dimension), origin)
+
+    def search(*scales):
+        """The rims scaled, of rising value."""
+        y = origin + np.concatenate([scale * rim for scale in scales])
+        rise = np.concatenate([values + 100 * i for i in range(len(scales))])
+        return set(best_neighbour(x, y, rise, radius, backend=backend)[0].tolist())
+
+    hair = 1e-9
+    assert search(1.0) == {63}
+    assert search(1 - hair) == {63}
+    assert search(1 + hair) == {-1}
+    # Better ones just outside are found first, and must be passed over.
+    assert search(1 - hair, 1.0, 1 + hair, 1 + 2 * hair) == {64 + 63}
+    assert search(1 - hair, 1 + hair) == {63}
+
+
+def test_only_what_was_found_a_hair_outside_is_searched_again(monkeypatch):
+    searched = []
+    first_within = tree_search.first_within
+
+    def record(queries, *others):
+        searched.append(len(queries))
+        return first_within(queries, *others)
+
+    monkeypatch.setattr(tree_search, "first_within", record)
+    x = np.array([[0.0], [10.0], [20.0]])
+    y = np.array([[1.0], [11 + 1e-9], [9.5], [25.0]])
+    index, _ = best_neighbour(x, y, np.array([1.0, 3, 2, 4]), 1.0, backend="accelerator")
+    assert index.tolist() == [0, 2, -1]
+    assert searched == [1]
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_doubles_far_from_the_origin(backend, dimension):
+    # At 10⁴ single precision has steps of 0.001: cast to it, the answers are others.
+    rng = np.random.default_rng(0)
+    x = 1e4 + rng.uniform(-0.15, 0.15, size=(1000, dimension))
+    y = 1e4 + rng.uniform(-0.15, 0.15, size=(1000, dimension))
+    values = rng.normal(size=1000)
+    expected = double_loop(x, y, values, 0.1)
+    cast = double_loop(x.astype(np.float32), y.astype(np.float32), values, 0.1)
+    assert (cast[0] != expected[0]).any()
+    check(best_neighbour(x, y, values, 0.1, backend=backend), expected)
+
+
+@pytest.mark.parametrize(("origin", "dimension"), [(1e3, 3), (1e4, 3), (1e4, 11)])
+def test_far_from_the_origin(backend, origin, dimension):
+    # At 1000, |x|² is 10⁶ a dimension and single precision resolves it to 0.06, while ρ² = 0.01:
+    # |x|² - 2xy + |y|² is noise there, and differences are not.
+    rng = np.random.default_rng(0)
+    reach = 0.26 / np.sqrt(dimension)
+    y = (origin + rng.uniform(-reach, reach, size=(400, dimension))).astype(np.float32)
+    x = (origin + rng.uniform(-reach, reach, size=(60, dimension))).astype(np.float32)
+    values, radius = rng.normal(size=400).astype(np.float32), 0.1
+
+    naive = (x**2).sum(1)[:, None] - 2 * x @ y.T + (y**2).sum(1)[None]
+    near = distances(x, y) <= radius
+    assert 0.001 < near.mean() < 0.5
+    assert ((naive <= radius**2) != near).mean() > 0.05
+
     expected = double_loop(x, y, values, radius)
+    best = np.where(naive <= radius**2, values, -np.inf).argmax(1)
+    assert (best != expected[0]).mean() > 0.5
+    assert (expected[0] >= 0).any()
     check(best_neighbour(x, y, values, radius, backend=backend), expected)
-    floor = rng.normal(size=40)
-    expected_above = double_loop(x, y, values, radius, floor)
-    assert (expected_above[0] == -1).any()
-    assert (expected_above[0] >= 0).any()
-    check(best_neighbour(x, y, values, radius, floor, backend), expected_above)
 
 
-def test_more_states_than_a_tile_and_a_band(backend):
-    count = neighbours.STATE_TILE + 1500
-    queries = neighbours.QUERY_TILE + 50
-    x, y, values, radius, rng = random_case(7, queries, count, 3)
+def test_more_states_than_a_tile_and_a_range(backend):
+    count = tile_search.CPU_TILE.states + 1500
+    queries = tile_search.CPU_TILE.queries + 50
+    rng = np.random.default_rng(7)
+    x, y = cloud(rng, 3, queries, count)
+    values, radius = rng.normal(size=count), 0.21
     floor = np.where(rng.random(queries) < 0.3, rng.normal(size=queries), -np.inf)
-    expected = double_loop_by_rows(x, y, values, radius, floor)
+    expected = double_loop(x, y, values, radius, floor)
     rank = np.argsort(np.argsort(-values))[expected[0][expected[0] >= 0]]
-    # Answers lie in the first band and behind the first tile, and some queries have none.
-    assert rank.min() < neighbours.FIRST_BAND
-    assert rank.max() > neighbours.STATE_TILE
+    # Answers lie in the first range and behind the first tile, and some queries have none.
+    assert rank.min() < tree_search.FIRST_RANGE
+    assert rank.max() > tile_search.CPU_TILE.states
     assert (expected[0] == -1).any()
     check(best_neighbour(x, y, values, radius, floor, backend), expected)
 
 
-def double_loop_by_rows(queries, states, values, radius, floor):
-    """The double loop with its inner one in NumPy, for the larger case."""
-    index = []
-    states = states.astype(np.float64)
-    for query, least in zip(queries.astype(np.float64), floor, strict=True):
-        fits = (np.sqrt(((query - states) ** 2).sum(1)) <= radius) & (values > least)
-        index.append(np.argmax(np.where(fits, values, -np.inf)) if fits.any() else -1)
-    index = np.array(index)
-    return index, np.where(index >= 0, values[index], -np.inf)
+def test_hundreds_of_neighbours(backend):
+    rng = np.random.default_rng(8)
+    x, y = cloud(rng, 3, 300, 6000)
+    values, floor = rng.normal(size=6000), rng.normal(size=300) - 1
+    assert np.median((distances(x, y) < 1).sum(1)) > 200
+    check(best_neighbour(x, y, values, 1.0, floor, backend), double_loop(x, y, values, 1.0, floor))
 
 
-def test_the_search_splits_many_pairs(backend, monkeypatch):
-    # The least part is 10,000 pairs: 900 queries with some 40 neighbours each are several.
-    monkeypatch.setattr(neighbours, "NUMBERS_AT_ONCE", 1)
-    x, y, values, radius, _ = random_case(8, 900, 400, 3, neighbours=40)
-    check(best_neighbour(x, y, values, radius, backend=backend), double_loop(x, y, values, radius))
+def test_of_equal_values_the_lowest_index_wins(backend):
+    y = np.array([[9.0], [1.0], [0.0], [-1.0]])
+    index, _ = best_neighbour(np.zeros((1, 1)), y, np.array([5.0, 2, 2, 2]), 1.0, backend=backend)
+    assert index.tolist() == [1]
 
 
-def test_ties_in_value_go_to_the_lowest_index(backend):
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, size=(120, 2)).astype(np.float32)  # many duplicates
-    values = rng.integers(0, 3, size=120).astype(np.float32)  # many ties
-    x = y[:30]
-    expected = double_loop(x, y, values, 1.0)
-    check(best_neighbour(x, y, values, 1.0, backend=backend), expected)
-    assert len(np.unique(expected[0])) < 30
-
-
-def test_the_radius_is_inclusive(backend):
-    # Distances 5 (3-4-5) and 5 + 2⁻²⁰·5, which single precision tells apart.
-    y = np.array([[3, 4], [3 * (1 + 2.0**-20), 4 * (1 + 2.0**-20)]])
-    index, _ = best_neighbour(np.zeros((1, 2)), y, np.array([1.0, 2.0]), 5.0, backend=backend)
-    assert index.tolist() == [0]
-
-
-def test_radius_zero_finds_exact_duplicates(backend):
-    x = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], np.float32)
-    y = np.concatenate([x[:2], x[:1], np.nextafter(x[2:], np.float32(1))])
+@pytest.mark.parametrize("origin", [0.0, 1e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_radius_zero_finds_exact_duplicates(backend, dtype, origin):
+    x = origin + np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
+    x = x.astype(dtype)
+    # The last one is a duplicate but for the last digit.
+    y = np.concatenate([x[:2], x[:1], np.nextafter(x[2:], dtype(np.inf))])
     check(
         best_neighbour(x, y, np.arange(4.0), 0.0, backend=backend),
         (np.array([2, 1, -1]), np.array([2, 1, -np.inf])),
@@ -182,18 +298,6 @@ def test_a_radius_that_covers_all_finds_the_best_of_all(backend, radius):
     assert (value == values.max()).all()
 
 
-def test_infinite_values(backend):
-    x, y, values, radius, rng = random_case(3, 40, 150, 3)
-    values[rng.permutation(150)[:50]] = np.inf
-    values[rng.permutation(150)[:50]] = -np.inf
-    floor = np.resize([-np.inf, 0.0, 1.0], 40)
-    check(best_neighbour(x, y, values, radius, backend=backend), double_loop(x, y, values, radius))
-    check(
-        best_neighbour(x, y, values, radius, floor, backend),
-        double_loop(x, y, values, radius, floor),
-    )
-
-
 def test_infinite_floors(backend):
     y, values = np.zeros((3, 1)), np.array([1.0, 2.0, -np.inf])
     floor = np.array([np.inf, -np.inf, 1.0, 2.0])
@@ -239,60 +343,58 @@ def test_refused(backend, argument, value):
         best_neighbour(**arguments | {argument: value})
 
 
-def test_far_from_the_origin(backend):
-    # At 1000, |x|² is 10⁶ a dimension and single precision resolves it to 0.06, while ρ² = 0.01:
-    # |x|² - 2xy + |y|² is noise there, and differences are not.
-    rng = np.random.default_rng(0)
-    offsets = rng.uniform(-0.15, 0.15, size=(400, 3))
-    y = (1000 + offsets).astype(np.float32)
-    x = (1000 + rng.uniform(-0.15, 0.15, size=(60, 3))).astype(np.float32)
-    radius = 0.1
-    exact = np.sqrt(((x[:, None].astype(np.float64) - y[None].astype(np.float64)) ** 2).sum(-1))
-    # States on the rim, within rounding, are nobody's business here.
-    y = y[(np.abs(exact - radius) > 1e-6).all(0)]
-    values = rng.normal(size=len(y)).astype(np.float32)
-
-    naive = (x**2).sum(1)[:, None] - 2 * x @ y.T + (y**2).sum(1)[None]
-    exact = ((x[:, None].astype(np.float64) - y[None].astype(np.float64)) ** 2).sum(-1)
-    assert ((naive <= radius**2) != (exact <= radius**2)).mean() > 0.05
-
-    expected = double_loop(x, y, values, radius)
-    assert (expected[0] >= 0).any()
-    check(best_neighbour(x, y, values, radius, backend=backend), expected)
+def test_values_of_unsigned_numbers(backend):
+    # Negated to be sorted, 0 must not become the largest of them.
+    values = np.array([0, 1, 2], np.uint8)
+    index, _ = best_neighbour(np.zeros((1, 1)), np.zeros((3, 1)), values, 1.0, backend=backend)
+    assert index.tolist() == [2]
 
 
-def density_case(seed, queries, states, dimension, members=3):
-    """A density test that about half of the pairs pass, none of them by a hair."""
-    x, y, values, radius, rng = random_case(seed, queries, states, dimension, neighbours=20)
-    mean = (x[:, None] + 0.3 * rng.normal(size=(queries, members, dimension))).astype(np.float32)
-    deviation = rng.uniform(0.2, 1.0, size=mean.shape).astype(np.float32)
-    threshold = np.zeros(queries)
-    for q in range(queries):
-        near = np.argsort(((x[q].astype(np.float64) - y) ** 2).sum(1))[:40]
-        densities = np.sort(
-            [
-                min(log_normal(y[j], mean[q, i], deviation[q, i]) for i in range(members))
-                for j in near
-            ]
-        )
-        middle = len(densities) // 2
-        gap = np.argmax(np.diff(densities[middle - 5 : middle + 5])) + middle - 5
-        threshold[q] = (densities[gap] + densities[gap + 1]) / 2
-    return x, y, values, radius, GaussianTest(mean, deviation, threshold)
+@pytest.mark.parametrize(("size", "radius", "expected"), [(1e39, 1.0, 0), (1.0, 1e200, 1)])
+def test_numbers_beyond_single_precision(size, radius, expected):
+    # ∞ - ∞ would be near nothing.
+    x, y = np.full((1, 2), size), np.array([[size, size], [0.0, 0.0]])
+    values = np.array([1.0, 2.0])
+    index, _ = best_neighbour(x, y, values, radius, backend="accelerator")
+    assert index.tolist() == [expected]
 
 
-@pytest.mark.parametrize("dimension", [1, 3, 11])
-def test_density(backend, dimension):
-    x, y, values, radius, test = density_case(dimension, 30, 120, dimension)
-    expected = double_loop(x, y, values, radius, test=test)
-    # The test decides something: without it the answers are others.
-    assert (expected[0] != double_loop(x, y, values, radius)[0]).any()
-    check(best_neighbour(x, y, values, radius, backend=backend, test=test), expected)
-    floor = np.random.default_rng(1).normal(size=len(x)) - 0.5
-    check(
-        best_neighbour(x, y, values, radius, floor, backend, test),
-        double_loop(x, y, values, radius, floor, test),
-    )
+def density_case(rng, dimension):
+    """Tests that one query in two passes with its nearest states alone, the others with most."""
+    x, y = cloud(rng, dimension)
+    mean = (x[:, None] + 0.1 * rng.normal(size=(QUERIES, 3, dimension))).astype(np.float32)
+    deviation = rng.uniform(0.5, 2.0, size=mean.shape).astype(np.float32)
+    deviation *= np.float32(10) ** rng.integers(-2, 2, size=(QUERIES, 1, 1))
+    densities = log_normal(y[None, :, None], mean[:, None], deviation[:, None]).min(-1)
+    densities = -np.sort(-densities, 1)
+    # The widest gap among some of the densities, so that none is on the threshold.
+    first = np.where(np.arange(QUERIES) % 2, 2, 100)[:, None] + np.arange(8)
+    densities = np.take_along_axis(densities, first, 1)
+    gap = np.diff(-densities).argmax(1)
+    rows = np.arange(QUERIES)
+    threshold = (densities[rows, gap] + densities[rows, gap + 1]) / 2
+    return x, y, GaussianTest(mean, deviation, threshold)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 11, 29])
+def test_density_first_is_that_of_the_double_loop(backend, dimension):
+    answered, decided = [], 0
+    for seed in range(18):
+        rng = np.random.default_rng([seed, dimension])
+        x, y, test = density_case(rng, dimension)
+        test.threshold[:2] = -np.inf, np.inf  # everything passes, and nothing
+        kinds = list(VALUES)[seed % 5], list(FLOORS)[seed % 3]
+        values = VALUES[kinds[0]](rng)
+        floor = FLOORS[kinds[1]](rng, values)
+        pair = float(np.sort(distances(x, y), axis=None)[20 * QUERIES])
+        radius = radii(pair)[seed % 6]
+        expected = double_loop(x, y, values, radius, floor, test)
+        actual = best_neighbour(x, y, values, radius, floor, backend, test)
+        check(actual, expected, f"{seed=} {radius=} {kinds=}")
+        answered.append(expected[0] >= 0)
+        decided += (expected[0] != double_loop(x, y, values, radius, floor)[0]).sum()
+    assert 0.05 < np.mean(answered) < 0.95
+    assert decided > 50  # without the test the answers are others
 
 
 def test_density_is_that_of_the_worst_member(backend):
@@ -308,29 +410,150 @@ def test_density_is_that_of_the_worst_member(backend):
     assert index.tolist() == [2]
 
 
+def test_density_by_a_hair(backend):
+    # One deviation off the mean, log N(1; 0, 1) = -½ - ½ log 2π, and the threshold is 10⁻⁹ above
+    # or below, which single precision cannot tell. The state at the mean is worth less.
+    edge = -0.5 - 0.5 * np.log(2 * np.pi)
+    threshold = np.resize([edge - 1e-9, edge + 1e-9, edge + 1], 9)
+    test = GaussianTest(np.zeros((9, 1, 1), np.float32), np.ones((9, 1, 1), np.float32), threshold)
+    x, y = np.zeros((9, 1), np.float32), np.array([[0.0], [-1.0]], np.float32)
+    index, _ = best_neighbour(x, y, np.array([1.0, 2.0]), 5.0, backend=backend, test=test)
+    assert index.tolist() == 3 * [1, 0, -1]
+
+
 @pytest.mark.parametrize(("threshold", "expected"), [(-np.inf, 1), (np.inf, -1)])
-def test_density_with_an_infinite_threshold(backend, threshold, expected):
+@pytest.mark.parametrize("radius", [1.0, np.inf])
+def test_density_with_an_infinite_threshold(backend, radius, threshold, expected):
     test = GaussianTest(
         np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32), np.array([threshold])
     )
     y, values = np.array([[0.0], [0.5]]), np.array([1.0, 2.0])
-    index, _ = best_neighbour(np.zeros((1, 1)), y, values, 1.0, backend=backend, test=test)
+    index, _ = best_neighbour(np.zeros((1, 1)), y, values, radius, backend=backend, test=test)
     assert index.tolist() == [expected]
 
 
-def test_density_with_no_query(backend):
+@pytest.mark.parametrize(("queries", "states"), [(0, 9), (2, 0), (0, 0)])
+def test_density_with_no_query_or_no_state(backend, queries, states):
     test = GaussianTest(
-        np.zeros((0, 3, 2), np.float32), np.ones((0, 3, 2), np.float32), np.zeros(0)
+        np.zeros((queries, 3, 2), np.float32),
+        np.ones((queries, 3, 2), np.float32),
+        np.full(queries, -9.0),
     )
-    index, _ = best_neighbour(
-        np.zeros((0, 2)), np.zeros((9, 2)), np.zeros(9), 1.0, backend=backend, test=test
+    index, value = best_neighbour(
+        np.zeros((queries, 2)),
+        np.zeros((states, 2)),
+        np.zeros(states),
+        1.0,
+        backend=backend,
+        test=test,
     )
-    assert index.shape == (0,)
+    assert index.tolist() == queries * [-1]
+    assert value.tolist() == queries * [-np.inf]
 
 
-def test_backends_agree_where_auto_chooses(backend):
-    x, y, values, radius, _ = random_case(11, 20, 90, 3)
-    check(
-        best_neighbour(x, y, values, radius, backend="auto"),
-        best_neighbour(x, y, values, radius, backend=backend),
-    )
+@pytest.fixture
+def log(caplog):
+    caplog.set_level(logging.INFO, "tskd_jax.stitching.neighbours")
+    return caplog
+
+
+@pytest.fixture
+def searches(monkeypatch) -> list[tuple[str, int, int]]:
+    """(backend, queries, states) of each search, trials too."""
+    seen = []
+    lowest_rank = neighbours._lowest_rank
+
+    def record(queries, states, above, radius, test, backend):
+        seen.append((backend, len(queries), len(states)))
+        assert (above <= len(states)).all()
+        return lowest_rank(queries, states, above, radius, test, backend)
+
+    monkeypatch.setattr(neighbours, "_lowest_rank", record)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("device", "choice"), [("cpu", "cpu"), ("gpu", "accelerator"), ("tpu", "accelerator")]
+)
+def test_a_small_search_goes_by_device(monkeypatch, log, searches, device, choice):
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    monkeypatch.setattr(neighbours, "SMALL", QUERIES * STATES)
+    rng = np.random.default_rng(0)
+    x, y = cloud(rng, 3)
+    search = x, y, rng.normal(size=STATES), 0.5
+    assert fastest_backend(*search) == choice
+    check(best_neighbour(*search), double_loop(*search))
+    assert searches == [(choice, QUERIES, STATES)]
+    assert log.messages == 2 * [f"search: {choice}, as the device is a {device}"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("few", "many", "tile", "choice", "expected"),
+    [
+        # 100 queries, 150 states. The trees are built for every fourth state, 4 t(10), and asked
+        # in a time that grows with the root of that: 2 · 100 (t(20) - t(10)) / 10. A tile has 25
+        # of the queries, 4 t.
+        (0.5, 1.0, 2.5, "accelerator", "cpu 12.0 s, accelerator 10.0 s"),
+        (0.5, 1.0, 4.0, "cpu", "cpu 12.0 s, accelerator 16.0 s"),
+        # A second trial that was faster, by chance, does not make the queries gain time.
+        (2.0, 1.0, 3.0, "cpu", "cpu 8.0 s, accelerator 12.0 s"),
+    ],
+)
+def test_a_large_search_goes_by_trial(
+    monkeypatch, log, searches, device, few, many, tile, choice, expected
+):
+    def seconds(queries, states, above, radius, test, backend, count):
+        return {("cpu", 10): few, ("cpu", 20): many, ("accelerator", 25): tile}[backend, count]
+
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    monkeypatch.setattr(neighbours, "SMALL", 100 * STATES - 1)
+    monkeypatch.setattr(neighbours, "TRIAL_QUERIES", (10, 20))
+    monkeypatch.setattr(neighbours, "TRIAL_STATES", 40)
+    monkeypatch.setattr(tile_search, "tile_of_device", lambda: tile_search.Tile(25, 64))
+    monkeypatch.setattr(neighbours, "_seconds", seconds)
+    rng = np.random.default_rng(0)
+    x, y = cloud(rng, 3, queries=100)
+    search = x, y, rng.normal(size=STATES), 0.5, rng.normal(size=100)
+    assert fastest_backend(*search) == choice
+    check(best_neighbour(*search), double_loop(*search))
+    assert searches == [(choice, 100, STATES)]
+    assert log.messages == 2 * [f"search: {choice}; expected of 100 queries: {expected}"]
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_a_trial_is_a_search_for_some_of_the_queries(monkeypatch, log, searches, with_test):
+    monkeypatch.setattr(neighbours, "SMALL", 0)
+    # More queries than there are, too.
+    monkeypatch.setattr(neighbours, "TRIAL_QUERIES", (3, 50))
+    monkeypatch.setattr(neighbours, "TRIAL_STATES", 40)
+    monkeypatch.setattr(tile_search, "tile_of_device", lambda: tile_search.Tile(16, 64))
+    rng = np.random.default_rng(0)
+    x, y, test = density_case(rng, 3)
+    values, floor = rng.normal(size=STATES), rng.normal(size=QUERIES)
+    search = x, y, values, 1.0, floor, "auto", test if with_test else None
+    check(best_neighbour(*search), double_loop(*search[:5], search[-1]))
+    *trials, last = searches
+    # Every fourth of the states for the trees; one tile, compiled first.
+    trees, tiles = [("cpu", 3, 38), ("cpu", 50, 38)], ("accelerator", 16, STATES)
+    assert trials == [*trees, tiles, tiles]
+    assert last[1:] == (QUERIES, STATES)
+    assert log.messages[0].startswith(f"search: {last[0]}; expected of {QUERIES} queries: cpu ")
+    assert len(log.messages) == 1
+
+
+def test_a_backend_that_is_named_needs_no_trial(monkeypatch, log, searches, backend):
+    monkeypatch.setattr(neighbours, "SMALL", 0)
+    # Nor does it go by device.
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu" if backend != "cpu" else "gpu")
+    rng = np.random.default_rng(0)
+    x, y = cloud(rng, 3)
+    search = x, y, rng.normal(size=STATES), 0.5
+    check(best_neighbour(*search, backend=backend), double_loop(*search))
+    assert searches == [(backend, QUERIES, STATES)]
+    assert log.messages == []
+
+
+def test_no_backend_is_the_fastest_for_what_is_refused():
+    with pytest.raises(ValueError, match="negative"):
+        fastest_backend(np.zeros((2, 3)), np.zeros((5, 3)), np.zeros(5), -1.0)

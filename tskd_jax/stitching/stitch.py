@@ -5,20 +5,23 @@ one batched search gives every transition its successor, and stitching a traject
 pointers; all trajectories follow theirs in lockstep.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tskd_jax.data.trajectories import STITCHED, Trajectories, concatenate, from_columns
 from tskd_jax.stitching import dynamics, value
+from tskd_jax.stitching.density_test import GaussianTest
 from tskd_jax.stitching.dynamics import DynamicsEnsemble
-from tskd_jax.stitching.neighbours import GaussianTest, best_neighbour
+from tskd_jax.stitching.neighbours import best_neighbour, fastest_backend
 from tskd_jax.stitching.value import Value
 from tskd_jax.types import Config
 
 # (states (N, m), next states (N, m)) -> one row for each pair
 PairFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
+ROWS_AT_ONCE = 1 << 18  # density-tested together: bounds the memory of their Gaussians
 
 
 class Paths(NamedTuple):
@@ -40,7 +43,7 @@ def find_successors(
     ensemble: DynamicsEnsemble,
     values: Value,
     config: Config,
-) -> tuple[np.ndarray, dict[str, float]]:
+) -> tuple[np.ndarray, dict[str, Any]]:
     """For each transition, the transition to go on from instead of the recorded next one.
 
     Args:
@@ -50,7 +53,8 @@ def find_successors(
       config: `config.stitching`: radius, radius_unit, rule, tolerance, backend.
 
     Returns:
-      (successor (N,): j, or -1 where no stitch is accepted; figures of how often each test passed).
+      (successor (N,): j, or -1 where no stitch is accepted; figures: the search's backend and how
+      often each test passed).
     """
     states, next_states = trajectories.observations, trajectories.next_observations
     state_values = value.values(values, states)
@@ -61,37 +65,39 @@ def find_successors(
     if config.radius_unit == "deviation":
         deviation = states.std(0)
         scale = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
-    recorded = dynamics.log_mean_densities(ensemble, states, next_states)
-    threshold = recorded - config.tolerance
-    # (s_j / scale) is what the search sees, so the Gaussians are scaled alike.
-    search = {
-        "queries": next_states / scale,
-        "states": states / scale,
-        "values": state_values,
-        "radius": config.radius,
-        "floor": next_values,
-        "backend": config.backend,
-    }
-    index, _ = best_neighbour(**search)
+    # (s_j / scale) is what the search sees.
+    search = functools.partial(
+        best_neighbour, states=states / scale, values=state_values, radius=config.radius
+    )
+    queries, backend = next_states / scale, config.backend
+    if backend == "auto":
+        backend = fastest_backend(queries, floor=next_values, **search.keywords)
+    index, _ = search(queries, floor=next_values, backend=backend)
     improvable = index >= 0
-    if config.rule == "density_first":
-        rows = np.flatnonzero(improvable)
-        mean, deviation = dynamics.predictions(ensemble, states[rows])
-        # log N of x/scale is log N of x plus Σ log scale.
-        shift = np.log(scale).sum()
-        test = GaussianTest(mean / scale, deviation / scale, threshold[rows] + shift)
-        search |= {"queries": search["queries"][rows], "floor": next_values[rows]}
-        index = np.full(trajectories.size, -1)
-        index[rows], _ = best_neighbour(**search, test=test)
-        accepted = index >= 0
-    else:
-        densities = dynamics.log_densities(ensemble, states, states[index])
-        accepted = improvable & (densities.min(1) > threshold)
-    successors = np.where(accepted, index, -1)
-    return successors, {
+    # Only those need a density.
+    for rows in _parts(np.flatnonzero(improvable), ROWS_AT_ONCE):
+        recorded = dynamics.log_mean_densities(ensemble, states[rows], next_states[rows])
+        threshold = recorded - config.tolerance
+        if config.rule == "density_first":
+            mean, deviation = dynamics.predictions(ensemble, states[rows])
+            # Gaussians are scaled as states are; log N of x/scale is log N of x plus Σ log scale.
+            test = GaussianTest(mean / scale, deviation / scale, threshold + np.log(scale).sum())
+            index[rows], _ = search(
+                queries[rows], floor=next_values[rows], backend=backend, test=test
+            )
+        else:
+            densities = dynamics.log_densities(ensemble, states[rows], states[index[rows]])
+            index[rows] = np.where(densities.min(1) > threshold, index[rows], -1)
+    return index, {
+        "search_backend": backend,
         "better_neighbour_share": float(improvable.mean()),
-        "stitched_share": float(accepted.mean()),
+        "stitched_share": float((index >= 0).mean()),
     }
+
+
+def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
+    """Rows in parts of at most that many; none for no row."""
+    return [rows[start : start + most] for start in range(0, len(rows), most)]
 
 
 def follow(trajectories: Trajectories, successors: np.ndarray, episode_limit: int) -> Paths:

@@ -1,0 +1,215 @@
+"""The search on an accelerator: tiles of queries against tiles of states.
+
+A `jnp` kernel compares a tile of queries with a tile of states in falling order of value, and goes
+on while a query of the tile is unanswered. Between ranges of ranks that double in width, the
+unanswered queries move together, so that tiles stay full. Memory is bounded by the tile, not by
+Q × N; queries are spread over the devices there are.
+
+Distances are sums of squared differences in single precision, never ‖x‖² - 2xy + ‖y‖², whose digits
+cancel where they decide. Limits are widened by what rounding can do: nothing that qualifies is
+missed, and what is found is for the caller to verify in double precision.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from tskd_jax.stitching.density_test import GaussianTest
+
+
+class Tile(NamedTuple):
+    """How many queries meet how many states at once."""
+
+    queries: int
+    states: int
+
+
+# On a GPU or TPU a step must outweigh its launch; on a CPU it must fit the cache.
+CPU_TILE, ACCELERATOR_TILE = Tile(256, 4096), Tile(4096, 16384)
+
+
+def tile_of_device() -> Tile:
+    """The tile for JAX's default device."""
+    return CPU_TILE if jax.default_backend() == "cpu" else ACCELERATOR_TILE
+
+
+class Ellipsoids(NamedTuple):
+    """Where a query's answer may lie: Σ_d ((x_d - centre_d) · inverse_d)² ≤ limit, for each one.
+
+    Attributes:
+      centre, inverse: (Q, ellipsoids, m); limit: (Q, ellipsoids).
+    """
+
+    centre: Array | np.ndarray
+    inverse: Array | np.ndarray
+    limit: Array | np.ndarray
+
+
+def first_candidate(
+    queries: np.ndarray,
+    states: np.ndarray,
+    above: np.ndarray,
+    radius: float,
+    test: GaussianTest | None,
+    tile: Tile | None = None,
+) -> np.ndarray:
+    """The lowest rank that may qualify; no lower one does.
+
+    Args:
+      queries: (Q, m).
+      states: (N, m) by rank.
+      above: (Q,) only ranks below it count.
+      radius: inclusive.
+      test: of the density, or None.
+      tile: None: by device.
+
+    Returns:
+      (Q,) rank, or `above` where there is none.
+    """
+    count, size = queries.shape
+    tile = tile or tile_of_device()
+    devices = jax.local_devices()
+    tile = Tile(
+        min(tile.queries, _power_of_two(-(-count // len(devices)))),
+        min(tile.states, _power_of_two(len(states))),
+    )
+    x, y = _single(queries), _single(states)
+    # What the conversion moved, and what m differences, squares and sums can round.
+    moved_states = _moved(states, y)
+    rounding = 1 + (size + 8) * 2.0**-22
+    within = np.full(count, radius + _moved(queries, x) + moved_states, np.float64)
+    with np.errstate(over="ignore"):
+        limit, ellipsoids = _upwards(np.square(within) * rounding), None
+    if test is not None:
+        mean, inverse = _single(test.mean), 1 / test.deviation
+        moved = (_moved(test.mean, mean) + moved_states) * inverse.max(-1)
+        squares = test.square_limits()
+        within = np.sqrt(np.maximum(squares, 0)) + moved
+        limits = np.where(squares > 0, np.square(within) * rounding, -1)
+        ellipsoids = Ellipsoids(mean, _single(inverse), _upwards(limits))
+
+    # Queries of like reach share a tile, and each device gets a like mix of them.
+    order = np.argsort(-above, kind="stable")
+    padded = -(-count // (tile.queries * len(devices))) * tile.queries * len(devices)
+    order = np.pad(order, (0, padded - count), mode="edge")
+    order = order.reshape(-1, len(devices)).T.reshape(-1)
+    columns = jax.tree.map(lambda column: column[order], (x, limit, ellipsoids))
+    above_column = above[order].astype(np.int32)
+    mesh = Mesh(np.array(devices), ("queries",))
+    spread, copied = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("queries",), ()))
+    columns, above_column = jax.device_put((columns, above_column), spread)
+    by_dimension = np.pad(y, ((0, -len(y) % tile.states), (0, 0))).T
+    best = _search(
+        columns, above_column, jax.device_put(by_dimension, copied), tile=tile, mesh=mesh
+    )
+    answer = np.empty(count, np.int64)
+    answer[order] = np.asarray(best)
+    return answer
+
+
+def _power_of_two(count: int) -> int:
+    return max(8, 1 << max(count - 1, 0).bit_length())
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    """In single precision; what is beyond its range becomes its largest number."""
+    largest = np.finfo(np.float32).max
+    return np.clip(array, -largest, largest).astype(np.float32)
+
+
+def _moved(array: np.ndarray, single: np.ndarray) -> float:
+    """The longest way that the conversion can have moved a row."""
+    if array.dtype == np.float32:
+        return 0.0
+    return float(np.sqrt(array.shape[-1]) * np.abs(single - array).max(initial=0))
+
+
+def _upwards(limit: np.ndarray) -> np.ndarray:
+    """Double to single precision, never downwards; beyond its range everything is within."""
+    with np.errstate(over="ignore"):
+        return np.nextafter(limit.astype(np.float32), np.float32(np.inf))
+
+
+@functools.partial(jax.jit, static_argnames=("tile", "mesh"))
+def _search(columns, above, states, *, tile: Tile, mesh: Mesh):
+    spread, copied = PartitionSpec("queries"), PartitionSpec()
+    search = functools.partial(_search_shard, tile=tile)
+    return jax.shard_map(
+        search, mesh=mesh, in_specs=(spread, spread, copied), out_specs=spread, check_vma=False
+    )(columns, above, states)
+
+
+def _search_shard(
+    columns, above: Int[Array, " query"], states: Float[Array, "dim state"], *, tile: Tile
+) -> Int[Array, " query"]:
+    """One device's queries: ranges of ranks that double, the unanswered ones to the front."""
+    count = states.shape[1]
+
+    def search_range(carry):
+        start, width, order, unanswered, best = carry
+        stop = jnp.minimum(start + width, count)
+
+        def search_tile(i, best):
+            rows = jax.lax.dynamic_slice_in_dim(order, i * tile.queries, tile.queries)
+            some = jax.tree.map(lambda column: column[rows], columns)
+            found = _first_in_range(some, above[rows], best[rows], states, start, stop, tile)
+            return best.at[rows].set(found, unique_indices=True)
+
+        tiles = -(-unanswered // tile.queries)
+        best = jax.lax.fori_loop(0, tiles, search_tile, best)
+        goes_on = (best == above) & (above > stop)
+        order = jnp.argsort(~goes_on, stable=True)
+        return stop, 2 * width, order, goes_on.sum(), best
+
+    def goes_on(carry):
+        start, _, _, unanswered, _ = carry
+        return (unanswered > 0) & (start < count)
+
+    order = jnp.argsort(above <= 0, stable=True)
+    begin = (jnp.int32(0), jnp.int32(tile.states), order, (above > 0).sum(), above)
+    return jax.lax.while_loop(goes_on, search_range, begin)[-1]
+
+
+def _first_in_range(columns, above, best, states, start, stop, tile: Tile):
+    """(queries,) `best`, lowered to the first candidate among ranks start … stop."""
+    queries, limit, ellipsoids = columns
+
+    def compare(carry):
+        start, best = carry
+        block = jax.lax.dynamic_slice_in_dim(states, start, tile.states, 1)
+        within = _squares(queries, block) <= limit[:, None]
+        if ellipsoids is not None:
+            for i in range(ellipsoids.limit.shape[1]):
+                scaled = _squares(ellipsoids.centre[:, i], block, ellipsoids.inverse[:, i])
+                within &= scaled <= ellipsoids.limit[:, i, None]
+        rank = start + jnp.arange(tile.states, dtype=jnp.int32)
+        return start + tile.states, jnp.minimum(
+            best, jnp.where(within, rank[None], jnp.iinfo(jnp.int32).max).min(1)
+        )
+
+    def unanswered(carry):
+        start, best = carry
+        # `best` is the floor's rank until a state is found below it.
+        return (start < stop) & ((best == above) & (start < above)).any()
+
+    return jax.lax.while_loop(unanswered, compare, (start, best))[1]
+
+
+def _squares(
+    centre: Float[Array, "query dim"],
+    block: Float[Array, "dim state"],
+    inverse: Float[Array, "query dim"] | None = None,
+) -> Float[Array, "query state"]:
+    """Squared distances, dimension by dimension; each compiles into the reduction that uses it."""
+    total = jnp.zeros((), block.dtype)
+    for d in range(block.shape[0]):
+        difference = centre[:, d, None] - block[None, d]
+        if inverse is not None:
+            difference = difference * inverse[:, d, None]
+        total = total + jnp.square(difference)
+    return total
