@@ -40,6 +40,7 @@ setup(
             "ruff>=0.14,<0.18",
         ],
         "collect": ["sbx-rl>=0.20,<1"],
+        "torch": ["torch>=2.4"],  # only to read released weights
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -23,3 +23,7 @@ class DivergenceError(TskdError):
 
 class PolicyError(TskdError):
     """A file is not a student."""
+
+
+class WeightsError(TskdError):
+    """A file does not hold the weights that are asked for."""

@@ -3,6 +3,7 @@
 from tskd_jax.diffusion.loss import diffusion_loss
 from tskd_jax.diffusion.sampler import Sampler, guided, sample
 from tskd_jax.diffusion.schedule import Schedule, cosine_schedule
+from tskd_jax.diffusion.torch_import import load_decision_diffuser
 from tskd_jax.diffusion.unet import TemporalUNet
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "cosine_schedule",
     "diffusion_loss",
     "guided",
+    "load_decision_diffuser",
     "sample",
 ]
