@@ -144,10 +144,57 @@ def test_forms_agree_on_the_whole_unet_with_its_gradients():
     assert_forms_agree(network, params, *inputs, atol=1e-4)
 
 
-def test_form_is_taken_by_name(monkeypatch):
+def primitives(function, *arguments) -> set[str]:
+    """The names of all operations in a traced program."""
+
+    def names(jaxpr):
+        for equation in jaxpr.eqns:
+            # The rule for a gradient is not part of what runs without one.
+            inner = [equation.params.get("call_jaxpr"), equation.params.get("jaxpr")]
+            yield equation.primitive.name
+            for part in inner:
+                if part is not None:
+                    yield from names(getattr(part, "jaxpr", part))
+
+    return set(names(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+@pytest.mark.parametrize(
+    ("backend", "time", "sampling", "training"),
+    [
+        ("cpu", 9, "conv_general_dilated", "dot_general"),
+        # Shorter than the kernel: XLA's convolution is slow there even without a gradient.
+        ("cpu", 4, "dot_general", "dot_general"),
+        ("gpu", 9, "conv_general_dilated", "conv_general_dilated"),
+        ("tpu", 4, "conv_general_dilated", "conv_general_dilated"),
+    ],
+)
+def test_auto_chooses_by_backend_gradient_and_length(
+    monkeypatch, backend, time, sampling, training
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    x, kernel = jnp.ones((2, time, 3)), jnp.ones((5, 3, 4))
+
+    def forward(x, kernel):
+        return convolution.convolve(x, kernel, 1, (2, 2))
+
+    def gradient(x, kernel):
+        return jax.grad(lambda kernel: forward(x, kernel).sum())(kernel)
+
+    both = {"conv_general_dilated", "dot_general"}
+    assert primitives(forward, x, kernel) & both == {sampling}
+    assert primitives(gradient, x, kernel) & both == {training}
+
+
+def test_auto_has_the_gradients_of_the_matrix_product():
+    x, params, *_ = numbers(Conv1d(4, 5), 9)
+    results = []
+    for name in ("matmul", "auto"):
+        set_convolution_form(name)
+        results.append(values_and_gradients(Conv1d(4, 5), params, x))
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+def test_form_is_taken_by_name():
     with pytest.raises(ValueError, match="fft"):
         set_convolution_form("fft")
-    # auto: a matrix product on a CPU, XLA's convolution elsewhere.
-    for backend, matmul in (("cpu", True), ("gpu", False), ("tpu", False)):
-        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
-        assert convolution._use_matmul() == matmul

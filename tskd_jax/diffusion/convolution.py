@@ -1,10 +1,13 @@
 """Convolutions over time, in two forms with one parameter layout.
 
-XLA's CPU backend runs the gradient of `lax.conv` inside `lax.scan` about ten times slower than
-outside it. The same convolution written as one matrix product over shifted slices keeps its speed,
-so that form is used on a CPU, and XLA's own on accelerators.
+XLA's CPU backend is fast at `lax.conv` (a little faster than at the same convolution written as one
+matrix product over shifted slices), but for its gradient, which inside `lax.scan` is ten times
+slower, and for inputs shorter than the kernel, which are slower still. So on a CPU the matrix
+product is used wherever a gradient is taken or the input is short, and `lax.conv` elsewhere, that
+is in sampling. On accelerators it is always `lax.conv`.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -24,10 +27,6 @@ def set_convolution_form(form: str) -> None:
     _form = form
 
 
-def _use_matmul() -> bool:
-    return _form == "matmul" or (_form == "auto" and jax.default_backend() == "cpu")
-
-
 def convolve(
     x: Float[Array, "batch time in"],
     kernel: Float[Array, "tap in out"],
@@ -35,10 +34,20 @@ def convolve(
     padding: tuple[int, int],
 ) -> Float[Array, "batch out_time out"]:
     """Cross-correlation along time, as PyTorch's Conv1d defines it."""
-    if not _use_matmul():
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride,), (padding,), dimension_numbers=("NWC", "WIO", "NWC")
-        )
+    if _form == "matmul":
+        return _as_matmul(x, kernel, stride, padding)
+    if _form == "lax" or jax.default_backend() != "cpu":
+        return _as_lax(x, kernel, stride, padding)
+    return _on_cpu(x, kernel, stride, padding)
+
+
+def _as_lax(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride,), (padding,), dimension_numbers=("NWC", "WIO", "NWC")
+    )
+
+
+def _as_matmul(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
     taps, size_in, size_out = kernel.shape
     if taps == 1 and stride == 1 and padding == (0, 0):
         return x @ kernel[0]
@@ -48,6 +57,24 @@ def convolve(
     batch = x.shape[0]
     columns = jnp.concatenate(slices, -1).reshape(batch * out_time, taps * size_in)
     return (columns @ kernel.reshape(taps * size_in, size_out)).reshape(batch, out_time, size_out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _on_cpu(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
+    """What runs where no gradient is taken."""
+    form = _as_lax if x.shape[1] >= kernel.shape[0] > 1 else _as_matmul
+    return form(x, kernel, stride, padding)
+
+
+def _forward(x, kernel, stride, padding):
+    return jax.vjp(lambda x, kernel: _as_matmul(x, kernel, stride, padding), x, kernel)
+
+
+def _backward(_stride, _padding, transpose, gradient):
+    return transpose(gradient)
+
+
+_on_cpu.defvjp(_forward, _backward)
 
 
 def _kernel_and_bias(module: nn.Module, taps: int, size_in: int, size_out: int, x: Array, dtype):
