@@ -239,7 +239,8 @@ def test_progress_counts_up_and_averages_the_chunk():
     assert {report[1] for report in seen} == {50}
     before = 0
     for now, _, metrics in seen:
-        assert metrics.keys() == {"loss", "gradient_norm", "update_norm", "parameter_norm"}
+        rates = {"steps_per_second", "matmul_flops_per_second"}
+        assert metrics.keys() - rates == {"loss", "gradient_norm", "update_norm", "parameter_norm"}
         # Losses of updates before+1 … now are -before … -(now - 1), parameters one lower.
         assert metrics["loss"] == pytest.approx(-(before + now - 1) / 2)
         assert metrics["parameter_norm"] == pytest.approx((before + now + 1) / 2)
@@ -274,3 +275,43 @@ def test_uniform_rows_keeps_the_leaves_together():
     np.testing.assert_array_equal(rows[1], 2 * rows[0])
     # 500 of each, give or take √(5000 · 0.1 · 0.9) = 21.
     assert (np.abs(np.bincount(rows[0], minlength=10) - 500) < 106).all()
+
+
+def test_accumulated_gradients_are_those_of_one_batch_of_all():
+    # The batch is drawn from the key: two batches of one row each, and the mean of their slopes.
+    def train(accumulate):
+        return fit(
+            "line",
+            lambda key: jnp.zeros(()),
+            lambda p, _ema, batch, _key: p * batch,
+            lambda data, key: jax.random.uniform(key),
+            jnp.zeros(1),
+            optax.sgd(1.0),
+            steps=1,
+            key=jax.random.key(0),
+            accumulate=accumulate,
+        )
+
+    of_step = jax.random.fold_in(jax.random.key(0), 1)
+    draws = [
+        float(jax.random.uniform(jax.random.split(key)[0])) for key in jax.random.split(of_step, 3)
+    ]
+    assert len(set(draws)) == 3
+    np.testing.assert_allclose(train(3).params, -np.mean(draws), rtol=1e-6)
+
+
+def test_rates_are_given_once_all_is_compiled():
+    seen = []
+    regress(
+        jax.random.key(0),
+        40,
+        hooks=Hooks(on_progress=lambda done, steps, m: seen.append((done, m))),
+    )
+    rates = [("steps_per_second" in metrics) for _, metrics in seen]
+    assert rates == [False] + [True] * (len(seen) - 1)
+    assert len(seen) > 1
+    for _, metrics in seen[1:]:
+        assert metrics["steps_per_second"] > 0
+        # Forward: a product of 16 rows and 3 weights, 2 · 48 operations; backward the same again.
+        flops = metrics["matmul_flops_per_second"] / metrics["steps_per_second"]
+        assert flops == pytest.approx(2 * 96)

@@ -83,6 +83,7 @@ def _diffuser(horizon: int, about_horizon: str) -> dict[str, Field]:
         "features": Field(128, EIGHTS, "F, channels of the U-Net's first level (Appendix B)"),
         "multipliers": Field((1, 4, 8), WIDTHS, "channels of each level / F (Appendix B)"),
         "dtype": Field("float32", _one_of(["float32", "bfloat16"]), "of the computation"),
+        "accumulate": Field(1, COUNT, "batches whose gradients make one update (DD: 2)"),
         "kernel_size": Field(5, _ODD, "of the residual blocks' convolutions (Decision Diffuser)"),
         "relative": Field(
             False, ANY, "states as differences from the present one (False: the paper)"

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from tskd_jax.config import differences
 from tskd_jax.errors import WorkdirError
+from tskd_jax.throughput import matmul_peak
 from tskd_jax.training import Hooks, TrainState
 from tskd_jax.types import Config
 
@@ -146,6 +147,9 @@ class Run:
 
         def on_progress(done: int, total: int, metrics: dict[str, float]) -> None:
             bar.update(done, total, metrics)
+            if "matmul_flops_per_second" in metrics:
+                share = metrics["matmul_flops_per_second"] / matmul_peak()
+                metrics = metrics | {"share_of_matmul_peak": share}
             if metrics:
                 self._log(name, done, metrics | {"seconds": time.perf_counter() - begun})
 

@@ -12,6 +12,7 @@ import optax
 from flax import struct
 
 from tskd_jax.errors import DivergenceError
+from tskd_jax.throughput import flops_of
 from tskd_jax.types import Leaf
 
 # A chunk is a number of steps run without looking at the host: long enough to hide the round trip,
@@ -61,7 +62,9 @@ class Hooks:
     """What the outside world may do during a training: watch it, save it and bring it back.
 
     Attributes:
-      on_progress: called with (steps done, steps in all, metrics) after each chunk.
+      on_progress: called with (steps done, steps in all, metrics) after each chunk. From the second
+        chunk on, when all is compiled, the metrics hold `steps_per_second` and
+        `matmul_flops_per_second`, the operations of its matrix products.
       save: called with the state after each chunk; decides itself whether it is time.
       restore: called once with the fresh state; gives back the one to start from.
     """
@@ -88,6 +91,45 @@ def uniform_rows(data: Any, key: jax.Array, batch_size: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], data)
 
 
+def make_update(
+    loss: Callable[[Any, Any, Any, jax.Array], jax.Array],
+    draw: Callable[[Any, jax.Array], Any],
+    optimizer: optax.GradientTransformation,
+    ema: Ema,
+    accumulate: int = 1,
+) -> Callable[..., tuple[Any, Any, Any, dict[str, jax.Array]]]:
+    """One update of one member, as `fit` repeats it; its arguments are explained there.
+
+    Returns:
+      (params, average, opt_state, key of the training, updates done, data) -> (params, average,
+      opt_state, metrics).
+    """
+
+    def gradient(params, average, key, data):
+        batch_key, loss_key = jax.random.split(key)
+        return jax.value_and_grad(loss)(params, average, draw(data, batch_key), loss_key)
+
+    def mean_gradient(params, average, key, data):
+        def add(total, key):
+            return jax.tree.map(jnp.add, total, gradient(params, average, key, data)), None
+
+        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        total, _ = jax.lax.scan(add, zero, jax.random.split(key, accumulate))
+        return jax.tree.map(lambda leaf: leaf / accumulate, total)
+
+    def update(params, average, opt_state, key, step, data):
+        of_step = gradient if accumulate == 1 else mean_gradient
+        value, grads = of_step(params, average, jax.random.fold_in(key, step + 1), data)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        average = _move(average, params, step + 1, ema)
+        norms = {"gradient_norm": grads, "update_norm": updates, "parameter_norm": params}
+        metrics = {"loss": value} | {name: optax.tree.norm(tree) for name, tree in norms.items()}
+        return params, average, opt_state, metrics
+
+    return update
+
+
 def fit(
     name: str,
     init: Callable[[jax.Array], Any],
@@ -98,6 +140,7 @@ def fit(
     *,
     steps: int,
     key: jax.Array,
+    accumulate: int = 1,
     ema: Ema | None = None,
     hooks: Hooks | None = None,
 ) -> TrainState:
@@ -113,6 +156,7 @@ def fit(
       steps: updates in all.
       key: a key; an array of keys trains one member each, in one program, and a member's result
         does not depend on which others ran beside it.
+      accumulate: batches for one update, whose gradients are averaged; one at a time in memory.
       ema: the moving average; by default a plain copy.
       hooks: progress and checkpoints.
 
@@ -129,15 +173,7 @@ def fit(
         params = init(jax.random.fold_in(key, 0))
         return params, optimizer.init(params)
 
-    def update(params, average, opt_state, key, step, data):
-        batch_key, loss_key = jax.random.split(jax.random.fold_in(key, step + 1))
-        value, grads = jax.value_and_grad(loss)(params, average, draw(data, batch_key), loss_key)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
-        average = _move(average, params, step + 1, ema)
-        norms = {"gradient_norm": grads, "update_norm": updates, "parameter_norm": params}
-        metrics = {"loss": value} | {name: optax.tree.norm(tree) for name, tree in norms.items()}
-        return params, average, opt_state, metrics
+    update = make_update(loss, draw, optimizer, ema, accumulate)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def run_chunk(state: TrainState, data, count):
@@ -167,9 +203,11 @@ def fit(
     state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(key))
     state = hooks.restore(state)
     data = jax.tree.map(jnp.asarray, data)
-    count, done = 1, int(state.step)
+    # The loop's body counts once: this is what one update costs.
+    flops = flops_of(run_chunk.trace(state, data, 1).jaxpr)
+    count, done, compiled = 1, int(state.step), False
     while done < steps:
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), done
         state, metrics, finite = run_chunk(state, data, min(count, steps - done))
         done = int(state.step)
         seconds = time.perf_counter() - begin
@@ -180,7 +218,12 @@ def fit(
                 f"{float(metrics['gradient_norm']):.4g}); try a smaller learning rate, or look "
                 "for outliers in the dataset"
             )
-        hooks.on_progress(done, steps, {key: float(value) for key, value in metrics.items()})
+        shown = {key: float(value) for key, value in metrics.items()}
+        if compiled:
+            rate = (done - before) / seconds
+            shown |= {"steps_per_second": rate, "matmul_flops_per_second": flops * rate}
+        compiled = True
+        hooks.on_progress(done, steps, shown)
         hooks.save(state)
         # Doubling approaches the target from below, without a guess about the machine.
         if seconds < CHUNK_SECONDS / 2:

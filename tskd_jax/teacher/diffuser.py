@@ -158,6 +158,7 @@ def train(
         adam(config.learning_rate, config.schedule, config.steps),
         steps=config.steps,
         key=key,
+        accumulate=config.accumulate,
         ema=Ema(config.ema_decay, config.ema_every, min(config.ema_start, config.steps // 2)),
         hooks=Hooks(watch, hooks.save, hooks.restore),
     )

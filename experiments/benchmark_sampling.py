@@ -1,0 +1,212 @@
+"""How fast does DDR-I plan, and how much of the machine does it use?
+
+    python experiments/benchmark_sampling.py [--networks=paper,small,quick] [--batches=1,8,64]
+        [--samplers=ancestral:200,ddim:10] [--dtypes=float32,bfloat16] [--name=NAME]
+
+Times one plan of a batch (Algorithm 1, lines 6 to 13: all denoising steps with guidance, as one
+program) for networks as `configs/hopper.py` has them at each scale. Every batch is measured with
+the network's own sampler, every other sampler and dtype at `--at_batch`. Weights are fresh: time
+does not depend on them. A plan that would take longer than `--budget` seconds is timed on fewer
+denoising steps, all of which cost the same, and scaled; `steps_timed` says how many. The share of
+the peak is that of square matrix products of the same dtype, measured in the same run.
+
+Prints a table, writes NAME.csv, NAME.json and NAME.png into --results.
+"""
+
+import csv
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from tskd_jax.config import finalize, make_config
+from tskd_jax.data.load import load_dataset
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.scales import SCALES
+from tskd_jax.teacher import trajectory_generator
+from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.teacher.trajectory_generator import plan
+from tskd_jax.throughput import matmul_flops, matmul_peak
+from tskd_jax.types import Config
+
+NETWORKS = flags.DEFINE_list("networks", ["paper", "small", "quick"], f"Of {tuple(SCALES)}.")
+BATCHES = flags.DEFINE_list("batches", ["1", "8", "64", "256"], "Trajectories at once.")
+SAMPLERS = flags.DEFINE_list(
+    "samplers",
+    ["ancestral:200", "ddim:50", "ddim:20", "ddim:10", "ddim:5", "dpm++:10"],
+    "KIND:STEPS",
+)
+DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of the computation.")
+STRIDES = flags.DEFINE_list("strides", ["1", "4", "8"], "Environment steps taken of a plan.")
+AT_BATCH = flags.DEFINE_integer("at_batch", 64, "For samplers and dtypes.", 1)
+BUDGET = flags.DEFINE_float("budget", 5.0, "Seconds that one plan may take.", 0.0)
+REPEATS = flags.DEFINE_integer("repeats", 5, "Of each measurement; the median counts.", 1)
+NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
+RESULTS = flags.DEFINE_string("results", "experiments/results/benchmark_sampling", "Folder.")
+
+SHOWN = (
+    "network",
+    "sampler",
+    "steps",
+    "dtype",
+    "batch",
+    "milliseconds_per_plan",
+    "plans_per_second",
+    "share_of_matmul_peak",
+)
+
+
+def cases(scale: str) -> list[dict[str, Any]]:
+    """What is measured of a network: (batch, sampler, steps, dtype), none twice."""
+    own = make_config(
+        scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
+    ).sampling
+    default = {"sampler": own.sampler, "steps": own.steps, "dtype": "float32"}
+    chosen = [default | {"batch": int(batch)} for batch in BATCHES.value]
+    for name in SAMPLERS.value:
+        kind, _, steps = name.partition(":")
+        chosen.append(default | {"sampler": kind, "steps": int(steps), "batch": AT_BATCH.value})
+    chosen += [default | {"dtype": dtype, "batch": AT_BATCH.value} for dtype in DTYPES.value]
+    return [case for i, case in enumerate(chosen) if case not in chosen[:i]]
+
+
+def build(scale: str, case: dict[str, Any], recorded: Trajectories) -> tuple[Diffuser, Config]:
+    """A fresh DDR-I of that scale, and its sampling."""
+    config = make_config(
+        scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
+    )
+    config.trajectory_generator.dtype = case["dtype"]
+    steps = min(case["steps"], config.trajectory_generator.diffusion_steps)
+    config.sampling.update({"sampler": case["sampler"], "steps": steps})
+    final = finalize(ConfigDict(config))
+    return trajectory_generator.create(final.trajectory_generator, recorded), final.sampling
+
+
+def median_seconds(function, *arguments) -> float:
+    """Of a compiled function, warm."""
+    jax.block_until_ready(function(*arguments))
+    spent = []
+    for _ in range(REPEATS.value):
+        begin = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        spent.append(time.perf_counter() - begin)
+    return float(np.median(spent))
+
+
+def measure(scale: str, case: dict[str, Any], recorded: Trajectories) -> list[dict[str, Any]]:
+    """A row for each stride."""
+    model, sampling = build(scale, case, recorded)
+    batch, config = case["batch"], model.config
+    history = jnp.zeros((batch, config.context, recorded.observations.shape[1]))
+    arguments = (model, history, jnp.int32(1), jax.random.split(jax.random.key(0), batch))
+    flops = matmul_flops(_planner(sampling), *arguments)
+    peak = matmul_peak(case["dtype"])
+    # Machines differ, so the guess is careful: a quarter of the peak.
+    fitting = int(sampling.steps * BUDGET.value / (flops / (peak / 4) + 1e-9))
+    steps = int(np.clip(fitting, 2, sampling.steps))
+    timed = sampling if steps == sampling.steps else _with_steps(sampling, steps)
+    seconds = median_seconds(jax.jit(_planner(timed)), *arguments) * sampling.steps / steps
+    shared = {
+        "network": scale,
+        "horizon": config.horizon,
+        **(case | {"steps": sampling.steps}),
+        "steps_timed": steps,
+        "milliseconds_per_plan": 1000 * seconds / batch,
+        "milliseconds_per_batch": 1000 * seconds,
+        "plans_per_second": batch / seconds,
+        "matmul_gflop_per_plan": flops / batch / 1e9,
+        "share_of_matmul_peak": flops / seconds / peak,
+    }
+    return [
+        shared
+        | {"stride": stride, "milliseconds_per_environment_step": 1000 * seconds / batch / stride}
+        for stride in map(int, STRIDES.value)
+        if stride < config.horizon
+    ]
+
+
+def _planner(sampling: Config):
+    return lambda model, history, length, keys: plan(model, sampling, history, length, keys)
+
+
+def _with_steps(sampling: Config, steps: int) -> Config:
+    changed = ConfigDict(sampling.to_dict())
+    changed.steps = steps
+    return changed
+
+
+def draw(table: list[dict[str, Any]], path: Path) -> None:
+    """Plans a second against the batch, for each network with its own sampler."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for scale in dict.fromkeys(row["network"] for row in table):
+        own = cases(scale)[0]
+        rows = [
+            row
+            for row in table
+            if row["network"] == scale
+            and row["sampler"] == own["sampler"]
+            and row["dtype"] == own["dtype"]
+            and row["steps"] == own["steps"]
+            and row["stride"] == int(STRIDES.value[0])
+        ]
+        rows.sort(key=lambda row: row["batch"])
+        label = f"{scale}: {own['sampler']}, {own['steps']} steps"
+        axes.loglog(
+            [row["batch"] for row in rows],
+            [row["plans_per_second"] for row in rows],
+            marker="o",
+            label=label,
+        )
+    axes.set(xlabel="batch", ylabel="plans per second")
+    axes.grid(which="major", alpha=0.4)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main(_argv) -> None:
+    recorded = load_dataset("hopper-sac-replay")
+    table = []
+    print("  ".join(SHOWN))
+    for scale in NETWORKS.value:
+        for case in cases(scale):
+            rows = measure(scale, case, recorded)
+            table += rows
+            shown = (rows[0][name] for name in SHOWN)
+            print(
+                "  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in shown), flush=True
+            )
+    device = jax.devices()[0].device_kind
+    about = {
+        "device": f"{device} × {jax.device_count()}",
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "matmul_peak_gflops": {dtype: matmul_peak(dtype) / 1e9 for dtype in DTYPES.value},
+    }
+    folder, name = Path(RESULTS.value), NAME.value or device.replace(" ", "-").lower()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        for row in table:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    content = about | {"rows": table}
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    draw(table, folder / f"{name}.png")
+    print("  ".join(f"{key} {value}" for key, value in about.items()))
+
+
+if __name__ == "__main__":
+    app.run(main, argv=sys.argv)

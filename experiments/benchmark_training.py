@@ -1,0 +1,185 @@
+"""Updates per second of every model, alone and as five in one program.
+
+    python experiments/benchmark_training.py [--scales=quick,small,paper] [--models=…] [--name=NAME]
+
+Each model is trained on the embedded dataset, as `configs/hopper.py` has it at that scale, until
+`--seconds` of warm updates have been seen; the median chunk counts. `members` is how many train
+side by side under vmap. `loop_over_alone` compares an update inside the compiled loop with the same
+update compiled by itself (1 is equal, more is slower inside). The share of the peak is that of
+square matrix products, measured in the same run. Prints a table and writes NAME.csv into --results.
+"""
+
+import contextlib
+import csv
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from tskd_jax.config import finalize, make_config
+from tskd_jax.data.load import load_dataset
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.scales import SCALES
+from tskd_jax.stitching import dynamics, value
+from tskd_jax.student import behavioural_cloning
+from tskd_jax.tasks import Task, get_task
+from tskd_jax.teacher import diffuser, inverse_dynamics, reward_generator, trajectory_generator
+from tskd_jax.throughput import matmul_peak
+from tskd_jax.training import Ema, Hooks, make_update
+from tskd_jax.types import Config
+
+# model -> how many are trained side by side
+MODELS = {
+    "trajectory_generator": (1, 5),
+    "reward_generator": (1,),
+    "inverse_dynamics": (1,),
+    "dynamics": (7, 35),
+    "value": (2,),
+    "student": (1, 5),
+}
+SCALES_FLAG = flags.DEFINE_list("scales", ["quick", "small"], f"Of {tuple(SCALES)}.")
+CHOSEN = flags.DEFINE_list("models", list(MODELS), "What is trained.")
+SECONDS = flags.DEFINE_float("seconds", 5.0, "Of warm updates a model.", 0.0)
+NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
+RESULTS = flags.DEFINE_string("results", "experiments/results/benchmark_training", "Folder.")
+
+
+class Captured(Exception):
+    """What a training was about to do."""
+
+
+def seconds_alone(train: Callable[[], None]) -> float:
+    """Median time of an update of that training compiled by itself; state donated, as in `fit`."""
+
+    def capture(_name, init, loss, draw, data, optimizer, *, key, accumulate=1, ema=None, **_):
+        raise Captured(init, loss, draw, data, optimizer, key, accumulate, ema or Ema())
+
+    with contextlib.ExitStack() as stack:
+        for module in (behavioural_cloning, diffuser, dynamics, inverse_dynamics, value):
+            stack.enter_context(mock.patch.object(module, "fit", capture))
+        try:
+            train()
+        except Captured as captured:
+            init, loss, draw, data, optimizer, key, accumulate, ema = captured.args
+    update = make_update(loss, draw, optimizer, ema, accumulate)
+    if key.ndim:
+        init = jax.vmap(init)
+        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, None))
+        opt_state = jax.vmap(optimizer.init)
+    else:
+        opt_state = optimizer.init
+    params = jax.jit(init)(key)
+    state = params, jax.tree.map(jnp.copy, params), opt_state(params)
+    data = jax.tree.map(jnp.asarray, data)
+    step = jax.jit(lambda state, index: update(*state, key, index, data)[:3], donate_argnums=0)
+    spent, end = [], float("inf")
+    while len(spent) < 5 or time.perf_counter() < end:
+        begin = time.perf_counter()
+        state = jax.block_until_ready(step(state, len(spent)))
+        spent.append(time.perf_counter() - begin)
+        if len(spent) == 2:  # the first compiled
+            end = time.perf_counter() + SECONDS.value
+    return float(np.median(spent[1:]))
+
+
+class Enough(Exception):
+    """The watched training has shown its speed."""
+
+
+class Watch:
+    """Collects the speed of a training and ends it."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.flops = 0.0
+        self._begun = 0.0
+
+    def __call__(self, done: int, steps: int, metrics: dict[str, float]) -> None:
+        if "steps_per_second" not in metrics:
+            self._begun = time.perf_counter()
+            return
+        self.rates.append(metrics["steps_per_second"])
+        self.flops = metrics["matmul_flops_per_second"] / metrics["steps_per_second"]
+        if time.perf_counter() - self._begun > SECONDS.value and len(self.rates) > 2:
+            raise Enough
+
+
+def train(
+    model: str, members: int, config: Config, recorded: Trajectories, task: Task, hooks: Hooks
+) -> None:
+    """Begin that training."""
+    key = jax.random.key(0)
+    keys = key if members == 1 else jax.random.split(key, members)
+    if model == "trajectory_generator":
+        fresh = trajectory_generator.create(config.trajectory_generator, recorded)
+        trajectory_generator.train(fresh, recorded, keys, hooks)
+    elif model == "reward_generator":
+        fresh = reward_generator.create(config.reward_generator, recorded)
+        reward_generator.train(fresh, recorded, key, hooks, config.reward_sampling)
+    elif model == "inverse_dynamics":
+        fresh = inverse_dynamics.create(config.inverse_dynamics, recorded, task)
+        inverse_dynamics.train(fresh, config.inverse_dynamics, recorded, key, hooks)
+    elif model == "dynamics":
+        part = ConfigDict(config.dynamics.to_dict())
+        part.members = members
+        dynamics.train(part, recorded, key, hooks)
+    elif model == "value":
+        value.train(config.value, recorded, key, hooks)
+    else:
+        seeds = tuple(range(members))
+        behavioural_cloning.train("student", config.student, recorded, task, seeds, hooks)
+
+
+def measure(
+    scale: str, model: str, members: int, recorded: Trajectories, task: Task
+) -> dict[str, Any]:
+    """A row of the table."""
+    config = make_config(
+        scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
+    )
+    config[model].steps = 10**9
+    final, watch = finalize(config), Watch()
+    with contextlib.suppress(Enough):
+        train(model, members, final, recorded, task, Hooks(on_progress=watch))
+    alone = seconds_alone(lambda: train(model, members, final, recorded, task, Hooks()))
+    rate = float(np.median(watch.rates))
+    return {
+        "scale": scale,
+        "model": model,
+        "members": members,
+        "updates_per_second": round(rate, 3),
+        "member_updates_per_second": round(rate * members, 3),
+        "loop_over_alone": round(1 / rate / alone, 3),
+        "matmul_gflop_per_update": round(watch.flops / 1e9, 4),
+        "share_of_matmul_peak": round(watch.flops * rate / matmul_peak(), 4),
+    }
+
+
+def main(_argv) -> None:
+    recorded, task = load_dataset("hopper-sac-replay"), get_task("hopper")
+    table = []
+    for scale in SCALES_FLAG.value:
+        for model in CHOSEN.value:
+            for members in MODELS[model]:
+                table.append(measure(scale, model, members, recorded, task))
+                print("  ".join(f"{k} {v}" for k, v in table[-1].items()), flush=True)
+    device = jax.devices()[0].device_kind
+    print(f"{device} × {jax.device_count()}, matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")
+    folder, name = Path(RESULTS.value), NAME.value or device.replace(" ", "-").lower()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+
+
+if __name__ == "__main__":
+    app.run(main, argv=sys.argv)

@@ -1,0 +1,73 @@
+"""How much of a machine a compiled function uses: its matrix products, and the machine's peak."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def matmul_flops(function: Callable, *arguments: Any) -> int:
+    """Floating-point operations of a function's matrix products and convolutions.
+
+    Nothing is computed. A multiplication and an addition are two operations. A `scan` counts as
+    often as it runs, the body of a `while_loop` once, of a `cond` its costliest branch. Products
+    with padding count; what XLA leaves out or computes otherwise is not looked at.
+
+    Args:
+      function: takes arrays (or their shapes) and is not compiled with static arguments.
+      *arguments: of the function.
+    """
+    return flops_of(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def flops_of(jaxpr: Any) -> int:
+    """As `matmul_flops`, of a traced program."""
+    return sum(_flops(equation) for equation in jaxpr.eqns)
+
+
+def _flops(equation: Any) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        size = int(np.prod([shape[axis] for axis in contracted], dtype=np.int64))
+        return 2 * size * int(np.prod(equation.outvars[0].aval.shape, dtype=np.int64))
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        outputs = int(np.prod(equation.outvars[0].aval.shape, dtype=np.int64))
+        out_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
+        return 2 * outputs * int(np.prod(kernel, dtype=np.int64)) // out_channels
+    inner = [flops_of(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
+    if name == "cond":
+        return max(inner, default=0)
+    return sum(inner) * (params["length"] if name == "scan" else 1)
+
+
+def _jaxprs(value: Any) -> list[Any]:
+    values = value if isinstance(value, tuple | list) else (value,)
+    opened = [getattr(part, "jaxpr", part) for part in values]
+    return [part for part in opened if hasattr(part, "eqns")]
+
+
+@functools.cache
+def matmul_peak(dtype: str = "float32", seconds: float = 0.3) -> float:
+    """The most operations a second that square matrix products of that type reach here, measured.
+
+    The best of many, of several sizes: a share of it cannot flatter.
+    """
+    sizes = (1024, 2048) if jax.default_backend() == "cpu" else (4096, 8192)
+    multiply = jax.jit(jnp.matmul)
+    best = 0.0
+    for size in sizes:
+        x = jnp.ones((size, size), dtype)
+        multiply(x, x).block_until_ready()
+        end = time.perf_counter() + seconds / len(sizes)
+        while time.perf_counter() < end:
+            begin = time.perf_counter()
+            multiply(x, x).block_until_ready()
+            best = max(best, 2 * size**3 / (time.perf_counter() - begin))
+    return best
