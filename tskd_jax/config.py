@@ -220,7 +220,9 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
         ),
         "tolerance": Field(0.0, NOT_NEGATIVE, "δ, nats forgiven by the density test (paper: 0)"),
         "acceptance": Field(0.1, NOT_NEGATIVE, "p, gain that a stitched trajectory must have"),
-        "backend": Field("auto", _one_of(neighbours.BACKENDS), "of the search"),
+        "backend": Field(
+            "auto", _one_of(neighbours.BACKENDS), "of the search; auto takes the faster one"
+        ),
     },
     "filter": {
         "rule": Field(

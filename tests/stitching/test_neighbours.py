@@ -350,6 +350,12 @@ def test_values_of_unsigned_numbers(backend):
     assert index.tolist() == [2]
 
 
+def test_floors_of_unsigned_numbers(backend):
+    values, floor = np.array([0.0, 1.0, 2.0]), np.array([0, 1, 2], np.uint8)
+    search = np.zeros((3, 1)), np.zeros((3, 1)), values, 1.0, floor, backend
+    assert best_neighbour(*search)[0].tolist() == [2, 2, -1]
+
+
 @pytest.mark.parametrize(("size", "radius", "expected"), [(1e39, 1.0, 0), (1.0, 1e200, 1)])
 def test_numbers_beyond_single_precision(size, radius, expected):
     # ∞ - ∞ would be near nothing.
@@ -419,6 +425,28 @@ def test_density_by_a_hair(backend):
     x, y = np.zeros((9, 1), np.float32), np.array([[0.0], [-1.0]], np.float32)
     index, _ = best_neighbour(x, y, np.array([1.0, 2.0]), 5.0, backend=backend, test=test)
     assert index.tolist() == 3 * [1, 0, -1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dimension", [1, 3])
+def test_density_by_a_hair_far_from_the_origin(backend, dimension, dtype):
+    # At 100 with deviations of 0.1, single precision has steps of 8e-5 deviations, or of 6e-5 at
+    # 1000, in units of them; in double precision the density of one state is told from a threshold
+    # 10⁻⁷ beside it.
+    rng = np.random.default_rng(0)
+    y = (100 + 0.1 * rng.uniform(-3, 3, size=(STATES, dimension))).astype(dtype)
+    mean = (100 + 0.1 * rng.uniform(-1, 1, size=(400, 2, dimension))).astype(np.float32)
+    deviation = (0.1 * rng.uniform(0.7, 1.4, size=mean.shape)).astype(np.float32)
+    densities = log_normal(y[None, :, None], mean[:, None], deviation[:, None]).min(-1)
+    # One of the ten densest states: the answer is often that one.
+    threshold = np.sort(densities, 1)[np.arange(400), rng.integers(-10, 0, size=400)]
+    x, values = mean[:, 0], rng.normal(size=STATES)
+    answers = []
+    for hair in (-1e-7, 1e-7):
+        test = GaussianTest(mean, deviation, threshold + hair)
+        answers.append(double_loop(x, y, values, 9.0, test=test))
+        check(best_neighbour(x, y, values, 9.0, backend=backend, test=test), answers[-1])
+    assert (answers[0][0] != answers[1][0]).sum() > 50
 
 
 @pytest.mark.parametrize(("threshold", "expected"), [(-np.inf, 1), (np.inf, -1)])

@@ -176,6 +176,10 @@ def steps(monkeypatch, ranks, above, tile) -> int:
         ([63] * 8, [*range(1, 8), 9], 2),
         # Two tiles of queries. One query of each goes on, and from then on they share a tile.
         ([0] * 7 + [63] + [0] * 7 + [63], 16 * [64], 2 + 7),
+        # So do the two that are not stopped by their floors.
+        (16 * [63], 2 * (7 * [8] + [64]), 2 + 7),
+        # They come together at the end of a range alone: of the second, at 24.
+        (2 * (7 * [8] + [63]), 16 * [64], 2 + 2 * 2 + 5),
         # All of them go on.
         (16 * [63], 16 * [64], 2 * 8),
     ],

@@ -96,7 +96,7 @@ def _ranked(queries, states, values, radius, floor):
     if floor is None:
         above = np.full(len(queries), len(states))
     else:
-        floor = np.asarray(floor)
+        floor = _real(floor)
         if floor.shape != queries.shape[:1] or np.isnan(floor).any():
             raise ValueError("one floor for each query is needed, and none may be NaN")
         above = np.searchsorted(-values[order], -floor)

@@ -1,0 +1,38 @@
+"""The training benchmark, shortly, as a process."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_measures_models_alone_and_side_by_side(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, ROOT / "experiments/benchmark_training.py", "--scales=quick"),
+            *("--models=inverse_dynamics,value,student", "--seconds=0.01"),
+            *(f"--results={tmp_path}", "--name=tiny"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "tiny.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    measured = [(row["model"], row["members"]) for row in rows]
+    assert measured == [
+        ("inverse_dynamics", "1"),
+        ("value", "2"),
+        ("student", "1"),
+        ("student", "5"),
+    ]
+    for row in rows:
+        assert float(row["updates_per_second"]) > 0
+        assert float(row["loop_over_alone"]) > 0
+        assert 0 < float(row["share_of_matmul_peak"]) < 2
+    # Five students are five times the work of one.
+    one, five = (float(row["matmul_gflop_per_update"]) for row in rows[2:])
+    assert abs(five / one - 5) < 0.01
