@@ -254,6 +254,13 @@ def test_radius_zero_finds_exact_duplicates(backend, dtype, origin):
     )
 
 
+def test_a_radius_in_single_precision_is_inclusive_too(backend):
+    # (3, 4) is at 5: widened in single precision, the radius would stay 5 and exclude it.
+    x, y = np.zeros((1, 2)), np.array([[3.0, 4.0]])
+    index, _ = best_neighbour(x, y, np.zeros(1), np.float32(5), backend=backend)
+    assert index.tolist() == [0]
+
+
 def test_empty_neighbourhoods(backend):
     x, y = np.zeros((3, 2)), np.full((5, 2), 9.0)
     check(
@@ -317,6 +324,7 @@ def test_infinite_floors(backend):
         ("queries", np.full((2, 3), np.inf)),
         ("queries", np.zeros((2, 4))),
         ("queries", np.zeros(3)),
+        ("queries", np.zeros((2, 0))),
         ("states", np.full((5, 3), np.nan)),
         ("states", np.full((5, 3), -np.inf)),
         ("values", np.full(5, np.nan)),

@@ -174,6 +174,8 @@ def steps(monkeypatch, ranks, above, tile) -> int:
         ([63] * 8, 8 * [0], 0),
         ([63] * 8, 8 * [8], 1),
         ([63] * 8, [*range(1, 8), 9], 2),
+        # Those with nothing to ask make way for the others.
+        ([63] * 8 + [*range(8)], [0] * 8 + [64] * 8, 1),
         # Two tiles of queries. One query of each goes on, and from then on they share a tile.
         ([0] * 7 + [63] + [0] * 7 + [63], 16 * [64], 2 + 7),
         # So do the two that are not stopped by their floors.

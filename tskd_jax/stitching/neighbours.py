@@ -25,7 +25,7 @@ def best_neighbour(
     queries: np.ndarray,
     states: np.ndarray,
     values: np.ndarray,
-    radius: float,
+    radius: float | np.floating,
     floor: np.ndarray | None = None,
     backend: str = "auto",
     test: GaussianTest | None = None,
@@ -66,7 +66,7 @@ def fastest_backend(
     queries: np.ndarray,
     states: np.ndarray,
     values: np.ndarray,
-    radius: float,
+    radius: float | np.floating,
     floor: np.ndarray | None = None,
 ) -> str:
     """`cpu` or `accelerator`: what `auto` chooses for a search, which it also logs.
@@ -84,7 +84,8 @@ def fastest_backend(
 def _ranked(queries, states, values, radius, floor):
     """(queries, states by rank, values, above (Q,): how many ranks lie above the floor, order)."""
     queries, states, values = _real(queries), _real(states), _real(values)
-    if queries.ndim != 2 or states.ndim != 2 or queries.shape[1] != states.shape[1]:
+    shapes = queries.shape, states.shape
+    if any(len(s) != 2 or not s[1] for s in shapes) or shapes[0][1] != shapes[1][1]:
         raise ValueError(f"queries {queries.shape} and states {states.shape} do not fit together")
     if values.shape != states.shape[:1]:
         raise ValueError(f"{len(states)} states and values of shape {values.shape}")
@@ -112,7 +113,7 @@ def _real(array) -> np.ndarray:
 def _lowest_rank(queries, states, above, radius, test, backend) -> np.ndarray:
     """(Q,) lowest rank that qualifies, `above` where none does."""
     # The radius is inclusive, whichever way a distance was rounded, and so is one of zero.
-    bound = max(radius * (1 + 1e-12), 1e-150)
+    bound = max(float(radius) * (1 + 1e-12), 1e-150)
     if backend == "cpu":
         return _search_trees(queries, states, above, bound, test)
     rank = tile_search.first_candidate(queries, states, above, radius, test)
