@@ -112,8 +112,9 @@ def _real(array) -> np.ndarray:
 
 def _lowest_rank(queries, states, above, radius, test, backend) -> np.ndarray:
     """(Q,) lowest rank that qualifies, `above` where none does."""
+    radius = float(radius)
     # The radius is inclusive, whichever way a distance was rounded, and so is one of zero.
-    bound = max(float(radius) * (1 + 1e-12), 1e-150)
+    bound = max(radius * (1 + 1e-12), 1e-150)
     if backend == "cpu":
         return _search_trees(queries, states, above, bound, test)
     rank = tile_search.first_candidate(queries, states, above, radius, test)
