@@ -85,7 +85,10 @@ def build(scale: str, case: dict[str, Any], recorded: Trajectories) -> tuple[Dif
     )
     config.trajectory_generator.dtype = case["dtype"]
     steps = min(case["steps"], config.trajectory_generator.diffusion_steps)
-    config.sampling.update({"sampler": case["sampler"], "steps": steps})
+    # A sampler of (nearly) all levels begins at the last one; few steps begin where the scale says.
+    levels = int(config.sampling.start * config.trajectory_generator.diffusion_steps)
+    start = config.sampling.start if steps <= levels else 1.0
+    config.sampling.update({"sampler": case["sampler"], "steps": steps, "start": start})
     final = finalize(ConfigDict(config))
     return trajectory_generator.create(final.trajectory_generator, recorded), final.sampling
 

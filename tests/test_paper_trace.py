@@ -29,7 +29,7 @@ def trace_only(monkeypatch):
     """fit() traces its compiled chunk for all steps and stops before it would run."""
     seen = {}
 
-    def fit(name, init, loss, draw, data, optimizer, *, steps, key, ema=None, hooks=None):
+    def fit(name, init, loss, draw, data, optimizer, *, steps, key, **_others):
         def step(key, data):
             params = init(key)
             batch_key, loss_key = jax.random.split(key)
