@@ -64,11 +64,16 @@ SHOWN = (
 )
 
 
+def hopper(scale: str) -> Config:
+    """The config of hopper with the embedded data, as `configs/hopper.py` has it."""
+    return make_config(
+        scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
+    )
+
+
 def cases(scale: str) -> list[dict[str, Any]]:
     """What is measured of a network: (batch, sampler, steps, dtype), none twice."""
-    own = make_config(
-        scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
-    ).sampling
+    own = hopper(scale).sampling
     default = {"sampler": own.sampler, "steps": own.steps, "dtype": "float32"}
     chosen = [default | {"batch": int(batch)} for batch in BATCHES.value]
     for name in SAMPLERS.value:
@@ -80,9 +85,7 @@ def cases(scale: str) -> list[dict[str, Any]]:
 
 def build(scale: str, case: dict[str, Any], recorded: Trajectories) -> tuple[Diffuser, Config]:
     """A fresh DDR-I of that scale, and its sampling."""
-    config = make_config(
-        scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
-    )
+    config = hopper(scale)
     config.trajectory_generator.dtype = case["dtype"]
     steps = min(case["steps"], config.trajectory_generator.diffusion_steps)
     # A sampler of (nearly) all levels begins at the last one; few steps begin where the scale says.

@@ -35,6 +35,7 @@ from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, concatenate, from_columns
 from tskd_jax.stitching import best_neighbour, dynamics, find_successors, stitch, value
 from tskd_jax.stitching.dynamics import DynamicsEnsemble
+from tskd_jax.stitching.stitch import search_arguments
 from tskd_jax.stitching.value import Value
 from tskd_jax.tasks import Task, get_task
 from tskd_jax.teacher import inverse_dynamics, reward_generator
@@ -120,14 +121,7 @@ class Prepared:
 
     def search(self, data: Trajectories) -> dict[str, Any]:
         """The arguments of the epoch's search."""
-        next_values = value.values(self.values, data.next_observations)
-        return {
-            "queries": data.next_observations,
-            "states": data.observations,
-            "values": value.values(self.values, data.observations),
-            "radius": self.config.stitching.radius,
-            "floor": np.where(data.terminals, np.float32(0), next_values),
-        }
+        return search_arguments(data, self.values, self.config.stitching)[0]
 
     def epoch(self, data: Trajectories) -> dict[str, Any]:
         """One epoch of stitching; its figures."""

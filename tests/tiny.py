@@ -1,4 +1,10 @@
-"""Settings for runs of the command in tests."""
+"""Settings for runs of the command in tests, and of the scripts of experiments/."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 # Flags with which a whole run takes a minute, nearly all of it compilation.
 TINY_FLAGS = (
@@ -19,3 +25,11 @@ TINY_FLAGS = (
     "--config.seeds=(0,1)",
     "--config.checkpoint_seconds=0.01",
 )
+
+
+def run_script(name: str, *flags: str) -> str:
+    """What a script of experiments/ prints; it must end well."""
+    command = [sys.executable, ROOT / "experiments" / name, *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -2,25 +2,17 @@
 
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tiny import run_script
 
 
 def test_it_measures_batches_samplers_and_dtypes(tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, ROOT / "experiments/benchmark_sampling.py", "--networks=quick"),
-            *("--batches=1,2", "--samplers=ancestral:100,dpm++:2", "--at_batch=2", "--repeats=1"),
-            *("--strides=1,4", "--budget=0.001", f"--results={tmp_path}", "--name=tiny"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+    run_script(
+        "benchmark_sampling.py",
+        "--networks=quick",
+        *("--batches=1,2", "--samplers=ancestral:100,dpm++:2", "--at_batch=2", "--repeats=1"),
+        *("--strides=1,4", "--budget=0.001", f"--results={tmp_path}", "--name=tiny"),
     )
-    assert done.returncode == 0, done.stderr
     with (tmp_path / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))
     # The network's own sampler at two batches, two others, and bfloat16; each at two strides.

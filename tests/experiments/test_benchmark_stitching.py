@@ -1,31 +1,20 @@
 """The stitching benchmark, at a tiny scale, as a process."""
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
-from tiny import TINY_FLAGS
-
-ROOT = Path(__file__).parents[2]
+from tiny import TINY_FLAGS, run_script
 
 
 def test_it_measures_every_method_and_compares_answers(dataset, tmp_path):
-    script = ROOT / "experiments/benchmark_stitching.py"
-    done = subprocess.run(
-        [
-            *(sys.executable, script, "--config=configs/hopper.py:quick", *TINY_FLAGS),
-            *(f"--data={dataset}", "--sizes=100,1000", "--repeats=1", "--training_steps=2"),
-            *("--cross_check=300", f"--results={tmp_path}", "--name=tiny"),
-            # Wide enough that some are found: random flights are far from each other.
-            "--config.stitching.radius=3.0",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+    printed = run_script(
+        "benchmark_stitching.py",
+        *("--config=configs/hopper.py:quick", *TINY_FLAGS),
+        *(f"--data={dataset}", "--sizes=100,1000", "--repeats=1", "--training_steps=2"),
+        *("--cross_check=300", f"--results={tmp_path}", "--name=tiny"),
+        # Wide enough that some are found: random flights are far from each other.
+        "--config.stitching.radius=3.0",
     )
-    assert done.returncode == 0, done.stderr
-    assert "0 answers differ" in done.stdout
+    assert "0 answers differ" in printed
     assert (tmp_path / "tiny.png").stat().st_size > 0
     with (tmp_path / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -1,25 +1,17 @@
 """The training benchmark, shortly, as a process."""
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tiny import run_script
 
 
 def test_it_measures_models_alone_and_side_by_side(tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, ROOT / "experiments/benchmark_training.py", "--scales=quick"),
-            *("--models=inverse_dynamics,value,student", "--seconds=0.01"),
-            *(f"--results={tmp_path}", "--name=tiny"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+    run_script(
+        "benchmark_training.py",
+        "--scales=quick",
+        *("--models=inverse_dynamics,value,student", "--seconds=0.01"),
+        *(f"--results={tmp_path}", "--name=tiny"),
     )
-    assert done.returncode == 0, done.stderr
     with (tmp_path / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))
     measured = [(row["model"], row["members"]) for row in rows]

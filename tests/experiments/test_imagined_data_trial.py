@@ -1,28 +1,17 @@
 """The trial of imagined data, at a tiny scale, as a process."""
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
-from tiny import TINY_FLAGS
-
-ROOT = Path(__file__).parents[2]
+from tiny import TINY_FLAGS, run_script
 
 
 def test_it_compares_three_kinds_of_data(dataset, tmp_path):
-    script = ROOT / "experiments/imagined_data_trial.py"
-    done = subprocess.run(
-        [
-            *(sys.executable, script, "--config=configs/hopper.py:quick", *TINY_FLAGS),
-            *(f"--config.dataset.path={dataset}", f"--workdir={tmp_path / 'run'}"),
-            *("--trajectories=2", "--episodes=1"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+    run_script(
+        "imagined_data_trial.py",
+        *("--config=configs/hopper.py:quick", *TINY_FLAGS),
+        *(f"--config.dataset.path={dataset}", f"--workdir={tmp_path / 'run'}"),
+        *("--trajectories=2", "--episodes=1"),
     )
-    assert done.returncode == 0, done.stderr
     with (tmp_path / "run" / "imagined_data_trial.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["data"] for row in rows] == ["filtered", "filtered+imagined", "imagined"]

@@ -38,6 +38,35 @@ class Paths(NamedTuple):
     lengths: np.ndarray
 
 
+def search_arguments(
+    trajectories: Trajectories, values: Value, config: Config
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What `best_neighbour` is asked: for each next state, a better state near it.
+
+    Args:
+      trajectories: N transitions; all their states are candidates.
+      values: V.
+      config: `config.stitching`: radius, radius_unit.
+
+    Returns:
+      (its arguments without backend and test; scale (m,) by which its states are divided).
+    """
+    states, next_states = trajectories.observations, trajectories.next_observations
+    # A terminal state is worth nothing: the net was never trained there.
+    floor = np.where(trajectories.terminals, np.float32(0), value.values(values, next_states))
+    scale = np.ones(states.shape[1], np.float32)
+    if config.radius_unit == "deviation":
+        deviation = states.std(0)
+        scale = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
+    return {
+        "queries": next_states / scale,
+        "states": states / scale,
+        "values": value.values(values, states),
+        "radius": config.radius,
+        "floor": floor,
+    }, scale
+
+
 def find_successors(
     trajectories: Trajectories,
     ensemble: DynamicsEnsemble,
@@ -57,22 +86,12 @@ def find_successors(
       often each test passed).
     """
     states, next_states = trajectories.observations, trajectories.next_observations
-    state_values = value.values(values, states)
-    next_values = value.values(values, next_states)
-    # A terminal state is worth nothing: the net was never trained there.
-    next_values = np.where(trajectories.terminals, np.float32(0), next_values)
-    scale = np.ones(states.shape[1], np.float32)
-    if config.radius_unit == "deviation":
-        deviation = states.std(0)
-        scale = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
-    # (s_j / scale) is what the search sees.
-    search = functools.partial(
-        best_neighbour, states=states / scale, values=state_values, radius=config.radius
-    )
-    queries, backend = next_states / scale, config.backend
+    search, scale = search_arguments(trajectories, values, config)
+    queries, floor, backend = search.pop("queries"), search.pop("floor"), config.backend
     if backend == "auto":
-        backend = fastest_backend(queries, floor=next_values, **search.keywords)
-    index, _ = search(queries, floor=next_values, backend=backend)
+        backend = fastest_backend(queries, floor=floor, **search)
+    search = functools.partial(best_neighbour, **search, backend=backend)
+    index, _ = search(queries, floor=floor)
     improvable = index >= 0
     # Only those need a density.
     for rows in _parts(np.flatnonzero(improvable), ROWS_AT_ONCE):
@@ -82,9 +101,7 @@ def find_successors(
             mean, deviation = dynamics.predictions(ensemble, states[rows])
             # Gaussians are scaled as states are; log N of x/scale is log N of x plus Σ log scale.
             test = GaussianTest(mean / scale, deviation / scale, threshold + np.log(scale).sum())
-            index[rows], _ = search(
-                queries[rows], floor=next_values[rows], backend=backend, test=test
-            )
+            index[rows], _ = search(queries[rows], floor=floor[rows], test=test)
         else:
             densities = dynamics.log_densities(ensemble, states[rows], states[index[rows]])
             index[rows] = np.where(densities.min(1) > threshold, index[rows], -1)
