@@ -5,15 +5,14 @@
 
 Times one plan of a batch (Algorithm 1, lines 6 to 13: all denoising steps with guidance, as one
 program) for networks as `configs/hopper.py` has them at each scale. Every batch is measured with
-the network's own sampler, every other sampler and dtype at `--at_batch`. Weights are fresh: time
-does not depend on them. A plan that would take longer than `--budget` seconds is timed on fewer
-denoising steps, all of which cost the same, and scaled; `steps_timed` says how many. The share of
-the peak is that of square matrix products of the same dtype, measured in the same run.
+the network's own sampler, every other sampler, dtype and warm start at `--at_batch`. Weights are
+fresh: time does not depend on them. A plan that would take longer than `--budget` seconds is timed
+on fewer denoising steps, all of which cost the same, and scaled; `steps_timed` says how many. The
+share of the peak is that of square matrix products of the same dtype, measured in the same run.
 
 Prints a table, writes NAME.csv, NAME.json and NAME.png into --results.
 """
 
-import csv
 import json
 import platform
 import sys
@@ -26,14 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
+from tables import device_name, show, write
 
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.scales import SCALES
 from tskd_jax.teacher import trajectory_generator
-from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.trajectory_generator import plan
+from tskd_jax.teacher.diffuser import Diffuser, make_sampler
+from tskd_jax.teacher.trajectory_generator import no_plan, plan
 from tskd_jax.throughput import matmul_flops, matmul_peak
 from tskd_jax.types import Config
 
@@ -45,10 +45,12 @@ SAMPLERS = flags.DEFINE_list(
     "KIND:STEPS",
 )
 DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of the computation.")
+WARM_STARTS = flags.DEFINE_list("warm_starts", ["0.3"], "Share of K to which a plan is re-noised.")
 STRIDES = flags.DEFINE_list("strides", ["1", "4", "8"], "Environment steps taken of a plan.")
 AT_BATCH = flags.DEFINE_integer("at_batch", 64, "For samplers and dtypes.", 1)
 BUDGET = flags.DEFINE_float("budget", 5.0, "Seconds that one plan may take.", 0.0)
 REPEATS = flags.DEFINE_integer("repeats", 5, "Of each measurement; the median counts.", 1)
+HORIZON = flags.DEFINE_integer("horizon", None, "Tokens of DDR-I; None: as the config has it.", 2)
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/benchmark_sampling", "Folder.")
 
@@ -57,6 +59,7 @@ SHOWN = (
     "sampler",
     "steps",
     "dtype",
+    "warm_start",
     "batch",
     "milliseconds_per_plan",
     "plans_per_second",
@@ -72,14 +75,16 @@ def hopper(scale: str) -> Config:
 
 
 def cases(scale: str) -> list[dict[str, Any]]:
-    """What is measured of a network: (batch, sampler, steps, dtype), none twice."""
+    """What is measured of a network: (sampler, steps, dtype, warm start, batch), none twice."""
     own = hopper(scale).sampling
-    default = {"sampler": own.sampler, "steps": own.steps, "dtype": "float32"}
+    default = {"sampler": own.sampler, "steps": own.steps, "dtype": "float32", "warm_start": 0.0}
     chosen = [default | {"batch": int(batch)} for batch in BATCHES.value]
     for name in SAMPLERS.value:
         kind, _, steps = name.partition(":")
         chosen.append(default | {"sampler": kind, "steps": int(steps), "batch": AT_BATCH.value})
     chosen += [default | {"dtype": dtype, "batch": AT_BATCH.value} for dtype in DTYPES.value]
+    for share in WARM_STARTS.value:
+        chosen.append(default | {"warm_start": float(share), "batch": AT_BATCH.value})
     return [case for i, case in enumerate(chosen) if case not in chosen[:i]]
 
 
@@ -87,11 +92,19 @@ def build(scale: str, case: dict[str, Any], recorded: Trajectories) -> tuple[Dif
     """A fresh DDR-I of that scale, and its sampling."""
     config = hopper(scale)
     config.trajectory_generator.dtype = case["dtype"]
+    config.trajectory_generator.horizon = HORIZON.value or config.trajectory_generator.horizon
     steps = min(case["steps"], config.trajectory_generator.diffusion_steps)
     # A sampler of (nearly) all levels begins at the last one; few steps begin where the scale says.
     levels = int(config.sampling.start * config.trajectory_generator.diffusion_steps)
     start = config.sampling.start if steps <= levels else 1.0
-    config.sampling.update({"sampler": case["sampler"], "steps": steps, "start": start})
+    config.sampling.update(
+        {
+            "sampler": case["sampler"],
+            "steps": steps,
+            "start": start,
+            "warm_start": case["warm_start"],
+        }
+    )
     final = finalize(ConfigDict(config))
     return trajectory_generator.create(final.trajectory_generator, recorded), final.sampling
 
@@ -114,16 +127,19 @@ def measure(scale: str, case: dict[str, Any], recorded: Trajectories) -> list[di
     history = jnp.zeros((batch, config.context, recorded.observations.shape[1]))
     arguments = (model, history, jnp.int32(1), jax.random.split(jax.random.key(0), batch))
     flops = matmul_flops(_planner(sampling), *arguments)
+    planned = make_sampler(sampling)
+    if sampling.warm_start:
+        planned = planned.warm(sampling.warm_start)
     peak = matmul_peak(case["dtype"])
     # Machines differ, so the guess is careful: a quarter of the peak.
-    fitting = int(sampling.steps * BUDGET.value / (flops / (peak / 4) + 1e-9))
-    steps = int(np.clip(fitting, 2, sampling.steps))
-    timed = sampling if steps == sampling.steps else _with_steps(sampling, steps)
-    seconds = median_seconds(jax.jit(_planner(timed)), *arguments) * sampling.steps / steps
+    fitting = int(planned.steps * BUDGET.value / (flops / (peak / 4) + 1e-9))
+    steps = int(np.clip(fitting, min(2, planned.steps), planned.steps))
+    timed = sampling if steps == planned.steps else _with_steps(sampling, steps)
+    seconds = median_seconds(jax.jit(_planner(timed)), *arguments) * planned.steps / steps
     shared = {
         "network": scale,
         "horizon": config.horizon,
-        **(case | {"steps": sampling.steps}),
+        **(case | {"steps": planned.steps}),
         "steps_timed": steps,
         "milliseconds_per_plan": 1000 * seconds / batch,
         "milliseconds_per_batch": 1000 * seconds,
@@ -140,12 +156,16 @@ def measure(scale: str, case: dict[str, Any], recorded: Trajectories) -> list[di
 
 
 def _planner(sampling: Config):
-    return lambda model, history, length, keys: plan(model, sampling, history, length, keys)
+    def planner(model, history, length, keys):
+        earlier = no_plan(model, len(history)) if sampling.warm_start else None
+        return plan(model, sampling, history, length, keys, earlier)
+
+    return planner
 
 
 def _with_steps(sampling: Config, steps: int) -> Config:
     changed = ConfigDict(sampling.to_dict())
-    changed.steps = steps
+    changed.update({"steps": steps, "warm_start": 0.0})
     return changed
 
 
@@ -166,6 +186,7 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
             and row["sampler"] == own["sampler"]
             and row["dtype"] == own["dtype"]
             and row["steps"] == own["steps"]
+            and row["warm_start"] == 0
             and row["stride"] == int(STRIDES.value[0])
         ]
         rows.sort(key=lambda row: row["batch"])
@@ -185,33 +206,22 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
 def main(_argv) -> None:
     recorded = load_dataset("hopper-sac-replay")
     table = []
-    print("  ".join(SHOWN))
     for scale in NETWORKS.value:
         for case in cases(scale):
             rows = measure(scale, case, recorded)
             table += rows
-            shown = (rows[0][name] for name in SHOWN)
-            print(
-                "  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in shown), flush=True
-            )
-    device = jax.devices()[0].device_kind
+            show({name: rows[0][name] for name in SHOWN})
     about = {
-        "device": f"{device} × {jax.device_count()}",
+        "device": device_name(),
         "jax": jax.__version__,
         "python": platform.python_version(),
         "matmul_peak_gflops": {dtype: matmul_peak(dtype) / 1e9 for dtype in DTYPES.value},
     }
-    folder, name = Path(RESULTS.value), NAME.value or device.replace(" ", "-").lower()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        for row in table:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    content = about | {"rows": table}
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    draw(table, folder / f"{name}.png")
-    print("  ".join(f"{key} {value}" for key, value in about.items()))
+    path = write(table, RESULTS.value, NAME.value)
+    content = json.dumps(about | {"rows": table}, indent=2)
+    path.with_name(f"{path.name}.json").write_text(content + "\n")
+    draw(table, path.with_name(f"{path.name}.png"))
+    show(about)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,9 @@ square matrix products, measured in the same run. Prints a table and writes NAME
 """
 
 import contextlib
-import csv
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -23,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
+from tables import device_name, show, write
 
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
@@ -48,6 +47,7 @@ MODELS = {
 SCALES_FLAG = flags.DEFINE_list("scales", ["quick", "small"], f"Of {tuple(SCALES)}.")
 CHOSEN = flags.DEFINE_list("models", list(MODELS), "What is trained.")
 SECONDS = flags.DEFINE_float("seconds", 5.0, "Of warm updates a model.", 0.0)
+HORIZON = flags.DEFINE_integer("horizon", None, "Tokens of DDR-I; None: as the config has it.", 2)
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/benchmark_training", "Folder.")
 
@@ -72,14 +72,16 @@ def seconds_alone(train: Callable[[], None]) -> float:
     update = make_update(loss, draw, optimizer, ema, accumulate)
     if key.ndim:
         init = jax.vmap(init)
-        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, None))
+        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, None, None))
         opt_state = jax.vmap(optimizer.init)
     else:
         opt_state = optimizer.init
     params = jax.jit(init)(key)
     state = params, jax.tree.map(jnp.copy, params), opt_state(params)
     data = jax.tree.map(jnp.asarray, data)
-    step = jax.jit(lambda state, index: update(*state, key, index, data)[:3], donate_argnums=0)
+    step = jax.jit(
+        lambda state, index: update(*state, key, index, data, False)[:3], donate_argnums=0
+    )
     spent, end = [], float("inf")
     while len(spent) < 5 or time.perf_counter() < end:
         begin = time.perf_counter()
@@ -146,6 +148,7 @@ def measure(
         scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
     )
     config[model].steps = 10**9
+    config.trajectory_generator.horizon = HORIZON.value or config.trajectory_generator.horizon
     final, watch = finalize(config), Watch()
     with contextlib.suppress(Enough):
         train(model, members, final, recorded, task, Hooks(on_progress=watch))
@@ -170,15 +173,9 @@ def main(_argv) -> None:
         for model in CHOSEN.value:
             for members in MODELS[model]:
                 table.append(measure(scale, model, members, recorded, task))
-                print("  ".join(f"{k} {v}" for k, v in table[-1].items()), flush=True)
-    device = jax.devices()[0].device_kind
-    print(f"{device} × {jax.device_count()}, matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")
-    folder, name = Path(RESULTS.value), NAME.value or device.replace(" ", "-").lower()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+                show(table[-1])
+    print(f"{device_name()}, matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")
+    write(table, RESULTS.value, NAME.value)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,19 @@ import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
+from students import score
 
 from tskd_jax.config import finalize
-from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
-from tskd_jax.evaluation.rollout import evaluate_students
+from tskd_jax.data.trajectories import best_episodes, concatenate
 from tskd_jax.evaluation.scores import summarize
 from tskd_jax.run import Run
-from tskd_jax.stages import load_recorded, train_teacher
-from tskd_jax.student import behavioural_cloning
-from tskd_jax.tasks import Task, get_task
+from tskd_jax.stages import (
+    load_recorded,
+    train_inverse_dynamics,
+    train_trajectory_generator,
+)
+from tskd_jax.tasks import get_task
 from tskd_jax.teacher.imagination import imagine
-from tskd_jax.training import Hooks
-from tskd_jax.types import Config
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")
@@ -33,27 +34,20 @@ COUNT = flags.DEFINE_integer("trajectories", 16, "How many are imagined.")
 EPISODES = flags.DEFINE_integer("episodes", 20, "Evaluation episodes a seed.")
 
 
-def score(config: Config, task: Task, data: Trajectories) -> np.ndarray:
-    """(seeds, episodes) normalised scores of students of that data."""
-    seeds = tuple(config.seeds)
-    policies, _ = behavioural_cloning.train("trial", config.student, data, task, seeds, Hooks())
-    returns = evaluate_students(policies, task, seeds, EPISODES.value)
-    return task.normalized_score(returns)
-
-
 def main(_argv) -> None:
     config = finalize(CONFIG.value)
     task = get_task(config.environment.name)
     run = Run(Path(WORKDIR.value or Path("runs") / config.label), config)
     recorded = load_recorded(config, task, run)
-    teacher = train_teacher(config, recorded, task, run)
+    inverse_dynamics = train_inverse_dynamics(config, recorded, task, run)
+    generator = train_trajectory_generator(config, recorded, run)
     starts = recorded.initial_observations
     chosen = np.random.default_rng(0).integers(len(starts), size=COUNT.value)
     imagined = imagine(
-        teacher.trajectory_generator,
+        generator,
         config.sampling,
         task,
-        teacher.inverse_dynamics,
+        inverse_dynamics,
         starts[chosen],
         jax.random.key(1),
     )
@@ -65,7 +59,7 @@ def main(_argv) -> None:
         "filtered+imagined": concatenate([filtered, imagined]),
         "imagined": imagined,
     }.items():
-        about = summarize(score(config, task, data))
+        about = summarize(score(config, task, data, EPISODES.value))
         low, high = about["interval"]
         run.say(f"{name:<20} {about['mean']:.1f} ± {about['stderr']:.1f}")
         lines.append(

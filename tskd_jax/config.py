@@ -184,6 +184,12 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
     "sampling": _sampling(1.2)
     | {
         "stride": Field(1, COUNT, "imagined next states kept of a plan (1: the paper)"),
+        "warm_start": Field(
+            0.0,
+            PROBABILITY,
+            "> 0: begin with the plan before, noised to this share of the K steps, and take only "
+            "the steps below it; 0: begin with noise (the paper)",
+        ),
         "history_noise": Field(
             0.0, NOT_NEGATIVE, "how blurred the history is said to be, with noise_level_input"
         ),
@@ -387,6 +393,11 @@ def _check_together(config: Config) -> None:
         refuse(
             f"config.sampling.history_noise={sampling.history_noise} is more than DDR-I knows: "
             f"{told}, by config.trajectory_generator.history_noise and noise_level_input"
+        )
+    if sampling.warm_start > sampling.start:
+        refuse(
+            f"config.sampling.warm_start={sampling.warm_start} is above "
+            f"config.sampling.start={sampling.start}; a warm start must begin lower"
         )
     for model, sampler_name in (
         ("trajectory_generator", "sampling"),

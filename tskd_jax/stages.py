@@ -74,53 +74,65 @@ def load_recorded(config: Config, task: Task, run: Run) -> Trajectories:
 
 def train_teacher(config: Config, recorded: Trajectories, task: Task, run: Run) -> Teacher:
     """Inverse dynamics, the dynamics ensemble, DDR-I and DDR-II, on recorded transitions only."""
+    return Teacher(
+        train_inverse_dynamics(config, recorded, task, run),
+        train_dynamics(config, recorded, run),
+        train_trajectory_generator(config, recorded, run),
+        train_reward_generator(config, recorded, run),
+    )
 
-    def fresh_inverse():
+
+def train_inverse_dynamics(
+    config: Config, recorded: Trajectories, task: Task, run: Run
+) -> InverseDynamics:
+    def fresh():
         return inverse_dynamics.create(config.inverse_dynamics, recorded, task)
 
-    def fresh_generator():
+    def compute(hooks):
+        key = named_key(config, "inverse")
+        return inverse_dynamics.train(fresh(), config.inverse_dynamics, recorded, key, hooks)
+
+    model = run.stage("inverse_dynamics", fresh, compute)
+    run.end_of("inverse_dynamics")
+    return model
+
+
+def train_dynamics(config: Config, recorded: Trajectories, run: Run) -> dynamics.DynamicsEnsemble:
+    def fresh():
+        return dynamics.create(config.dynamics, recorded, config.dynamics.elites)
+
+    def compute(hooks):
+        return dynamics.train(config.dynamics, recorded, named_key(config, "dynamics"), hooks)
+
+    model = run.stage("dynamics", fresh, compute)
+    run.end_of("dynamics")
+    return model
+
+
+def train_trajectory_generator(config: Config, recorded: Trajectories, run: Run) -> Diffuser:
+    def fresh():
         return trajectory_generator.create(config.trajectory_generator, recorded)
 
-    def fresh_rewards():
+    def compute(hooks):
+        key = named_key(config, "trajectory_generator")
+        return trajectory_generator.train(fresh(), recorded, key, hooks)
+
+    model = run.stage("trajectory_generator", fresh, compute)
+    run.end_of("trajectory_generator")
+    return model
+
+
+def train_reward_generator(config: Config, recorded: Trajectories, run: Run) -> Diffuser:
+    def fresh():
         return reward_generator.create(config.reward_generator, recorded)
 
-    inverse = run.stage(
-        "inverse_dynamics",
-        fresh_inverse,
-        lambda hooks: inverse_dynamics.train(
-            fresh_inverse(), config.inverse_dynamics, recorded, named_key(config, "inverse"), hooks
-        ),
-    )
-    run.end_of("inverse_dynamics")
-    ensemble = run.stage(
-        "dynamics",
-        lambda: dynamics.create(config.dynamics, recorded, config.dynamics.elites),
-        lambda hooks: dynamics.train(
-            config.dynamics, recorded, named_key(config, "dynamics"), hooks
-        ),
-    )
-    run.end_of("dynamics")
-    generator = run.stage(
-        "trajectory_generator",
-        fresh_generator,
-        lambda hooks: trajectory_generator.train(
-            fresh_generator(), recorded, named_key(config, "trajectory_generator"), hooks
-        ),
-    )
-    run.end_of("trajectory_generator")
-    rewards = run.stage(
-        "reward_generator",
-        fresh_rewards,
-        lambda hooks: reward_generator.train(
-            fresh_rewards(),
-            recorded,
-            named_key(config, "reward_generator"),
-            hooks,
-            config.reward_sampling,
-        ),
-    )
+    def compute(hooks):
+        key = named_key(config, "reward_generator")
+        return reward_generator.train(fresh(), recorded, key, hooks, config.reward_sampling)
+
+    model = run.stage("reward_generator", fresh, compute)
     run.end_of("reward_generator")
-    return Teacher(inverse, ensemble, generator, rewards)
+    return model
 
 
 def imagine(

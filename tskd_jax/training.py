@@ -18,6 +18,7 @@ from tskd_jax.types import Leaf
 # A chunk is a number of steps run without looking at the host: long enough to hide the round trip,
 # short enough for a progress bar and for a checkpoint on request.
 CHUNK_SECONDS = 1.0
+FEWEST_AT_ONCE = 4  # updates: entering and leaving the program copies the state of large networks
 
 
 @struct.dataclass
@@ -101,8 +102,8 @@ def make_update(
     """One update of one member, as `fit` repeats it; its arguments are explained there.
 
     Returns:
-      (params, average, opt_state, key of the training, updates done, data) -> (params, average,
-      opt_state, metrics).
+      (params, average, opt_state, key of the training, updates done, data, whether to report the
+      norms of update and parameters) -> (params, average, opt_state, metrics).
     """
 
     def gradient(params, average, key, data):
@@ -117,14 +118,24 @@ def make_update(
         total, _ = jax.lax.scan(add, zero, jax.random.split(key, accumulate))
         return jax.tree.map(lambda leaf: leaf / accumulate, total)
 
-    def update(params, average, opt_state, key, step, data):
+    def update(params, average, opt_state, key, step, data, report):
         of_step = gradient if accumulate == 1 else mean_gradient
         value, grads = of_step(params, average, jax.random.fold_in(key, step + 1), data)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
         average = _move(average, params, step + 1, ema)
-        norms = {"gradient_norm": grads, "update_norm": updates, "parameter_norm": params}
-        metrics = {"loss": value} | {name: optax.tree.norm(tree) for name, tree in norms.items()}
+        # Of a large network each norm is a per cent or two of the update's time.
+        update_norm, parameter_norm = jax.lax.cond(
+            report,
+            lambda: (optax.tree.norm(updates), optax.tree.norm(params)),
+            lambda: (jnp.zeros(()), jnp.zeros(())),
+        )
+        metrics = {
+            "loss": value,
+            "gradient_norm": optax.tree.norm(grads),
+            "update_norm": update_norm,
+            "parameter_norm": parameter_norm,
+        }
         return params, average, opt_state, metrics
 
     return update
@@ -179,9 +190,10 @@ def fit(
     def run_chunk(state: TrainState, data, count):
         def body(carry):
             state, sums, done, _ = carry
+            is_last = done + 1 == count
             params, average, opt_state, metrics = with_members(
-                update, in_axes=(0, 0, 0, 0, None, None)
-            )(state.params, state.ema, state.opt_state, state.key, state.step, data)
+                update, in_axes=(0, 0, 0, 0, None, None, None)
+            )(state.params, state.ema, state.opt_state, state.key, state.step, data, is_last)
             finite = (
                 jnp.isfinite(metrics["loss"]).all() & jnp.isfinite(metrics["gradient_norm"]).all()
             )
@@ -195,7 +207,8 @@ def fit(
         carry = (state, dict.fromkeys(names, jnp.zeros(())), 0, True)
         carry = jax.lax.while_loop(lambda c: (c[2] < count) & c[3], body, carry)
         state, sums, done, finite = carry
-        return state, {key: total / done for key, total in sums.items()}, finite
+        means = {name: sums[name] / done for name in ("loss", "gradient_norm")}
+        return state, sums | means, finite
 
     params, opt_state = jax.jit(with_members(start))(key)
     # A copy: donated buffers may not appear twice.
@@ -226,7 +239,7 @@ def fit(
         hooks.on_progress(done, steps, shown)
         hooks.save(state)
         # Doubling approaches the target from below, without a guess about the machine.
-        if seconds < CHUNK_SECONDS / 2:
+        if seconds < CHUNK_SECONDS / 2 or count < FEWEST_AT_ONCE:
             count *= 2
     return state
 

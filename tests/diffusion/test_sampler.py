@@ -1,5 +1,7 @@
 """Samplers: exact on a Gaussian, their coefficients by the papers' formulas, given values kept."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,18 @@ EVERY_KIND = [
 every_kind = pytest.mark.parametrize("sampler", EVERY_KIND, ids=lambda s: f"{s.kind}-{s.eta}")
 
 
-def draw(denoise, sampler, keys, shape, *, given=None, values=None, limit=1e3, schedule=SCHEDULE):
+def draw(
+    denoise,
+    sampler,
+    keys,
+    shape,
+    *,
+    given=None,
+    values=None,
+    limit=1e3,
+    schedule=SCHEDULE,
+    earlier=None,
+):
     """sample() with nothing given and a wide range, unless told."""
     full = (len(keys), *shape)
     dim = shape[-1]
@@ -38,6 +51,7 @@ def draw(denoise, sampler, keys, shape, *, given=None, values=None, limit=1e3, s
         low=jnp.full(dim, -float(limit)),
         high=jnp.full(dim, float(limit)),
         keys=keys,
+        earlier=earlier,
     )
 
 
@@ -159,6 +173,30 @@ def test_gaussian_is_sampled(sampler, discretisation):
     error = np.abs(covariance - COVARIANCE) / np.outer(deviations, deviations)
     assert (np.abs(mean - MEAN) < 0.02 * deviations).all()
     assert error.max() < discretisation
+
+
+@every_kind
+def test_warm_start_from_a_draw_is_a_draw(sampler):
+    # x_0 of the Gaussian, noised to 0.4 K and sampled from there, is of the Gaussian again.
+    count = 20_000
+    many = dataclasses.replace(sampler, steps=SCHEDULE.steps)
+    warm = many.warm(0.4)
+    assert (warm.steps, warm.kind, warm.eta) == (80, sampler.kind, sampler.eta)
+    assert warm.step_indices(SCHEDULE)[0] == round(0.4 * 199)
+    rng = np.random.default_rng(0)
+    recorded = rng.multivariate_normal(MEAN, COVARIANCE, count).astype(np.float32)
+    earlier = jnp.asarray(recorded.reshape(count, 3, 2))
+    denoise = gaussian_denoiser(SCHEDULE)
+    x = draw(denoise, warm, keys_of(count), (3, 2), earlier=earlier)
+    x = np.asarray(x, np.float64).reshape(count, 6)
+    deviations = np.sqrt(np.diag(COVARIANCE))
+    # Five standard errors of a mean over 20,000, and as much for what 80 steps leave.
+    np.testing.assert_allclose((x.mean(0) - MEAN) / deviations, 0, atol=0.07)
+    scaled = (np.cov(x.T) - COVARIANCE) / np.outer(deviations, deviations)
+    np.testing.assert_allclose(scaled, 0, atol=0.08)
+    # It is another draw, and yet near the one it began with.
+    correlation = np.corrcoef(x[:, 0], recorded[:, 0])[0, 1]
+    assert 0.3 < correlation < 0.98
 
 
 @pytest.mark.parametrize(("kind", "factor"), [("ancestral", 2), ("ddim", 2), ("dpm++", 4)])

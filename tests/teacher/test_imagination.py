@@ -47,10 +47,10 @@ def starts():
 def run(teacher, tiny_config, task, starts):
     """imagine() with everything at hand; keyword arguments replace."""
 
-    def run(*, starts=starts, stride=1, task=task, **arguments):
+    def run(*, starts=starts, stride=1, warm_start=0.0, task=task, **arguments):
         model, inverse = teacher
         sampling = ConfigDict(tiny_config.sampling)
-        sampling.stride = stride
+        sampling.update({"stride": stride, "warm_start": warm_start})
         sampling.start = 0.8  # so little training needs no clipping at the first step
         return imagine(
             *(model, FrozenConfigDict(sampling), task, inverse, starts, jax.random.key(0)),
@@ -133,9 +133,36 @@ def test_company_does_not_matter(run, imagined, starts):
 
 def test_a_second_call_compiles_nothing(run, imagined):
     compiled = _advance._cache_size()
-    again = run()
+    run()  # whatever else is compiled: normalising, the inverse dynamics
+    programs = []
+
+    def listen(event, _seconds, **_others):
+        if event.endswith("backend_compile_duration"):
+            programs.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        again = run()
+        assert not programs
+        jax.jit(lambda x: x + 1).lower(1.0).compile()
+        assert programs  # so the listener does listen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
     assert _advance._cache_size() == compiled
     assert_same(again, imagined)
+
+
+def test_warm_starts_survive_compaction_and_change_what_is_imagined(run, imagined, starts, task):
+    warm = run(warm_start=0.4)
+    assert_sound(warm, starts, task)
+    # The first plan of an episode begins with noise, the second does not.
+    first, second = (t.next_observations[t.starts] for t in (warm, imagined))
+    np.testing.assert_allclose(first, second, atol=5e-3)
+    both = (warm.lengths > 1) & (imagined.lengths > 1)
+    assert both.sum() > 5
+    third, fourth = (t.next_observations[t.starts[both] + 1] for t in (warm, imagined))
+    assert (np.abs(third - fourth).max(1) > 1e-3).all()
+    assert_same(run(warm_start=0.4, chunk=1), warm)
 
 
 @pytest.mark.parametrize("stride", [2, 5])

@@ -234,7 +234,8 @@ def test_plan_reads_reward_and_next_states_at_their_positions(
     sampling = with_fields(tiny_config.sampling, stride=stride)
     history = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3)), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 2)
-    rewards, states = trajectory_generator.plan(model, sampling, history, jnp.int32(length), keys)
+    whole = trajectory_generator.plan(model, sampling, history, jnp.int32(length), keys)
+    rewards, states = whole.answer(jnp.int32(length), stride)
     assert rewards.shape == (2, stride, 1)
     assert states.shape == (2, stride, 3)
     # The present is at L - 1: its reward stands there (dimension m = 3), its next state at L.
@@ -253,7 +254,7 @@ def test_plan_ignores_history_behind_its_length_and_other_sequences(tiny_config,
     plan = jax.jit(
         lambda history, length, keys: trajectory_generator.plan(
             model, tiny_config.sampling, history, length, keys
-        )
+        ).answer(length, 1)
     )
     rng = np.random.default_rng(0)
     history = jnp.asarray(rng.uniform(-1, 1, (3, 3, 3)), jnp.float32)
@@ -264,6 +265,75 @@ def test_plan_ignores_history_behind_its_length_and_other_sequences(tiny_config,
         np.testing.assert_allclose(left[1:], right[1:], atol=1e-5)
         assert np.abs(left[0] - right[0]).max() > 1e-4
         assert np.isfinite(left).all()
+
+
+def numbered_plan(batch, horizon):
+    """A plan whose token at position p has the states (p, p, p) and the reward -p."""
+    position = np.broadcast_to(np.arange(horizon, dtype=np.float32)[:, None], (batch, horizon, 1))
+    return trajectory_generator.Plan(jnp.asarray(np.tile(position, 3)), jnp.asarray(-position))
+
+
+@pytest.mark.parametrize(("time", "taken", "moved"), [(1, 1, 0), (3, 1, 1), (4, 2, 2), (3, 3, 1)])
+def test_a_warm_start_begins_with_the_plan_before_moved_along(
+    monkeypatch, tiny_config, tiny_generator, time, taken, moved
+):
+    # C = 3: windows of t = 0, 1, 2 begin at the episode's start, that of t = 3 one later.
+    model = tiny_generator[0].replace(
+        config=with_fields(tiny_generator[0].config, context=3),
+    )
+    seen = []
+
+    def watch(denoise, schedule, sampler, **arguments):
+        seen.append((sampler, arguments["earlier"]))
+        return jnp.zeros(arguments["given"].shape)
+
+    monkeypatch.setattr(trajectory_generator, "sample", watch)
+    sampling = with_fields(tiny_config.sampling, steps=10, start=1.0, warm_start=0.3)
+    horizon = model.config.horizon
+    with jax.disable_jit():  # so that only the branch taken is run, with numbers
+        trajectory_generator.replan(
+            model,
+            sampling,
+            jnp.zeros((2, 3, 3)),
+            jnp.int32(min(3, time + 1)),
+            jax.random.split(jax.random.key(0), 2),
+            numbered_plan(2, horizon),
+            jnp.int32(time),
+            taken,
+        )
+    ((warm, tokens),) = seen
+    assert (warm.steps, warm.start) == (3, 0.3)
+    positions = np.minimum(np.arange(horizon) + moved, horizon - 1)
+    np.testing.assert_array_equal(tokens[1, :, 2], positions)
+    np.testing.assert_array_equal(tokens[1, :, 3], -positions)
+
+
+def test_warm_start_uses_the_plan_before_except_at_time_0(tiny_config, tiny_generator):
+    model, *_ = tiny_generator
+    sampling = with_fields(tiny_config.sampling, warm_start=0.3)
+    rng = np.random.default_rng(0)
+    horizon, context = model.config.horizon, model.config.context
+    history = jnp.asarray(rng.uniform(-0.5, 0.5, (2, context, 3)), jnp.float32)
+    keys = jax.random.split(jax.random.key(0), 2)
+
+    @jax.jit
+    def states(earlier, time, length):
+        return trajectory_generator.replan(
+            model, sampling, history, length, keys, earlier, time, 1
+        ).states
+
+    def at(time, earlier):
+        return states(earlier, jnp.int32(time), jnp.int32(min(context, time + 1)))
+
+    nothing = trajectory_generator.no_plan(model, 2)
+    other = trajectory_generator.Plan(nothing.states + 0.5, nothing.rewards)
+    assert nothing.states.shape == (2, horizon, 3)
+    cold = trajectory_generator.plan(
+        model, tiny_config.sampling, history, jnp.int32(1), keys
+    ).states
+    np.testing.assert_allclose(at(0, other), cold, atol=1e-3)
+    np.testing.assert_array_equal(at(0, other), at(0, nothing))
+    assert np.abs(at(4, other) - at(4, nothing)).max() > 1e-3
 
 
 def test_target_by_quantile_asks_for_what_neighbours_reach(tiny_config, tiny_generator):

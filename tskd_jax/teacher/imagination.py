@@ -13,7 +13,7 @@ from tskd_jax.data.trajectories import IMAGINED, Trajectories, from_columns, ran
 from tskd_jax.tasks import Task
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics, actions_between
-from tskd_jax.teacher.trajectory_generator import plan
+from tskd_jax.teacher.trajectory_generator import Plan, no_plan, replan
 from tskd_jax.types import Config, Leaf
 
 
@@ -26,6 +26,7 @@ class _Progress:
       rewards: (B, T + stride, 1) normalised.
       length: (B,) transitions so far.
       terminal: (B,) ended by the termination rule.
+      plan: the latest, of (B, H, ·).
       key: (B,) keys.
       time: () t.
     """
@@ -34,6 +35,7 @@ class _Progress:
     rewards: Leaf
     length: Leaf
     terminal: Leaf
+    plan: Plan
     key: Leaf
     time: Leaf
 
@@ -56,7 +58,8 @@ def _advance(
         length = jnp.minimum(context, p.time + 1)
         history = jax.lax.dynamic_slice_in_dim(p.states, p.time + 1 - length, context, 1)
         keys = jax.vmap(jax.random.fold_in, (0, None))(p.key, p.time)
-        rewards, states = plan(model, sampling, history, length, keys)
+        latest = replan(model, sampling, history, length, keys, p.plan, p.time, stride)
+        rewards, states = latest.answer(length, stride)
         alive = task.alive(model.states.unnormalize(states))
         # Steps taken of this plan: up to and with the first dead state, or the episode limit.
         survived = jnp.cumprod(alive, axis=1)
@@ -67,6 +70,7 @@ def _advance(
             rewards=jax.lax.dynamic_update_slice_in_dim(p.rewards, rewards, p.time, 1),
             length=jnp.where(p.terminal, p.length, p.length + taken),
             terminal=p.terminal | dies,
+            plan=latest,
             time=p.time + stride,
         )
         return p, count + 1
@@ -145,6 +149,7 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
         rewards=np.zeros((count, slots, 1), np.float32),
         length=np.zeros(count, np.int32),
         terminal=np.zeros(count, bool),
+        plan=jax.tree.map(np.array, no_plan(model, count)),
         key=None,
         time=None,
     )
@@ -159,6 +164,10 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
             rewards=jnp.asarray(everything.rewards[rows]),
             length=jnp.asarray(everything.length[rows]),
             terminal=jnp.asarray(everything.terminal[rows] | padding),
+            plan=Plan(
+                jnp.asarray(everything.plan.states[rows]),
+                jnp.asarray(everything.plan.rewards[rows]),
+            ),
             key=keys[rows],
             time=jnp.int32(now),
         )
@@ -178,6 +187,8 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
         kept = slice(0, len(running))
         everything.states[running] = np.asarray(progress.states)[kept]
         everything.rewards[running] = np.asarray(progress.rewards)[kept]
+        everything.plan.states[running] = np.asarray(progress.plan.states)[kept]
+        everything.plan.rewards[running] = np.asarray(progress.plan.rewards)[kept]
         everything.length[running] = lengths
         everything.terminal[running] = terminal
         running = running[~terminal]

@@ -12,14 +12,15 @@ import numpy as np
 
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics
-from tskd_jax.teacher.trajectory_generator import plan
+from tskd_jax.teacher.trajectory_generator import Plan, no_plan, replan
 from tskd_jax.types import Config
 
 
 @functools.partial(jax.jit, static_argnames="sampling")
-def _plan(model: Diffuser, sampling: Config, history, length, keys):
-    rewards, states = plan(model, sampling, history, length, keys)
-    return model.rewards.unnormalize(rewards[:, 0])[:, 0], states[:, 0]
+def _plan(model: Diffuser, sampling: Config, history, length, keys, earlier: Plan, time):
+    latest = replan(model, sampling, history, length, keys, earlier, time, 1)
+    rewards, states = latest.answer(length, 1)
+    return model.rewards.unnormalize(rewards[:, 0])[:, 0], states[:, 0], latest
 
 
 @functools.partial(jax.jit)
@@ -53,14 +54,21 @@ class Planner:
         now = np.asarray(self._model.states.normalize(present))
         if time == 0:
             self.rewards = []
+            self._latest = no_plan(self._model, len(now))
             self._history = np.zeros((len(now), context, now.shape[1]), np.float32)
         if time >= context:
             self._history = np.roll(self._history, -1, axis=1)
         length = min(context, time + 1)
         self._history[:, length - 1] = now
         keys = jax.random.split(jax.random.fold_in(self._key, time), len(now))
-        rewards, following = _plan(
-            self._model, self._sampling, jnp.asarray(self._history), jnp.int32(length), keys
+        rewards, following, self._latest = _plan(
+            self._model,
+            self._sampling,
+            jnp.asarray(self._history),
+            jnp.int32(length),
+            keys,
+            self._latest,
+            jnp.int32(time),
         )
         self.rewards.append(np.asarray(rewards))
         return np.asarray(_act(self._model, self._inverse, present, following))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from tskd_jax.data.trajectories import Trajectories
@@ -11,7 +12,7 @@ from tskd_jax.diffusion import diffusion_loss, guided, sample
 from tskd_jax.teacher import diffuser
 from tskd_jax.teacher.diffuser import Diffuser, make_sampler, target_condition
 from tskd_jax.training import Hooks
-from tskd_jax.types import Config
+from tskd_jax.types import Config, Leaf
 
 
 def create(config: Config, trajectories: Trajectories) -> Diffuser:
@@ -85,13 +86,52 @@ def _parts(dim: int, state_size: int) -> tuple[Array, Array, Array]:
     return index < state_size, index == state_size, index > state_size
 
 
+@struct.dataclass
+class Plan:
+    """The whole window that DDR-I imagined, normalised.
+
+    Attributes:
+      states: (B, H, m); the given ones stand at positions 0 … L - 1.
+      rewards: (B, H, 1).
+    """
+
+    states: Leaf
+    rewards: Leaf
+
+    def answer(self, length: Array, stride: int) -> tuple[Array, Array]:
+        """What is taken of it (Algorithm 1, lines 11 and 12).
+
+        Args:
+          length: L, of the history that the plan was made with.
+          stride: how many steps are taken.
+
+        Returns:
+          (rewards (B, stride, 1) of positions L-1 …, next states (B, stride, m) of positions L …).
+        """
+        rewards = jax.lax.dynamic_slice_in_dim(self.rewards, length - 1, stride, 1)
+        return rewards, jax.lax.dynamic_slice_in_dim(self.states, length, stride, 1)
+
+    def later(self, by: Array) -> "Plan":
+        """The same, seen from a window that begins `by` steps later; the last token is repeated."""
+        horizon = self.states.shape[1]
+        position = jnp.minimum(jnp.arange(horizon) + by, horizon - 1)
+        return Plan(self.states[:, position], self.rewards[:, position])
+
+
+def no_plan(model: Diffuser, batch: int) -> Plan:
+    """What stands in for the plan before the first."""
+    horizon, size = model.config.horizon, model.states.low.shape[0]
+    return Plan(jnp.zeros((batch, horizon, size)), jnp.zeros((batch, horizon, 1)))
+
+
 def plan(
     model: Diffuser,
     sampling: Config,
     history: Float[Array, "batch context state"],
     length: Int[Array, ""],
     keys: Key[Array, " batch"],
-) -> tuple[Float[Array, "batch stride 1"], Float[Array, "batch stride state"]]:
+    earlier: Plan | None = None,
+) -> Plan:
     """One pass of Algorithm 1, lines 6 to 13, for a batch.
 
     Args:
@@ -100,21 +140,20 @@ def plan(
       history: the last states, normalised, at positions 0 … length - 1; the rest is ignored.
       length: L = min(C, t + 1), the same for all.
       keys: (batch,).
-
-    Returns:
-      (rewards of positions L-1 …, next states of positions L …), `stride` of each, normalised.
+      earlier: the plan before, as seen from this window; sampling begins with it, noised to
+        `sampling.warm_start` of the K steps. None: it begins with noise.
     """
     config = model.config
     batch, context, size = history.shape
     current = jnp.full(batch, length - 1)
     present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
     padding = ((0, 0), (0, config.horizon - context), (0, 0))
-    level = jnp.asarray(sampling.history_noise / max(config.history_noise, 1e-8))
+    level = jnp.asarray(sampling.history_noise / max(config.history_noise, 1e-8))[None, None, None]
     values = _tokens(
         model,
         jnp.pad(history, padding),
         jnp.zeros((batch, config.horizon, 1)),
-        level[None, None, None],
+        level,
         present,
         current,
     )
@@ -126,16 +165,51 @@ def plan(
     low = jnp.pad(low, others, constant_values=model.rewards.low[0])
     high = jnp.pad(high, others, constant_values=model.rewards.high[0])
     y = target_condition(model, present, sampling)
+    sampler, guess = make_sampler(sampling), None
+    if earlier is not None:
+        sampler = sampler.warm(sampling.warm_start)
+        guess = _tokens(model, earlier.states, earlier.rewards, level, present, current)
     x = sample(
         guided(model.apply, model.params, y, sampling.guidance),
         model.schedule,
-        make_sampler(sampling),
+        sampler,
         given=jnp.broadcast_to(is_level | (is_state & (position < length)), values.shape),
         given_values=values,
         low=low,
         high=high,
         keys=keys,
+        earlier=guess,
     )
-    states = model.frame.decode(x[:, :, :size], present, current)
-    rewards = jax.lax.dynamic_slice_in_dim(x[:, :, size : size + 1], length - 1, sampling.stride, 1)
-    return rewards, jax.lax.dynamic_slice_in_dim(states, length, sampling.stride, 1)
+    return Plan(
+        states=model.frame.decode(x[:, :, :size], present, current),
+        rewards=x[:, :, size : size + 1],
+    )
+
+
+def replan(
+    model: Diffuser,
+    sampling: Config,
+    history: Float[Array, "batch context state"],
+    length: Int[Array, ""],
+    keys: Key[Array, " batch"],
+    earlier: Plan,
+    time: Int[Array, ""],
+    taken: int,
+) -> Plan:
+    """`plan`, from the plan before where `sampling.warm_start` says so.
+
+    Args:
+      model, sampling, history, length, keys: as of `plan`.
+      earlier: the plan before, as it was made. At time 0 there is none: its content is ignored.
+      time: t, the time step of the present.
+      taken: time steps since the plan before.
+    """
+    if not sampling.warm_start:
+        return plan(model, sampling, history, length, keys)
+    # An episode's first C - 1 windows all begin with its start, later ones move along.
+    grown = length - jnp.minimum(model.config.context, time + 1 - taken)
+    return jax.lax.cond(
+        time == 0,
+        lambda: plan(model, sampling, history, length, keys),
+        lambda: plan(model, sampling, history, length, keys, earlier.later(taken - grown)),
+    )
