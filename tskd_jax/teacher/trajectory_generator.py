@@ -41,6 +41,9 @@ def train(
         w = window(tape, transitions, config.horizon, context)
         level = jax.random.uniform(level_key, (len(transitions), 1, 1))
         blur = config.history_noise * level * jax.random.normal(noise_key, w.states.shape)
+        if config.relative:
+            # In units of a step: where a step is small, so must be what may be forgiven.
+            blur *= jnp.asarray(model.frame.scale)[1][None, None]
         blurred = w.states + blur
         present = jnp.take_along_axis(blurred, w.current[:, None, None], 1)[:, 0]
 
