@@ -1,10 +1,9 @@
 """Convolutions over time, in two forms with one parameter layout.
 
 XLA's CPU backend is fast at `lax.conv` (a little faster than at the same convolution written as one
-matrix product over shifted slices), but for its gradient, which inside `lax.scan` is ten times
-slower, and for inputs shorter than the kernel, which are slower still. So on a CPU the matrix
-product is used wherever a gradient is taken or the input is short, and `lax.conv` elsewhere, that
-is in sampling. On accelerators it is always `lax.conv`.
+matrix product over shifted slices), but for inputs shorter than the kernel, and for its gradient,
+which inside `lax.scan` is ten times slower. So on a CPU short inputs are multiplied, and gradients
+are written out below. On accelerators it is always `lax.conv`.
 """
 
 import functools
@@ -17,6 +16,7 @@ from jaxtyping import Array, Float
 
 FORMS = ("auto", "matmul", "lax")
 _form = "auto"
+SMALL_KERNEL = 1 << 18  # in · out: up to here turning it round is cheap
 
 
 def set_convolution_form(form: str) -> None:
@@ -58,34 +58,50 @@ def _as_matmul(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -
 
 def _columns(x: Array, taps: int, stride: int, padding: tuple[int, int]) -> Array:
     """(batch, out_time, taps · in): what the taps meet."""
+    return jnp.concatenate(_slices(x, taps, stride, padding), -1)
+
+
+def _slices(x: Array, taps: int, stride: int, padding: tuple[int, int]) -> list[Array]:
+    """What each tap meets: `taps` times (batch, out_time, in)."""
     x = jnp.pad(x, ((0, 0), padding, (0, 0)))
     out_time = (x.shape[1] - taps) // stride + 1
     ends = [tap + (out_time - 1) * stride + 1 for tap in range(taps)]
-    return jnp.concatenate([x[:, tap : ends[tap] : stride] for tap in range(taps)], -1)
+    return [x[:, tap : ends[tap] : stride] for tap in range(taps)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _on_cpu(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
-    """What runs where no gradient is taken."""
     form = _as_lax if x.shape[1] >= kernel.shape[0] > 1 else _as_matmul
     return form(x, kernel, stride, padding)
 
 
 def _forward(x, kernel, stride, padding):
-    columns, of_columns = jax.vjp(lambda x: _columns(x, len(kernel), stride, padding), x)
-    batch, out_time, size = columns.shape
-    columns = columns.reshape(-1, size)
-    flat = columns @ kernel.reshape(size, -1)
-    return flat.reshape(batch, out_time, -1), (columns, of_columns, kernel)
+    return _on_cpu(x, kernel, stride, padding), (x, kernel)
 
 
-def _backward(_stride, _padding, saved, gradient):
-    columns, of_columns, kernel = saved
-    flat = gradient.reshape(-1, gradient.shape[-1])
-    # Left to itself, XLA multiplies by the kernel as it lies, which is twice as slow.
-    turned = jax.lax.optimization_barrier(kernel.reshape(-1, kernel.shape[-1]).T)
-    (of_x,) = of_columns((flat @ turned).reshape(*gradient.shape[:2], -1))
-    return of_x, (columns.T @ flat).reshape(kernel.shape)
+def _backward(stride, padding, saved, gradient):
+    """The gradient as matrix products, and where that is faster as another convolution."""
+    x, kernel = saved
+    taps, size_in, size_out = kernel.shape
+    # Of a stride of 1: the gradient of x is a convolution, too, with the kernel turned round.
+    mirrored = (taps - 1 - padding[0], taps - 1 - padding[1])
+    flat = gradient.reshape(-1, size_out)
+    if stride == 1 and size_in * size_out <= SMALL_KERNEL and gradient.shape[1] >= taps > 1:
+        of_x = _as_lax(gradient, kernel[::-1].transpose(0, 2, 1), 1, mirrored)
+    else:
+        columns, of_columns = jax.vjp(lambda x: _columns(x, taps, stride, padding), x)
+        # Left to itself, XLA multiplies by the kernel as it lies, which is twice as slow.
+        turned = jax.lax.optimization_barrier(kernel.reshape(-1, size_out).T)
+        (of_x,) = of_columns((flat @ turned).reshape(columns.shape))
+    if stride == 1 and size_in > size_out:
+        # The narrower side is the one to repeat for every tap.
+        columns = _columns(gradient, taps, 1, mirrored).reshape(-1, taps * size_out)
+        product = (x.reshape(-1, size_in).T @ columns).reshape(size_in, taps, size_out)
+        of_kernel = product.transpose(1, 0, 2)[::-1]
+    else:
+        slices = _slices(x, taps, stride, padding)
+        of_kernel = jnp.stack([part.reshape(-1, size_in).T @ flat for part in slices])
+    return of_x, of_kernel
 
 
 _on_cpu.defvjp(_forward, _backward)
