@@ -26,6 +26,7 @@ from tables import device_name, show, write
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.diffusion.convolution import FORMS, set_convolution_form
 from tskd_jax.scales import SCALES
 from tskd_jax.stitching import dynamics, value
 from tskd_jax.student import behavioural_cloning
@@ -46,7 +47,9 @@ MODELS = {
 }
 SCALES_FLAG = flags.DEFINE_list("scales", ["quick", "small"], f"Of {tuple(SCALES)}.")
 CHOSEN = flags.DEFINE_list("models", list(MODELS), "What is trained.")
+MOST_MEMBERS = flags.DEFINE_integer("most_members", 35, "Trained side by side, at most.", 1)
 SECONDS = flags.DEFINE_float("seconds", 5.0, "Of warm updates a model.", 0.0)
+FORM = flags.DEFINE_enum("convolution", "auto", FORMS, "Form of every convolution.")
 HORIZON = flags.DEFINE_integer("horizon", None, "Tokens of DDR-I; None: as the config has it.", 2)
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/benchmark_training", "Folder.")
@@ -158,6 +161,7 @@ def measure(
         "scale": scale,
         "model": model,
         "members": members,
+        "convolution": FORM.value,
         "updates_per_second": round(rate, 3),
         "member_updates_per_second": round(rate * members, 3),
         "loop_over_alone": round(1 / rate / alone, 3),
@@ -167,11 +171,12 @@ def measure(
 
 
 def main(_argv) -> None:
+    set_convolution_form(FORM.value)
     recorded, task = load_dataset("hopper-sac-replay"), get_task("hopper")
     table = []
     for scale in SCALES_FLAG.value:
         for model in CHOSEN.value:
-            for members in MODELS[model]:
+            for members in (m for m in MODELS[model] if m <= MOST_MEMBERS.value):
                 table.append(measure(scale, model, members, recorded, task))
                 show(table[-1])
     print(f"{device_name()}, matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")

@@ -215,7 +215,7 @@ def main(_argv) -> None:
             }
         table.append(row)
         show(row)
-    path = write(table, RESULTS.value, NAME.value)
+        path = write(table, RESULTS.value, NAME.value)  # after each row: they take minutes
     draw(table, path.with_name(f"{path.name}.png"))
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from tskd_jax.data import normalizer
-from tskd_jax.diffusion import sampler
+from tskd_jax.diffusion import prediction, sampler
 from tskd_jax.errors import ConfigError
 from tskd_jax.scales import SCALES
 from tskd_jax.stitching import neighbours
@@ -89,6 +89,11 @@ def _diffuser(horizon: int, about_horizon: str) -> dict[str, Field]:
             False, ANY, "states as differences from the present one (False: the paper)"
         ),
         "horizon": Field(horizon, COUNT, about_horizon),
+        "prediction": Field(
+            "noise",
+            _one_of(prediction.KINDS),
+            "what the network answers: the noise (paper), or the velocity (Salimans & Ho 2022)",
+        ),
         "diffusion_steps": Field(200, _at_least(2), "K (Appendix B)"),
         "drop_condition": Field(0.25, PROBABILITY, "p of training without y (Appendix B)"),
         "ema_decay": Field(0.995, _between(0, 1), "of the averaged weights (Decision Diffuser)"),

@@ -9,6 +9,7 @@ _SMALL_DIFFUSER = {
     "multipliers": (1, 2, 4),
     "kernel_size": 3,
     "diffusion_steps": 100,
+    "prediction": "velocity",
     "normalizer": "gaussian",
     "batch_size": 64,
     "learning_rate": 1e-3,

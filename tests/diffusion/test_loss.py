@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tskd_jax.diffusion import cosine_schedule, diffusion_loss
+from tskd_jax.diffusion import as_noise, cosine_schedule, diffusion_loss
+from tskd_jax.diffusion.prediction import KINDS, target
 
 SCHEDULE = cosine_schedule(50)
 
 
-def loss_of(network, params, x0, *, given=None, given_values=None, weight=None, drop=0.25, seed=0):
+def loss_of(
+    network, params, x0, *, given=None, given_values=None, weight=None, drop=0.25, seed=0, **kw
+):
     """diffusion_loss with nothing given and even weights, unless told."""
     given = jnp.zeros(x0.shape, bool) if given is None else given
     return diffusion_loss(
@@ -24,6 +27,7 @@ def loss_of(network, params, x0, *, given=None, given_values=None, weight=None, 
         weight=jnp.ones(x0.shape) if weight is None else weight,
         drop_condition=drop,
         key=jax.random.key(seed),
+        **kw,
     )
 
 
@@ -40,6 +44,35 @@ def clairvoyant(x0):
 
 def silent(params, x, step, condition, keep):
     return jnp.zeros_like(x)
+
+
+def test_velocity_by_hand():
+    # A network that is silent pays the velocity's square, and one that knows it pays nothing.
+    x0 = sequences()
+    seen = {}
+
+    def knowing(params, x, step, condition, keep):
+        a = jnp.asarray(SCHEDULE.alphas_bar, jnp.float32)[step][:, None, None]
+        noise = (x - jnp.sqrt(a) * x0) / jnp.sqrt(1 - a)
+        seen["velocity"] = jnp.sqrt(a) * noise - jnp.sqrt(1 - a) * x0
+        return params * seen["velocity"]
+
+    paid = [loss_of(knowing, scale, x0, prediction="velocity") for scale in (0.0, 1.0, 1.5)]
+    expected = jnp.square(seen["velocity"]).mean()
+    np.testing.assert_allclose(paid, expected * jnp.array([1, 0, 0.25]), rtol=1e-4, atol=1e-9)
+
+
+def test_velocity_as_noise_is_the_noise():
+    # v = √ᾱ ε - √(1 - ᾱ) x_0 and x = √ᾱ x_0 + √(1 - ᾱ) ε give ε = √ᾱ v + √(1 - ᾱ) x.
+    x0, step = sequences(), jnp.array([0, 10, 30, 49])
+    noise = jnp.asarray(np.random.default_rng(1).normal(size=x0.shape), jnp.float32)
+    a = jnp.asarray(SCHEDULE.alphas_bar, jnp.float32)[step][:, None, None]
+    x = jnp.sqrt(a) * x0 + jnp.sqrt(1 - a) * noise
+    for kind in KINDS:
+        answer = target(kind, SCHEDULE, x0, noise, step)
+        network = as_noise(kind, SCHEDULE, lambda *_, answer=answer: answer)
+        ones = jnp.ones(4)
+        np.testing.assert_allclose(network(None, x, step, ones, ones), noise, atol=1e-6)
 
 
 def sequences(batch=4, horizon=3, dim=2):

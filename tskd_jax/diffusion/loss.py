@@ -1,16 +1,13 @@
 """The loss of a conditional diffuser with given entries (Equation 6)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from tskd_jax.diffusion.prediction import Network, target
 from tskd_jax.diffusion.schedule import Schedule
-
-# (params, x, step, condition, keep_condition) -> noise
-Network = Callable[[Any, Array, Array, Array, Array], Array]
 
 
 def diffusion_loss(
@@ -25,11 +22,12 @@ def diffusion_loss(
     weight: Float[Array, "batch horizon dim"],
     drop_condition: float,
     key: PRNGKeyArray,
+    prediction: str = "noise",
 ) -> Float[Array, ""]:
-    """Weighted mean of (ε - ε̂)² over the entries that are not given.
+    """Weighted mean of (ε - ε̂)², or of (v - v̂)², over the entries that are not given.
 
     Args:
-      network: ε(params, x, k, y, keep).
+      network: ε(params, x, k, y, keep), or v.
       params: its parameters.
       schedule: the noise schedule.
       x0: clean sequences.
@@ -40,15 +38,16 @@ def diffusion_loss(
         relative to their mean over the batch.
       drop_condition: probability, per sample, of training ε(x, ∅, k) instead of ε(x, y, k).
       key: randomness.
+      prediction: what the network answers, one of `prediction.KINDS`.
     """
     step_key, noise_key, drop_key = jax.random.split(key, 3)
     batch = x0.shape[0]
     step = jax.random.randint(step_key, (batch,), 0, schedule.steps)
     noise = jax.random.normal(noise_key, x0.shape)
-    signal_scale = jnp.asarray(schedule.alphas_bar**0.5, jnp.float32)[step][:, None, None]
-    noise_scale = jnp.asarray((1 - schedule.alphas_bar) ** 0.5, jnp.float32)[step][:, None, None]
+    signal_scale, noise_scale = schedule.scales(step)
     x = jnp.where(given, given_values, signal_scale * x0 + noise_scale * noise)
     keep = jax.random.bernoulli(drop_key, 1 - drop_condition, (batch,)).astype(x.dtype)
-    error = jnp.square(network(params, x, step, condition, keep) - noise)
+    answer = network(params, x, step, condition, keep)
+    error = jnp.square(answer - target(prediction, schedule, x0, noise, step))
     weight = jnp.where(given, 0.0, weight)
     return (weight * error).sum() / jnp.maximum(weight.sum(), 1e-8)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from tskd_jax.diffusion.loss import Network
+from tskd_jax.diffusion.prediction import Network
 from tskd_jax.diffusion.schedule import Schedule
 
 KINDS = ("ancestral", "ddim", "dpm++")

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,14 @@ class Schedule:
     def steps(self) -> int:
         """K."""
         return len(self.betas)
+
+    def scales(
+        self, step: Int[Array, " batch"]
+    ) -> tuple[Float[Array, "batch 1 1"], Float[Array, "batch 1 1"]]:
+        """(√ᾱ_k, √(1 - ᾱ_k)) of those steps: what x_0 and the noise are multiplied by."""
+        both = (self.alphas_bar**0.5, (1 - self.alphas_bar) ** 0.5)
+        signal, noise = (jnp.asarray(scale, jnp.float32)[step][:, None, None] for scale in both)
+        return signal, noise
 
 
 def cosine_schedule(steps: int, offset: float = 0.008, largest_beta: float = 0.999) -> Schedule:

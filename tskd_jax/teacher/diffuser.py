@@ -13,7 +13,7 @@ from tskd_jax.data.frames import Frame, fit_frame
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.data.windows import Tape, make_tape
-from tskd_jax.diffusion import Sampler, Schedule, TemporalUNet, cosine_schedule
+from tskd_jax.diffusion import Sampler, Schedule, TemporalUNet, as_noise, cosine_schedule
 from tskd_jax.training import Ema, Hooks, adam, fit
 from tskd_jax.types import Config, Leaf
 
@@ -53,8 +53,13 @@ class Diffuser:
         return cosine_schedule(self.config.diffusion_steps)
 
     def apply(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
-        """ε(x, y, k), or ε(x, ∅, k) where keep is 0."""
+        """The network's answer to (x, y, k), or to (x, ∅, k) where keep is 0: what is trained."""
         return self.network.apply(params, x, step, y, keep)
+
+    def noise(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
+        """ε(x, y, k), or ε(x, ∅, k) where keep is 0: what samplers ask for."""
+        network = as_noise(self.config.prediction, self.schedule, self.apply)
+        return network(params, x, step, y, keep)
 
     def init(self, key: jax.Array, dim: int) -> Any:
         """Fresh parameters for tokens of that many numbers."""

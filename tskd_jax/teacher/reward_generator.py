@@ -61,6 +61,7 @@ def train(
             given_values=x0,
             weight=exists * _answer_weight(x0, config.answer_weight),
             drop_condition=config.drop_condition,
+            prediction=config.prediction,
             key=key,
         )
 
@@ -122,7 +123,7 @@ def _rewards(
     low = jnp.concatenate([model.frame.low[0], model.frame.low[following], model.rewards.low])
     high = jnp.concatenate([model.frame.high[0], model.frame.high[following], model.rewards.high])
     x = sample(
-        guided(model.apply, model.params, target_condition(model, s, sampling), sampling.guidance),
+        guided(model.noise, model.params, target_condition(model, s, sampling), sampling.guidance),
         model.schedule,
         make_sampler(sampling),
         given=_given(values),

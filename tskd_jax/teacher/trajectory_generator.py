@@ -67,6 +67,7 @@ def train(
             given_values=tokens(blurred),
             weight=exists * jnp.where(is_answer, config.answer_weight, 1.0),
             drop_condition=config.drop_condition,
+            prediction=config.prediction,
             key=loss_key,
         )
 
@@ -173,7 +174,7 @@ def plan(
         sampler = sampler.warm(sampling.warm_start)
         guess = _tokens(model, earlier.states, earlier.rewards, level, present, current)
     x = sample(
-        guided(model.apply, model.params, y, sampling.guidance),
+        guided(model.noise, model.params, y, sampling.guidance),
         model.schedule,
         sampler,
         given=jnp.broadcast_to(is_level | (is_state & (position < length)), values.shape),

@@ -1,0 +1,155 @@
+"""What does a change to DDR-I do to what it plans and imagines?
+
+    python experiments/teacher_trial.py [--config=configs/hopper.py:quick]
+        [--vary=trajectory_generator.prediction=noise,velocity] [--vary=…] [--name=NAME]
+
+Trains DDR-I as the config has it, and again with one field changed, for every value of every
+`--vary`; the inverse dynamics are shared, and a field of `sampling` needs no training of its own.
+One row for each, written into NAME.csv in --results when it is known:
+
+- `one_step`: error of imagined steps from recorded states against the simulator, in standard
+  deviations of the state; `of_recorded` is that of recorded steps through the same inverse
+  dynamics, `nothing_moves` that of the claim s' = s.
+- `planner`: normalised score of DDR-I planning in the simulator (Algorithm 1 to the letter), mean
+  and standard error over `--episodes`.
+- `imagined_steps`, `imagined_return`, `imagined_error`: of `--trajectories` imagined from recorded
+  starts, the error as above, over all their steps.
+- `seconds`: of the training, and of everything.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+from tables import show, write
+
+from tskd_jax.config import check_name, finalize
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.errors import ConfigError
+from tskd_jax.evaluation import simulator_check
+from tskd_jax.evaluation.rollout import episode_seeds, rollout
+from tskd_jax.evaluation.scores import standard_error
+from tskd_jax.run import Run
+from tskd_jax.stages import load_recorded, named_key, train_inverse_dynamics
+from tskd_jax.tasks import Task, get_task
+from tskd_jax.teacher import trajectory_generator
+from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.teacher.imagination import imagine
+from tskd_jax.teacher.inverse_dynamics import InverseDynamics
+from tskd_jax.teacher.planner import Planner
+from tskd_jax.training import Hooks
+from tskd_jax.types import Config
+
+CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:quick")
+VARY = flags.DEFINE_multi_string("vary", [], "SECTION.FIELD=VALUE,… of DDR-I or its sampling.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the inverse dynamics are, or are made.")
+EPISODES = flags.DEFINE_integer("episodes", 20, "Planned in the simulator.", 2)
+TRAJECTORIES = flags.DEFINE_integer("trajectories", 32, "Imagined.", 1)
+STATES = flags.DEFINE_integer("states", 1500, "Recorded states to imagine one step from.", 1)
+NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
+RESULTS = flags.DEFINE_string("results", "experiments/results/teacher_trial", "Folder.")
+
+SECTIONS = ("trajectory_generator", "sampling")
+
+
+def variants(base: ConfigDict) -> Iterator[tuple[str, Config]]:
+    """(what is changed, the config), the unchanged one first.
+
+    Raises:
+      ConfigError: a `--vary` names no plain field of DDR-I or its sampling, or no value
+        of its kind.
+    """
+    yield "as configured", finalize(base)
+    for argument in VARY.value:
+        name, _, values = argument.partition("=")
+        check_name(name)
+        section, _, field = name.partition(".")
+        if section not in SECTIONS:
+            raise ConfigError(f"--vary={argument}: a field of {' or '.join(SECTIONS)} is meant")
+        kind = type(base[section][field])
+        if kind not in (bool, int, float, str):
+            raise ConfigError(f"--vary={argument}: a {kind.__name__} cannot be varied")
+        for value in values.split(","):
+            changed = base.copy_and_resolve_references()
+            try:
+                changed[section][field] = value == "True" if kind is bool else kind(value)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"--vary={argument}: {value!r} is no {kind.__name__}") from error
+            final = finalize(changed)
+            if changed[section][field] != base[section][field]:
+                yield f"{name}={value}", final
+
+
+def measure(
+    config: Config, task: Task, recorded: Trajectories, inverse: InverseDynamics, model: Diffuser
+) -> dict[str, Any]:
+    """What that teacher plans and imagines."""
+    deviation = recorded.observations.std(0)
+    rng = np.random.default_rng(0)
+    states = recorded.observations[rng.choice(recorded.size, STATES.value)]
+    one_step = dataclasses.replace(
+        task, episode_limit=1, alive=lambda states: jnp.ones(states.shape[:-1], bool)
+    )
+    key = jax.random.key(1)
+    steps = imagine(model, config.sampling, one_step, inverse, states, key, chunk=STATES.value)
+    about = simulator_check.check(task, inverse, steps, deviation, STATES.value)
+    of_recorded = simulator_check.check(task, inverse, recorded, deviation, STATES.value)
+
+    planner = Planner(model, config.sampling, inverse, named_key(config, "planner"))
+    returns = rollout(planner, task, episode_seeds(config.seed, EPISODES.value))
+    scores = task.normalized_score(returns)
+
+    starts = recorded.initial_observations
+    starts = starts[rng.integers(len(starts), size=TRAJECTORIES.value)]
+    imagined = imagine(model, config.sampling, task, inverse, starts, jax.random.key(2))
+    of_imagined = simulator_check.check(task, inverse, imagined, deviation, STATES.value)
+    return {
+        "one_step": about["error"],
+        "of_recorded": of_recorded["error"],
+        "nothing_moves": about["nothing_moves"],
+        "planner": float(scores.mean()),
+        "planner_stderr": float(standard_error(scores)),
+        "imagined_steps": float(imagined.lengths.mean()),
+        "imagined_return": float(imagined.returns().mean()),
+        "imagined_error": of_imagined["error"],
+    }
+
+
+def main(_argv) -> None:
+    chosen = list(variants(CONFIG.value))
+    base = chosen[0][1]
+    task = get_task(base.environment.name)
+    run = Run(Path(WORKDIR.value or Path("runs") / base.label), base)
+    recorded = load_recorded(base, task, run)
+    inverse = train_inverse_dynamics(base, recorded, task, run)
+    run.close()
+
+    table, trained = [], {}
+    for name, config in chosen:
+        begin = time.perf_counter()
+        if config.trajectory_generator not in trained:
+            fresh = trajectory_generator.create(config.trajectory_generator, recorded)
+            key = named_key(config, "trajectory_generator")
+            trained[config.trajectory_generator] = trajectory_generator.train(
+                fresh, recorded, key, Hooks()
+            )[0]
+        training = time.perf_counter() - begin
+        row = {"variant": name} | measure(
+            config, task, recorded, inverse, trained[config.trajectory_generator]
+        )
+        row |= {"training_seconds": training, "seconds": time.perf_counter() - begin}
+        table.append(row)
+        show(row)
+        write(table, RESULTS.value, NAME.value)  # after each row: they take minutes
+
+
+if __name__ == "__main__":
+    app.run(main, argv=sys.argv)

@@ -1,0 +1,81 @@
+"""The trial of changes to DDR-I: what it varies, and the script at a tiny scale."""
+
+import csv
+import sys
+
+import pytest
+from absl import flags
+from tiny import ROOT, TINY_FLAGS, run_script
+
+from tskd_jax.config import make_config
+from tskd_jax.errors import ConfigError
+
+
+@pytest.fixture
+def variants(monkeypatch):
+    """`--vary` arguments -> what the script makes of them."""
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    import teacher_trial
+
+    config = make_config(
+        "quick", environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
+    )
+
+    def call(*arguments):
+        flags.FLAGS(["trial", *(f"--vary={argument}" for argument in arguments)])
+        return list(teacher_trial.variants(config))
+
+    yield call
+    # The script's flags are global: other scripts of this process define their own.
+    for name in list(flags.FLAGS.flags_by_module_dict().get("teacher_trial", ())):
+        delattr(flags.FLAGS, name.name)
+    del sys.modules["teacher_trial"]
+
+
+def test_one_field_differs_and_the_configured_value_is_not_repeated(variants):
+    found = variants("trajectory_generator.prediction=noise,velocity", "sampling.target=0.5,0.75")
+    assert [name for name, _ in found] == [
+        "as configured",
+        "trajectory_generator.prediction=noise",
+        "sampling.target=0.5",
+    ]
+    base = found[0][1]
+    assert base.trajectory_generator.prediction == "velocity"
+    assert found[1][1].trajectory_generator.prediction == "noise"
+    assert found[1][1].sampling == base.sampling
+    assert found[2][1].sampling.target == 0.5
+    assert found[2][1].trajectory_generator == base.trajectory_generator
+
+
+@pytest.mark.parametrize(
+    ("argument", "problem"),
+    [
+        ("student.steps=3", "trajectory_generator or sampling"),
+        ("sampling.tarhet=3", "sampling.target"),
+        ("sampling.target=high", "no float"),
+        ("trajectory_generator.multipliers=1", "cannot be varied"),
+        ("trajectory_generator.prediction=score", "noise | velocity"),
+    ],
+)
+def test_what_cannot_be_varied_is_refused(variants, argument, problem):
+    with pytest.raises(ConfigError, match=problem.replace("|", r"\|")):
+        variants(argument)
+
+
+def test_it_measures_a_teacher(dataset, tmp_path):
+    run_script(
+        "teacher_trial.py",
+        "--config=configs/hopper.py:quick",
+        *TINY_FLAGS,
+        f"--config.dataset.path={dataset}",
+        f"--workdir={tmp_path / 'run'}",
+        *("--episodes=2", "--trajectories=2", "--states=10"),
+        *(f"--results={tmp_path}", "--name=tiny"),
+    )
+    with (tmp_path / "tiny.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["variant"] == "as configured"
+    assert 0 < float(row["one_step"]) < 1e6
+    assert 0 < float(row["of_recorded"]) < 1e6
+    assert 1 <= float(row["imagined_steps"]) <= 1000
+    assert 0 < float(row["training_seconds"]) < float(row["seconds"])
