@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 from tables import show, write
 
 from tskd_jax.config import check_name, finalize
@@ -60,7 +60,7 @@ RESULTS = flags.DEFINE_string("results", "experiments/results/teacher_trial", "F
 SECTIONS = ("trajectory_generator", "sampling")
 
 
-def variants(base: ConfigDict) -> Iterator[tuple[str, Config]]:
+def variants(base: Config) -> Iterator[tuple[str, Config]]:
     """(what is changed, the config), the unchanged one first.
 
     Raises:
@@ -78,7 +78,7 @@ def variants(base: ConfigDict) -> Iterator[tuple[str, Config]]:
         if kind not in (bool, int, float, str):
             raise ConfigError(f"--vary={argument}: a {kind.__name__} cannot be varied")
         for value in values.split(","):
-            changed = base.copy_and_resolve_references()
+            changed: Config = base.copy_and_resolve_references()
             try:
                 changed[section][field] = value == "True" if kind is bool else kind(value)
             except (TypeError, ValueError) as error:
