@@ -52,7 +52,10 @@ def write(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
 
 
 def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
-    """`summary.json`: dataset, scores, parameters, seconds, versions, and what each part did."""
+    """`summary.json`: dataset, scores, parameters, seconds, versions, and what each part did.
+
+    With `results`, the checksum of each stage's result, it is what `--replay` needs.
+    """
     stages = run.manifest["stages"]
     dataset = {k: v for k, v in run.figures("dataset").items() if k != "seconds"}
     figures = {
@@ -86,6 +89,7 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         },
         "seconds": {name: about["seconds"] for name, about in stages.items()},
         "stages": figures,
+        "results": {name: about["content"] for name, about in run.manifest["results"].items()},
         "versions": {"python": platform.python_version(), "tskd_jax": __version__}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
