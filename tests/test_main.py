@@ -29,15 +29,6 @@ def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Nearly all of a tiny run's time is compilation: it is done once for all of them."""
-    folder = tmp_path_factory.mktemp("compiled")
-    processes.cache_compilations(folder)
-    yield folder
-    processes.cache_compilations(None)
-
-
-@pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory, compiled) -> Path:
     workdir = tmp_path_factory.mktemp("run") / "whole"
     assert main(command(workdir, dataset)) == 0

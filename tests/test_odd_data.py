@@ -14,6 +14,9 @@ ONCE = (
     "--config.evaluation.ablations=False",
     "--config.evaluation.episodes=1",
     "--config.evaluation.simulator_check=0",
+    "--config.imagination.trajectories=6",
+    "--config.trajectory_generator.context=5",
+    "--config.sampling.stride=3",
 )
 
 
@@ -39,8 +42,8 @@ def write(path, lengths, constant):
 @pytest.mark.parametrize(
     ("lengths", "constant", "flags", "words"),
     [
-        # Constant dimensions, one constant reward, all returns equal; a radius that finds
-        # everything; a filter that keeps nothing.
+        # Constant dimensions, one constant reward, all returns equal; fewer trajectories than n
+        # (6); a radius that finds everything; a filter that keeps nothing.
         (
             [40] * 5,
             True,
@@ -51,21 +54,12 @@ def write(path, lengths, constant):
             ),
             ["finds nearly everything", "keeps none of", "is used alone"],
         ),
-        # Every trajectory shorter than the horizon (8) and than C; fewer trajectories than n (3)
-        # and than T; a radius that finds nothing.
-        (
-            [3, 3],
-            False,
-            (
-                "--config.stitching.radius=0.0",
-                "--config.trajectory_generator.context=5",
-                "--config.sampling.stride=3",
-            ),
-            ["finds nothing"],
-        ),
+        # Every trajectory shorter than the horizon (8) and than C (5); a radius that finds nothing.
+        ([2] * 100, False, ("--config.stitching.radius=0.0",), ["finds nothing"]),
     ],
     ids=["constant", "short"],
 )
+@pytest.mark.usefixtures("compiled")
 def test_runs_and_is_finite(tmp_path, capfd, lengths, constant, flags, words):
     workdir = tmp_path / "run"
     path = write(tmp_path / "a.hdf5", lengths, constant)
