@@ -299,6 +299,7 @@ def fuzz(kind: str, seed: int, count: int) -> tuple[Counter, list[str]]:
                 print(failures[-1], flush=True)
             if outcome == "hangs" or outcome.startswith("the process died"):
                 break
+        process.join(1.0)
         process.kill()
     return outcomes, failures
 

@@ -28,6 +28,8 @@ DAMAGES = flags.DEFINE_integer("damages", 10, "Files altered between two starts.
 SEED = flags.DEFINE_integer("seed", 0, "Of moments, files and bytes.")
 FOLDER = flags.DEFINE_string("folder", "runs/torture", "Where the runs are; removed in the end.")
 
+# The tests' flags are for a part of the data, of which much is stitched.
+WHOLE_DATASET = ("--config.stitching.radius=0.1", "--config.stitching.tolerance=2.0")
 REPORT = "report"  # the results are written, behind all stages
 
 
@@ -43,7 +45,7 @@ class Torture:
     def start(self, name: str) -> subprocess.Popen:
         """The same command as ever."""
         argv = [sys.executable, "-m", "tskd_jax.main", f"--workdir={self.folder / name}"]
-        argv += [f"--config={ROOT / 'configs/hopper.py'}", *TINY_FLAGS]
+        argv += [f"--config={ROOT / 'configs/hopper.py'}", *TINY_FLAGS, *WHOLE_DATASET]
         # Compiled once: most of a tiny run's time would be compilation, and so would be most kills.
         cache = {
             "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
@@ -88,12 +90,15 @@ class Torture:
         print(self.moments[-1], flush=True)
         return not ended
 
-    def damage(self, name: str) -> None:
-        """Alter one of the files that a run believes in."""
+    def damage(self, name: str) -> bool:
+        """Alter one of the files that a run believes in; False where there is none yet."""
         folder = self.folder / name
         parts = ("stages/**/*", "training/**/*", "*.json")
         found = sorted(p for part in parts for p in folder.glob(part) if p.is_file())
-        path = self.random.choice([p for p in found if p.stat().st_size])
+        found = [p for p in found if p.stat().st_size]
+        if not found:  # killed before it wrote anything
+            return False
+        path = self.random.choice(found)
         content = bytearray(path.read_bytes())
         at = self.random.randrange(len(content))
         if self.random.random() < 0.5:
@@ -105,6 +110,7 @@ class Torture:
             how = f"a bit of byte {at} of {len(content)} turned"
         self.damages.append(f"{path.relative_to(self.folder)}: {how}")
         print(self.damages[-1], flush=True)
+        return True
 
     def measure(self) -> None:
         """The first run, in peace; how long each group of stages takes once all is compiled."""
@@ -163,23 +169,25 @@ def main(_argv) -> None:
     def go_through(name: str, count: int, alter: bool) -> int:
         """Kill a new run up to `count` times, in the groups' order, and let it end."""
         chosen = torture.random.sample(range(len(groups)), min(count, len(groups)))
-        kills = 0
+        made = 0
         for index in sorted(chosen):
-            kills += torture.kill_in(name, groups[index])
-            if alter:
-                torture.damage(name)
+            killed = torture.kill_in(name, groups[index])
+            made += torture.damage(name) if alter else killed
         torture.finish(name)
-        return len(chosen) if alter else kills
+        return made
 
     for alter, wanted in ((False, KILLS.value), (True, DAMAGES.value)):
         number = 0
         while wanted > 0 and not torture.failures:
             name = f"{'damaged' if alter else 'killed'}-{number}"
             wanted, number = wanted - go_through(name, wanted, alter), number + 1
+    logs = "".join(path.read_text() for path in folder.glob("damaged-*.log"))
+    reports = sum(": it" in line or "damaged" in line for line in logs.splitlines())
     late = sum(moment.endswith("too late") for moment in torture.moments)
     print(
-        f"{len(torture.moments) - late} kills and {len(torture.damages)} damages, seed "
-        f"{SEED.value}: " + ("; ".join(torture.failures) or "always the same students")
+        f"{len(torture.moments) - late} kills and {len(torture.damages)} damages ({reports} lines "
+        f"report one), seed {SEED.value}: "
+        + ("; ".join(torture.failures) or "always the same students")
     )
     if torture.failures:
         sys.exit(1)
