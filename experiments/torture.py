@@ -20,16 +20,29 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from tiny import ROOT, TINY_FLAGS
-
 KILLS = flags.DEFINE_integer("kills", 30, "SIGKILLs, spread over all stages.")
 DAMAGES = flags.DEFINE_integer("damages", 10, "Files altered between two starts.")
 SEED = flags.DEFINE_integer("seed", 0, "Of moments, files and bytes.")
 FOLDER = flags.DEFINE_string("folder", "runs/torture", "Where the runs are; removed in the end.")
 
-# The tests' flags are for a part of the data, of which much is stitched.
-WHOLE_DATASET = ("--config.stitching.radius=0.1", "--config.stitching.tolerance=2.0")
+ROOT = Path(__file__).parents[1]
+# A run of half a minute, nearly all of it start and compilation, with a checkpoint every chunk.
+TINY = (
+    "--config.steps_multiplier=0.002",
+    "--config.trajectory_generator.features=8",
+    "--config.trajectory_generator.multipliers=(1,2)",
+    "--config.reward_generator.features=8",
+    "--config.reward_generator.multipliers=(1,2)",
+    "--config.sampling.steps=3",
+    "--config.sampling.stride=7",
+    "--config.reward_sampling.steps=3",
+    "--config.imagination.trajectories=3",
+    "--config.imagination.consistency=0.0",
+    "--config.evaluation.episodes=2",
+    "--config.evaluation.simulator_check=20",
+    "--config.seeds=(0,1)",
+    "--config.checkpoint_seconds=0.01",
+)
 REPORT = "report"  # the results are written, behind all stages
 
 
@@ -45,7 +58,7 @@ class Torture:
     def start(self, name: str) -> subprocess.Popen:
         """The same command as ever."""
         argv = [sys.executable, "-m", "tskd_jax.main", f"--workdir={self.folder / name}"]
-        argv += [f"--config={ROOT / 'configs/hopper.py'}", *TINY_FLAGS, *WHOLE_DATASET]
+        argv += [f"--config={ROOT / 'configs/hopper.py'}", *TINY]
         # Compiled once: most of a tiny run's time would be compilation, and so would be most kills.
         cache = {
             "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),

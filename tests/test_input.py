@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from tiny import ROOT
 
+from tskd_jax import memory
+from tskd_jax.data import load_dataset
 from tskd_jax.main import main
 
 ROWS, STATES, ACTIONS, LIMIT = 40, 11, 3, 1000
@@ -213,6 +215,13 @@ def test_a_claim_of_many_rows_is_refused_before_memory_is_taken(refused, tmp_pat
     assert f"claims shape ({rows}, 11)" in line
 
 
+def test_more_than_the_memory_that_is_free(refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "of_host", lambda: (5000, 5000))
+    # 40 rows of 11 numbers of 4 bytes, three times over.
+    line = refused(write(tmp_path / "a.hdf5", make_columns()))
+    assert "'observations' of shape (40, 11) takes about 5 kB of memory, 5 kB are free" in line
+
+
 # Minari
 
 
@@ -254,6 +263,30 @@ def test_a_minari_group_that_is_a_link(refused, tmp_path):
     with h5py.File(path, "a") as file:
         file["episode_2"] = h5py.ExternalLink("/etc/passwd", "/")
     assert "'episode_2' is a link" in refused(path)
+
+
+# Taken
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        lambda columns: {key: column.astype(np.float64) for key, column in columns.items()},
+        lambda columns: columns | {"rewards": columns["rewards"].astype(np.int32)},
+        lambda columns: columns | {"rewards": columns["rewards"][:, None]},
+        lambda columns: columns | {"terminals": columns["terminals"].astype(np.uint8)[:, None]},
+        lambda columns: {key: np.asfortranarray(column) for key, column in columns.items()},
+    ],
+    ids=["double", "int", "(N, 1)", "bytes", "fortran"],
+)
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "chunks": True}])
+def test_forms_that_make_no_difference(warned, tmp_path, variant, options):
+    columns = make_columns(rewards=np.arange(ROWS, dtype=np.float32))
+    assert warned(write(tmp_path / "a.hdf5", variant(columns), **options)) == []
+    data = load_dataset(tmp_path / "a.hdf5")
+    for key in ("observations", "actions", "rewards", "next_observations", "terminals"):
+        np.testing.assert_array_equal(getattr(data, key), columns[key])
+    assert data.lengths.tolist() == [10] * 4
 
 
 # Taken, with a word

@@ -90,7 +90,7 @@ class Reader:
                 f"{self._path}: {name} is stored in another file; copy the data itself into this "
                 "one"
             )
-        shape = tuple(node.shape or ())
+        shape: tuple[int, ...] = tuple(node.shape or ())
         if len(shape) not in (rank, 2) or (rank == 1 and len(shape) == 2 and shape[1] != 1):
             expected = "(N,) or (N, 1)" if rank == 1 else "(N, size)"
             raise DatasetError(f"{self._path}: {name} has shape {shape}, expected {expected}")
