@@ -404,3 +404,62 @@ def test_an_estimate_of_memory_is_said_before_a_training(config, tmp_path):
     out = io.StringIO()
     train(Run(tmp_path, config, out=out).hooks("line"), steps=1)
     assert "line: takes about" in out.getvalue()
+
+
+def parts_stage(run, computed, until=3):
+    """A stage of three parts; killed before part `until`."""
+
+    def compute(hooks):
+        def part(index):
+            if index == until:
+                raise Killed
+            computed.append(index)
+            return np.full(2, index, np.int64), np.array([index > 0])
+
+        parts = [hooks.keep(f"{index}", lambda index=index: part(index)) for index in range(3)]
+        return {"x": np.concatenate([numbers for numbers, _ in parts])}, {}
+
+    return run.stage("whole", lambda: {"x": 0}, compute)["x"]
+
+
+def test_finished_parts_of_a_stage_are_kept(config, tmp_path):
+    computed = []
+    with pytest.raises(Killed):
+        parts_stage(Run(tmp_path, config, out=io.StringIO()), computed, until=2)
+    flip(largest_file(tmp_path / "parts" / "whole" / "1"))
+    out = io.StringIO()
+    x = parts_stage(Run(tmp_path, config, out=out), computed)
+    assert computed == [0, 1, 1, 2]
+    assert "1: its checksum is wrong; it is computed again" in out.getvalue()
+    assert x.tolist() == [0, 0, 1, 1, 2, 2]
+    assert x.dtype == np.int64
+    assert not list(tmp_path.glob("parts/*"))  # the stage is done
+
+
+def test_a_request_is_obeyed_between_parts(config, tmp_path):
+    request, computed = Request(), []
+    run = Run(tmp_path, config, out=io.StringIO(), request=request)
+
+    def compute(hooks):
+        hooks.keep("a", lambda: (np.zeros(1),))
+        request.signum = signal.SIGTERM
+        hooks.keep("b", lambda: (np.ones(1),))
+        raise AssertionError("it went on")
+
+    with pytest.raises(Interrupted, match="in whole, after part b"):
+        run.stage("whole", dict, compute)
+    x = parts_stage(Run(tmp_path, config, out=io.StringIO()), computed)
+    assert computed == [0, 1, 2]
+    assert len(x) == 6
+
+
+def test_what_a_killed_process_left_is_swept_up(config, tmp_path):
+    Chain().run(config, tmp_path)
+    for name in ("training/a/7", "parts/b/0-8", "stages/.c.partial"):
+        (tmp_path / name).mkdir(parents=True)
+    chain = Chain()
+    chain.run(config, tmp_path)
+    assert not chain.computed
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_dir()}
+    assert {"training", "parts", "stages", "stages/a", "stages/b", "stages/c"} <= left
+    assert not left & {"training/a", "parts/b", "stages/.c.partial"}

@@ -1,16 +1,16 @@
-"""A run's folder: what is done, checkpoints, metrics. The only place that knows about files.
+"""A run's folder: what is done, checkpoints, metrics.
 
 config.json          the config, and the manifest's counterpart: another config is refused
 manifest.json        stages done, with seconds and figures; checksums of all that is below
 manifest.copy.json   the same, for the case that it is damaged
 stages/NAME/         a finished stage's result (orbax)
 training/NAME/STEP/  the last two checkpoints inside a stage; removed once it is finished
+parts/NAME/PART/     finished parts of a stage that is not a training; removed likewise
 metrics.csv          loss, norms and rate of every training; tensorboard/ has the same
 lock                 held by the process that works here
 """
 
 import hashlib
-import json
 import shutil
 import sys
 import time
@@ -24,9 +24,8 @@ import numpy as np
 from flax import serialization
 from tqdm import tqdm
 
-from tskd_jax import checkpoints, files, lock, memory
+from tskd_jax import checkpoints, files, lock, manifest, memory
 from tskd_jax.checkpoints import Damaged
-from tskd_jax.config import differences
 from tskd_jax.errors import WorkdirError
 from tskd_jax.interruption import Request
 from tskd_jax.metrics import Metrics
@@ -37,7 +36,6 @@ from tskd_jax.types import Config
 
 Result = TypeVar("Result")
 KEPT_CHECKPOINTS = 2  # of a training: should the last one be damaged, there is the one before
-OWN_FILES = ("lock", ".config.json.partial")  # what a run leaves that was killed while it began
 
 
 class Stopped(Exception):
@@ -70,7 +68,6 @@ class Run:
         self.path = workdir
         self.out = out or sys.stderr
         self._stop_after = stop_after
-        self._config = config
         self._save_seconds = config.checkpoint_seconds
         self._request = request or Request()
         self._metrics = Metrics(workdir)
@@ -81,9 +78,13 @@ class Run:
         self._made = [path for path in (workdir, *workdir.parents) if not path.exists()]
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            self._check_that_it_is_a_run()
+            manifest.check_that_it_is_a_run(workdir)
             self._hold_lock()
-            self._claim()
+            new = not (workdir / "config.json").exists()
+            self.manifest = manifest.claim(workdir, config, self.say)
+            if new:
+                self._made.insert(0, workdir / "config.json")
+            self._sweep()
         except OSError as error:
             self._unmake()
             raise WorkdirError(
@@ -93,14 +94,6 @@ class Run:
             self._unmake()
             raise
 
-    def _check_that_it_is_a_run(self) -> None:
-        if any((self.path / name).exists() for name in ("config.json", "manifest.json")):
-            return
-        if any(path.name not in OWN_FILES for path in self.path.iterdir()):
-            raise WorkdirError(
-                f"{self.path} is not empty and holds no run; choose another --workdir"
-            )
-
     def _hold_lock(self) -> None:
         path = self.path / "lock"
         new = not path.exists()
@@ -108,37 +101,19 @@ class Run:
         if new:
             self._made.insert(0, path)
 
-    def _claim(self) -> None:
-        mine = json.loads(files.to_json(self._config.to_dict()))
-        path = self.path / "config.json"
-        manifest, problem = files.read_sealed(self.path / "manifest.json")
-        known = manifest and manifest.get("config")
-        theirs = _read_config(path)
-        if known and known != files.json_digest(theirs) and known == files.json_digest(mine):
-            self.say(f"{path}: damaged; it was this run's, and is written again")
-            files.write_json(path, mine)
-        elif theirs is None and known:
-            raise WorkdirError(
-                f"{path} is damaged, and was not this config; choose another --workdir or remove "
-                "this one"
-            )
-        elif theirs is None:
-            if not path.exists():
-                self._made.insert(0, path)
-            files.write_json(path, mine)
-        elif fields := differences(theirs, mine):
-            raise WorkdirError(
-                f"{self.path} holds a run with another config; it differs in "
-                f"{', '.join(fields)}; choose another --workdir or remove this one"
-            )
-        if problem:
-            self.say(f"{self.path}: {problem}")
-        self.manifest = {"config": files.json_digest(mine), "stages": {}} | (manifest or {})
-        for part in ("results", "checkpoints", "partial_seconds"):
-            self.manifest.setdefault(part, {})
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written, or had no time to remove."""
+        left = [
+            folder
+            for place, table in (("training", "checkpoints"), ("parts", "parts"))
+            for folder in self.path.glob(f"{place}/*")
+            if folder.name not in self.manifest[table]
+        ]
+        for folder in (*left, *self.path.glob("stages/.*.partial")):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _write_manifest(self) -> None:
-        files.write_sealed(self.path / "manifest.json", self.manifest)
+        manifest.write(self.path, self.manifest)
 
     # Stages
 
@@ -177,7 +152,7 @@ class Run:
         result = jax.tree.map(np.asarray, result)
         tree = serialization.to_state_dict(result)
         checksum = checkpoints.save(place, tree)
-        for table in (partial, self.manifest["checkpoints"]):
+        for table in (partial, self.manifest["checkpoints"], self.manifest["parts"]):
             for part in [part for part in table if _within(part, name)]:
                 del table[part]
         content = checkpoints.digest(tree)
@@ -189,7 +164,7 @@ class Run:
         }
         self._write_manifest()
         self._advance(name, content)
-        for folder in (self.path / "training").glob("*"):
+        for folder in (*self.path.glob("training/*"), *self.path.glob("parts/*")):
             if _within(folder.name, name):
                 shutil.rmtree(folder, ignore_errors=True)
         self.say(f"{name:<32} {duration(seconds):>8}   {in_words(figures)}")
@@ -198,9 +173,7 @@ class Run:
 
     def _known(self, name: str, place: Path, like: Callable[[], Result]) -> Result:
         record = self.manifest["results"].get(name, {})
-        if record.get("after") != self._so_far:
-            raise Damaged("it was made of other results than there are now")
-        tree = checkpoints.load(place, record["files"])
+        tree = self._saved(place, record)
         try:
             result = serialization.from_state_dict(like(), tree)
         except (ValueError, KeyError, TypeError) as error:
@@ -283,12 +256,35 @@ class Run:
             needed, there = memory.readable(size), memory.readable(free)
             self.say(f"  {name}: takes about {needed} of memory, {there} are free")
 
-        return Hooks(on_progress, save, restore, on_compiled)
+        def keep(part: str, compute: Callable[[], tuple[np.ndarray, ...]]):
+            return self._part(name, part, compute)
+
+        return Hooks(on_progress, save, restore, on_compiled, keep)
+
+    def _part(self, name: str, part: str, compute: Callable[[], tuple[np.ndarray, ...]]):
+        place = self.path / "parts" / name / part
+        kept = self.manifest["parts"].setdefault(name, {})
+        if part in kept:
+            try:
+                tree = self._saved(place, kept[part])
+                return tuple(tree[str(index)] for index in range(len(tree)))
+            except Damaged as problem:
+                self.say(f"{place}: {problem}; it is computed again")
+        result = tuple(map(np.asarray, compute()))
+        checksum = checkpoints.save(place, serialization.to_state_dict(result))
+        kept[part] = {"files": checksum, "after": self._so_far}
+        self._write_manifest()
+        self._request.obey(f"in {name}, after part {part}")
+        return result
+
+    def _saved(self, place: Path, record: dict[str, str]) -> Any:
+        """A tree that was saved, if it is as it was and was made of the results of now."""
+        if record.get("after") != self._so_far:
+            raise Damaged("it was made of other results than there are now")
+        return checkpoints.load(place, record["files"])
 
     def _checkpoint(self, path: Path, record: dict[str, str], like: TrainState) -> TrainState:
-        if record["after"] != self._so_far:
-            raise Damaged("it was made of other results than there are now")
-        tree = checkpoints.load(path, record["files"])
+        tree = self._saved(path, record)
         try:
             plain = serialization.from_state_dict(
                 like.replace(key=jax.random.key_data(like.key)), tree
@@ -328,15 +324,6 @@ class Run:
                 path.rmdir() if path.is_dir() else path.unlink()
         if self._lock is not None:
             self._lock.close()
-
-
-def _read_config(path: Path) -> dict[str, Any] | None:
-    """The config of a folder; None where there is none, or it cannot be read as one."""
-    try:
-        config = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError, RecursionError):
-        return None
-    return config if isinstance(config, dict) else None
 
 
 def _within(part: str, stage: str) -> bool:

@@ -165,6 +165,7 @@ def imagine(
                 first[np.random.default_rng(seed).integers(len(first), size=count)],
                 key,
                 chunk=config.imagination.chunk,
+                keep=hooks.keep,
                 on_progress=report,
             )
         believed = whole

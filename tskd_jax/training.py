@@ -63,6 +63,9 @@ class Ema:
     start: int = 0
 
 
+Keep = Callable[[str, Callable[[], tuple[np.ndarray, ...]]], tuple[np.ndarray, ...]]
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What the outside world may do during a training: watch it, save it and bring it back.
@@ -75,12 +78,15 @@ class Hooks:
       restore: called once with the fresh state; gives back the one to start from.
       on_compiled: called once, before the first update, with the bytes that the program takes:
         data, state and what it needs in between.
+      keep: (name of a part, compute) -> the part's arrays: for what is no training and is computed
+        part by part. Computes it, or brings back what an earlier process computed.
     """
 
     on_progress: Callable[[int, int, dict[str, float]], None] = lambda done, steps, metrics: None
     save: Callable[[TrainState], None] = lambda state: None
     restore: Callable[[TrainState], TrainState] = lambda state: state
     on_compiled: Callable[[int], None] = lambda size: None
+    keep: Keep = lambda part, compute: compute()
 
 
 def adam(learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:

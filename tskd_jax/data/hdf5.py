@@ -90,18 +90,20 @@ class Reader:
                 f"{self._path}: {name} is stored in another file; copy the data itself into this "
                 "one"
             )
-        shape: tuple[int, ...] = tuple(node.shape or ())
+        shape = list(node.shape or ())
         if len(shape) not in (rank, 2) or (rank == 1 and len(shape) == 2 and shape[1] != 1):
             expected = "(N,) or (N, 1)" if rank == 1 else "(N, size)"
-            raise DatasetError(f"{self._path}: {name} has shape {shape}, expected {expected}")
+            raise DatasetError(
+                f"{self._path}: {name} has shape {tuple(shape)}, expected {expected}"
+            )
         size = math.prod(shape) * node.dtype.itemsize
         stored = node.id.get_storage_size()
         if size > SMALL and size > MOST_PACKED * stored:
             raise DatasetError(
-                f"{self._path}: {name} claims shape {shape}, {memory.readable(size)}, but the file "
+                f"{self._path}: {name} claims shape {tuple(shape)}, {memory.readable(size)}, but the file "
                 f"holds {memory.readable(stored)} of it; is it complete?"
             )
-        self._budget.spend(COPIES * size, f"{self._path}: {name} of shape {shape}")
+        self._budget.spend(COPIES * size, f"{self._path}: {name} of shape {tuple(shape)}")
         return node[()].reshape(shape[0]) if rank == 1 else node[()]
 
     def name(self, key: str) -> str:

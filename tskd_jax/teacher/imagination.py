@@ -15,6 +15,7 @@ from tskd_jax.tasks import Task
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics, actions_between
 from tskd_jax.teacher.trajectory_generator import Plan, no_plan, replan
+from tskd_jax.training import Keep
 from tskd_jax.types import Config, Leaf
 
 
@@ -93,6 +94,7 @@ def imagine(
     key: jax.Array,
     *,
     chunk: int = 512,
+    keep: Keep = lambda part, compute: compute(),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trajectories:
     """Trajectories that the teacher imagines from those start states.
@@ -110,6 +112,7 @@ def imagine(
       starts: (n, m) start states, raw units.
       key: randomness.
       chunk: trajectories at a time, for bounded memory; fewer where it runs out.
+      keep: as in `Hooks`; each chunk is a part.
       on_progress: called with (transitions done, an upper bound of all).
     """
     keys = jax.random.split(key, len(starts))
@@ -122,7 +125,10 @@ def imagine(
         def report(transitions, before=done):
             on_progress(before + transitions, len(starts) * task.episode_limit)
 
-        part = _imagine_batch(model, sampling, task, starts[rows], keys[rows], report)
+        part = keep(
+            f"{first}-{first + size}",
+            lambda: _imagine_batch(model, sampling, task, starts[rows], keys[rows], report),
+        )
         done += int(part[2].sum())
         return part
 
