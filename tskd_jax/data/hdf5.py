@@ -100,8 +100,8 @@ class Reader:
         stored = node.id.get_storage_size()
         if size > SMALL and size > MOST_PACKED * stored:
             raise DatasetError(
-                f"{self._path}: {name} claims shape {tuple(shape)}, {memory.readable(size)}, but the file "
-                f"holds {memory.readable(stored)} of it; is it complete?"
+                f"{self._path}: {name} claims shape {tuple(shape)}, {memory.readable(size)}, but "
+                f"the file holds {memory.readable(stored)} of it; is it complete?"
             )
         self._budget.spend(COPIES * size, f"{self._path}: {name} of shape {tuple(shape)}")
         return node[()].reshape(shape[0]) if rank == 1 else node[()]
