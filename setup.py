@@ -36,6 +36,7 @@ setup(
         "test": [
             "basedpyright>=1.31,<2",
             "beartype>=0.20,<0.24",
+            "hypothesis>=6.100,<7",
             "pytest>=8.3,<10",
             "ruff>=0.14,<0.18",
         ],

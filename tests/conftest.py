@@ -17,6 +17,7 @@ jaxtyping.install_import_hook(list(CHECKED), "beartype.beartype")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+import processes  # noqa: E402
 import pytest  # noqa: E402
 from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
 
@@ -122,3 +123,17 @@ def dataset(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "few.hdf5"
     write(path, load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20)), {})
     return path
+
+
+@pytest.fixture(scope="session")
+def compiled_folder(tmp_path_factory) -> Path:
+    """Programs that were compiled for runs of the command, in this process and in others."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def compiled(compiled_folder):
+    """Nearly all of a tiny run's time is compilation: it is done once for all of them."""
+    processes.cache_compilations(compiled_folder)
+    yield compiled_folder
+    processes.cache_compilations(None)

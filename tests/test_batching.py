@@ -52,3 +52,37 @@ def test_few_rows_of_many_sizes_share_compilations():
     for rows in range(1, 65):
         in_batches(lambda x: shapes.add(x.shape) or x, np.zeros((rows, 1)))
     assert len(shapes) == 7  # 1, 2, 4, …, 64
+
+
+def test_batches_become_smaller_where_memory_runs_out():
+    seen = []
+
+    def function(x):
+        seen.append(len(x))
+        if len(x) > 2:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return x + 1
+
+    x = np.arange(7.0)[:, None]
+    np.testing.assert_array_equal(in_batches(function, x, size=8), x + 1)
+    assert seen == [8, 4, 2, 2, 2, 2]
+
+
+def test_not_even_one_row():
+    def function(x):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        in_batches(function, np.zeros((3, 1)))
+
+
+def test_other_errors_are_not_tried_again():
+    seen = []
+
+    def function(x):
+        seen.append(len(x))
+        raise ValueError("RESOURCES")
+
+    with pytest.raises(ValueError, match="RESOURCES"):
+        in_batches(function, np.zeros((3, 1)))
+    assert len(seen) == 1

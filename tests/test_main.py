@@ -2,12 +2,15 @@
 
 import csv
 import json
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
 import numpy as np
+import processes
 import pytest
 from tiny import TINY_FLAGS
 
@@ -26,7 +29,7 @@ def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(dataset, tmp_path_factory) -> Path:
+def finished(dataset, tmp_path_factory, compiled) -> Path:
     workdir = tmp_path_factory.mktemp("run") / "whole"
     assert main(command(workdir, dataset)) == 0
     return workdir
@@ -98,6 +101,58 @@ def test_stopping_after_each_stage_ends_in_the_same_students(finished, dataset, 
     with np.load(finished / "student.npz") as whole, np.load(workdir / "student.npz") as pieces:
         for name in whole.files:
             np.testing.assert_array_equal(whole[name], pieces[name])
+
+
+def same_students(left: Path, right: Path) -> bool:
+    files = sorted(path.relative_to(left) for path in left.glob("students/*/*.npz"))
+    assert len(files) == 10
+    for path in files:
+        with np.load(left / path) as a, np.load(right / path) as b:
+            if any(a[name].tobytes() != b[name].tobytes() for name in a.files):
+                return False
+    return True
+
+
+def test_killed_and_damaged_it_ends_in_the_same_students(finished, dataset, compiled, tmp_path):
+    """The long form, with kills in every stage, is experiments/torture.py."""
+    workdir, moments = tmp_path / "run", random.Random(0)
+    for begun in ("dynamics", "imagination"):
+        process = processes.start(processes.command(workdir, dataset), compiled)
+        processes.wait_until(lambda begun=begun: begun in stages_done(workdir), process)
+        time.sleep(moments.uniform(0.0, 2.0))
+        process.kill()
+        process.communicate()
+    damaged = next(p for p in (workdir / "stages" / "dynamics").rglob("*") if p.stat().st_size > 99)
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    assert main(command(workdir, dataset)) == 0
+    assert same_students(finished, workdir)
+    before = json.loads((finished / "summary.json").read_text())["results"]
+    assert json.loads((workdir / "summary.json").read_text())["results"] == before
+    with (workdir / "metrics.csv").open(newline="") as file:
+        rows = [tuple(row.values())[:3] for row in csv.DictReader(file)]
+    assert len(rows) == len(set(rows))
+
+
+def stages_done(workdir: Path) -> list[str]:
+    try:
+        return list(json.loads((workdir / "manifest.json").read_text())["stages"])
+    except FileNotFoundError:
+        return []
+
+
+def test_a_summary_is_repeated_and_compared(finished, tmp_path, capfd):
+    replayed = tmp_path / "again"
+    argv = ["tskd-jax", f"--replay={finished / 'summary.json'}", f"--workdir={replayed}"]
+    assert main(argv) == 0
+    assert "summary.json: matches" in capfd.readouterr().out
+    assert same_students(finished, replayed)
+    # Of another summary, the same repetition says where it differs.
+    summary = json.loads((finished / "summary.json").read_text())
+    summary["results"]["student.tskd"] = "0" * 64
+    (tmp_path / "other.json").write_text(json.dumps(summary))
+    assert main([argv[0], f"--replay={tmp_path / 'other.json'}", argv[2]]) == 1
+    assert "does not match: 1 of" in capfd.readouterr().out
+    assert "--replay" in run_failing(capfd, [*argv, f"--config={ROOT / 'configs/hopper.py'}"])
 
 
 def test_a_finished_run_is_not_done_again(finished, dataset, capfd):

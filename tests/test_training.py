@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from tskd_jax import training
-from tskd_jax.errors import DivergenceError
+from tskd_jax.errors import DivergenceError, OutOfMemoryError
 from tskd_jax.training import Ema, Hooks, adam, fit, uniform_rows
 
 WEIGHTS = np.array([1.5, -2.0, 0.5], np.float32)
@@ -317,3 +317,71 @@ def test_rates_are_given_once_all_is_compiled():
         # Forward: a product of 16 rows and 3 weights, 2 · 48 operations; backward the same again.
         flops = metrics["matmul_flops_per_second"] / metrics["steps_per_second"]
         assert flops == pytest.approx(2 * 96)
+
+
+def test_an_exploding_loss_is_divergence():
+    # The slope 1 - p makes p → 2p - 1 of each update: update t sees p = 1 - u with u = 2^(t-1), and
+    # a loss of (1 - u²)/2. It passes -10⁶ with u = 2048, in update 12: (1 - 2²²)/2 = -2.097e6.
+    with pytest.raises(DivergenceError, match=r"loss explodes to -2\.097e\+06 at step 12 of 60"):
+        fit(
+            "doubling",
+            lambda key: jnp.zeros(()),
+            lambda p, _ema, _batch, _key: p - 0.5 * jnp.square(p),
+            lambda data, key: data,
+            jnp.zeros(1),
+            optax.sgd(1.0),
+            steps=60,
+            key=jax.random.key(0),
+        )
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("members", [0, 2])
+def test_divergence_names_member_norm_and_rows_of_the_batch(accumulate, members):
+    # One row in 16 is poison; the update that first draws it is the one that is named.
+    x = np.arange(16.0, dtype=np.float32)[:, None]
+    x[5] = np.nan
+    rows = 100 + np.arange(16)
+    key = jax.random.key(3)
+    with pytest.raises(DivergenceError) as caught:
+        fit(
+            "rows",
+            lambda key: jnp.zeros(1),
+            lambda p, _ema, batch, _key: jnp.square(batch @ p).mean(),
+            lambda data, key: uniform_rows(data, key, 2),
+            x,
+            optax.sgd(1e-6),
+            steps=200,
+            key=jax.random.split(key, members) if members else key,
+            accumulate=accumulate,
+            rows=rows,
+        )
+    message = str(caught.value)
+    assert "the loss is nan" in message
+    assert "gradient norm nan" in message
+    assert ("member " in message) == bool(members)
+    named = message.partition("rows of the batch: ")[2].partition(")")[0].split(", ")
+    assert "105" in named
+    assert len(named) <= 2 * accumulate
+
+
+def test_what_a_training_takes_is_told_before_the_first_update():
+    order = []
+    descend(
+        3,
+        hooks=Hooks(
+            on_progress=lambda *report: order.append("update"),
+            on_compiled=lambda size: order.append(size),
+        ),
+    )
+    assert order[0] > 0
+    assert order[1] == "update"
+    assert order.count("update") == len(order) - 1
+
+
+def test_more_than_the_machine_has_is_refused_before_the_first_update(monkeypatch):
+    monkeypatch.setattr(training.memory, "of_device", lambda: (10, 10))
+    done = []
+    with pytest.raises(OutOfMemoryError, match="line: needs about"):
+        descend(3, hooks=Hooks(on_progress=lambda *report: done.append(report)))
+    assert not done

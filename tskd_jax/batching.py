@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from tskd_jax import memory
+
 
 def in_batches(function: Callable, *columns: np.ndarray, size: int = 8192) -> Any:
     """`function` on rows of `columns`, batch by batch; its outputs concatenated on the host.
@@ -16,17 +18,19 @@ def in_batches(function: Callable, *columns: np.ndarray, size: int = 8192) -> An
     Args:
       function: arrays (b, …) -> pytree of arrays (b, …); compiled by the caller.
       *columns: arrays of N rows each; N = 0 gives outputs of zero rows.
-      size: rows a batch.
+      size: rows a batch; fewer where memory runs out.
     """
     rows = len(columns[0])
     size = min(size, 1 << max(rows - 1, 0).bit_length())
-    outputs = []
-    for start in range(0, max(rows, 1), size):
+
+    def compute(start: int, size: int):
         index = np.clip(np.arange(start, start + size), 0, max(rows - 1, 0))
         if rows:
             batch = [column[index] for column in columns]
         else:
             batch = [np.zeros((1, *column.shape[1:]), column.dtype) for column in columns]
         kept = min(size, rows - start)
-        outputs.append(jax.tree.map(lambda leaf: np.asarray(leaf)[:kept], function(*batch)))  # noqa: B023
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:kept], function(*batch))
+
+    outputs = memory.in_chunks(rows, size, compute)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)

@@ -7,6 +7,7 @@ tskd_jax.config` prints the fields as a table (docs/config.md).
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, cast
 
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -56,6 +57,8 @@ def _integers(low: int, words: str) -> Allowed:
         lambda values: len(values) > 0 and all(type(v) is int and v >= low for v in values),
     )
 
+
+LARGEST = 2**31 - 1  # of whole numbers: what counts on an accelerator
 
 ANY = Allowed("any", lambda value: True)
 POSITIVE = Allowed("> 0", lambda value: value > 0)
@@ -162,6 +165,7 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
     "dataset": {
         "name": Field("hopper-sac-replay", ANY, "bundled name, D4RL name or Minari id"),
         "path": Field("", ANY, "HDF5 file in D4RL's format; goes before the name"),
+        "drop_invalid": Field(False, ANY, "drop episodes with numbers that are not finite"),
     },
     "inverse_dynamics": _training(1_000_000, 32, 2e-4, "Appendix B")
     | {"hidden": Field((512, 512), WIDTHS, "hidden layers (Appendix B)")},
@@ -373,13 +377,77 @@ def finalize(config: Config) -> Config:
             value = (config[section] if section else config)[field]
         except (KeyError, AttributeError):
             raise ConfigError(f"config.{name} is missing") from None
-        allowed = _field(name).allowed
+        default, allowed = _field(name).default, _field(name).allowed
+        kind = _kind(default)
+        if not kind.check(value):
+            raise ConfigError(f"config.{name}={value!r} is not {kind.words}")
         if not allowed.check(value):
             raise ConfigError(f"config.{name}={value!r} is out of range; allowed: {allowed.words}")
     _check_together(config)
     for section in TRAININGS:
-        config[section].steps = max(1, round(config[section].steps * config.steps_multiplier))
+        steps = config[section].steps * config.steps_multiplier
+        if steps > LARGEST:
+            raise ConfigError(
+                f"config.{section}.steps={config[section].steps} times config.steps_multiplier="
+                f"{config.steps_multiplier} is out of range; allowed: at most {LARGEST} updates"
+            )
+        config[section].steps = max(1, round(steps))
     return FrozenConfigDict(config)
+
+
+def _kind(default: Any) -> Allowed:
+    """The type of a field, by its default."""
+    if isinstance(default, bool):
+        return Allowed("True or False", lambda value: isinstance(value, bool))
+    if isinstance(default, int):
+        return Allowed(
+            f"a whole number within ±{LARGEST}", lambda value: _is_number(value, Integral)
+        )
+    if isinstance(default, float):
+        return Allowed("a finite number", lambda value: _is_number(value, Real))
+    if isinstance(default, tuple):
+        return Allowed(
+            "whole numbers, as (1,2)",
+            lambda value: (
+                isinstance(value, tuple | list) and all(_is_number(v, Integral) for v in value)
+            ),
+        )
+    return Allowed("text", lambda value: isinstance(value, str))
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    # What is beyond single precision is as good as infinite.
+    most = LARGEST if kind is Integral else 3e38
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= most
+
+
+def from_final(plain: dict[str, Any]) -> Config:
+    """A final config from what `to_dict` gave, after a round trip through JSON.
+
+    Raises:
+      ConfigError: a field is unknown, missing, or out of range.
+    """
+    config = cast(Config, default_config())
+    if not isinstance(plain, dict):
+        raise ConfigError("it is no config")
+    unknown = differences(_shape(plain), _shape(config.to_dict()))
+    if unknown:
+        raise ConfigError(f"fields that are unknown or missing: {', '.join(unknown)}")
+    for name in field_names():
+        section, _, field = name.rpartition(".")
+        value = (plain[section] if section else plain)[field]
+        with config.unlocked(), config.ignore_type():
+            (config[section] if section else config)[field] = (
+                tuple(value) if isinstance(value, list) else value
+            )
+    # Its training lengths are scaled already.
+    multiplier, config.steps_multiplier = config.steps_multiplier, 1.0
+    final = finalize(config).to_dict() | {"steps_multiplier": multiplier}
+    return FrozenConfigDict(final)
+
+
+def _shape(config: Any) -> Any:
+    return {k: _shape(v) for k, v in config.items()} if isinstance(config, dict) else "field"
 
 
 def _check_together(config: Config) -> None:

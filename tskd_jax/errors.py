@@ -18,7 +18,15 @@ class WorkdirError(TskdError):
 
 
 class DivergenceError(TskdError):
-    """Training met a non-finite loss; the message names model, step and what to try."""
+    """Training left for infinity; the message names model, step, batch and what to try."""
+
+
+class OutOfMemoryError(TskdError):
+    """Something does not fit into memory; the message says how much it needs and what to try."""
+
+
+class ReplayError(TskdError):
+    """A summary cannot be repeated; the message says why."""
 
 
 class PolicyError(TskdError):

@@ -1,6 +1,7 @@
 """The command: from a dataset to a distilled policy.
 
 python -m tskd_jax.main --config=configs/hopper.py[:SCALE,LEVEL] [--config.FIELD=VALUE …]
+python -m tskd_jax.main --replay=summary.json    repeats a run and says whether it matches
 """
 
 import os
@@ -11,9 +12,13 @@ from pathlib import Path
 from absl import flags
 
 from tskd_jax.errors import ConfigError, TskdError
+from tskd_jax.interruption import Interrupted, Request, listening
 
 # What a dependency prints while it is imported is no business of the user's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+GO_ON = "the same command goes on from here"
 
 
 def console() -> None:
@@ -22,18 +27,37 @@ def console() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command line; returns the exit status: 0, 2 for an error of the input, 130."""
-    try:
-        return _main(list(argv))
-    except TskdError as error:
-        print(f"tskd-jax: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("tskd-jax: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    """Run the command line and return the exit status.
+
+    0: done. 1: a replay that does not match. 2: an error of the input or of the machine, told in
+    one line. 130 and 143: ended by SIGINT or SIGTERM; the same command goes on.
+    """
+    with listening() as request:
+        try:
+            return _main(list(argv), request)
+        except TskdError as error:
+            return _fail(str(error))
+        except Interrupted as stop:
+            print(f"tskd-jax: {stop.name}: stopped {stop}; {GO_ON}", file=sys.stderr)
+            return stop.status
+        except KeyboardInterrupt:
+            print(f"tskd-jax: interrupted; {GO_ON}", file=sys.stderr)
+            return 130
+        except OSError as error:
+            # The machine's fault and not the program's: a full disk, a folder that went away.
+            place = error.filename2 or error.filename
+            told = f"{place}: {error.strerror}" if place else error.strerror or error
+            return _fail(f"{told}; mend that, and the same command goes on")
+        except MemoryError:
+            return _fail("out of memory; close other programs, or choose a smaller scale")
 
 
-def _main(argv: list[str]) -> int:
+def _fail(problem: str) -> int:
+    print(f"tskd-jax: {' '.join(problem.split())}", file=sys.stderr)
+    return 2
+
+
+def _main(argv: list[str], request: Request) -> int:
     from ml_collections import config_flags
 
     from tskd_jax import config as config_module
@@ -52,6 +76,9 @@ def _main(argv: list[str]) -> int:
     )
     flags.DEFINE_enum(
         "stop_after", None, STAGES, "Stop when this stage is done.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "replay", None, "A summary.json: repeat its run and compare.", flag_values=values
     )
     flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
 
@@ -74,11 +101,16 @@ def _main(argv: list[str]) -> int:
         raise ConfigError(_one_line(error)) from error
     if len(rest) > 1:
         raise ConfigError(f"{rest[1]!r} is not understood; see --help")
+    if values["replay"].value:
+        if chosen or values["stop_after"].value:
+            raise ConfigError("--replay=FILE repeats a whole run, with the config of that file")
+        return _replay(Path(values["replay"].value), values["workdir"].value, request)
     if given is None:
         raise ConfigError("--config=FILE is needed, such as --config=configs/hopper.py")
     config = config_module.finalize(given)
     workdir = values["workdir"].value or Path("runs") / config.label
-    return _run(config, Path(workdir), values["stop_after"].value)
+    summary = _run(config, Path(workdir), values["stop_after"].value, request)
+    return 0 if summary is None else _show(config, summary, Path(workdir))
 
 
 def _one_line(error: Exception) -> str:
@@ -90,23 +122,42 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _run(config, workdir: Path, stop_after: str | None) -> int:
+def _run(config, workdir: Path, stop_after: str | None, request: Request) -> dict | None:
+    """The summary of the whole run; None where --stop_after ended it."""
     from tskd_jax import report
     from tskd_jax.method import tskd
     from tskd_jax.run import Run, Stopped
 
-    run = Run(workdir, config, stop_after)
+    run = Run(workdir, config, stop_after, request=request)
     try:
-        outcome = tskd(config, run)
-        summary = report.write(config, outcome, run)
+        return report.write(config, tskd(config, run), run)
     except Stopped as stopped:
         run.say(f"stopped after {stopped}; the same command without --stop_after goes on")
-        return 0
+        return None
     finally:
         run.close()
+
+
+def _show(config, summary: dict, workdir: Path) -> int:
+    from tskd_jax import report
+
     print(report.table(config, summary))
     print(f"\nresults: {workdir}")
     return 0
+
+
+def _replay(path: Path, workdir: str | None, request: Request) -> int:
+    from tskd_jax import replay
+
+    before, config = replay.read(path)
+    # The label is somebody else's text: its last part, so that it leads nowhere else.
+    place = Path(workdir or Path("runs") / f"{Path(config.label).name}-replay")
+    after = _run(config, place, None, request)
+    assert after is not None  # no --stop_after was given
+    _show(config, after, place)
+    problems = replay.differences(before, after)
+    print(f"\n{path}: " + ("; ".join(problems) if problems else replay.MATCHES))
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ dataset ─► DDR-I ─► imagined trajectories ┐
         ─► p_i(s'|s), V(s) ───────────────┘
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,9 @@ STAGES = (
 )
 
 
+EVERYTHING = 0.99  # share of the states with a better neighbour, above which the radius is idle
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a run has made.
@@ -90,7 +94,7 @@ def tskd(config: Config, run: Run) -> Outcome:
     for name, imagines, stitches in _variants(config):
         added = imagined if imagines else None
         stitched = _blend(name, config, teacher, recorded, added, task, run, stitches)
-        student_data[name] = keep_best(config.filter, stitched, recorded, task)
+        student_data[name] = keep_best(config.filter, stitched, recorded, task, run.say)
     run.end_of("stitching")
 
     policies = {name: distil(name, config, data, task, run) for name, data in student_data.items()}
@@ -141,6 +145,7 @@ def blend(
             )
             about = about_values | about_search | about_stitches
             figures["epochs"].append(about)
+            _warn_of_radius(config, about["better_neighbour_share"], f"{name}, epoch {epoch}", run)
             run.say(
                 f"{name}, epoch {epoch}: search by {about['search_backend']}; "
                 f"{about['edges_walked']} edges walked, {about['edges_unique']} of them unique"
@@ -163,7 +168,11 @@ def blend(
 
 
 def keep_best(
-    config: Config, data: Trajectories, recorded: Trajectories, task: Task
+    config: Config,
+    data: Trajectories,
+    recorded: Trajectories,
+    task: Task,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Trajectories:
     """The trajectories that students imitate (the last line but one of Algorithm 4); never none."""
     returns = data.returns()
@@ -176,7 +185,21 @@ def keep_best(
         kept = returns >= least
     if not kept.any():
         kept[returns.argmax()] = True
+        say(
+            f"warning: config.filter keeps none of {len(returns)} trajectories; the best one, of "
+            f"return {returns.max():.4g}, is used alone"
+        )
     return data.select(kept)
+
+
+def _warn_of_radius(config: Config, share: float, where: str, run: Run) -> None:
+    if share == 0 or share > EVERYTHING:
+        found = "nothing" if share == 0 else "nearly everything"
+        run.say(
+            f"warning: {where}: {share:.2%} of the states have a better one within "
+            f"config.stitching.radius={config.stitching.radius:g}: it finds {found}; distances "
+            "are in the units of config.stitching.radius_unit"
+        )
 
 
 def _variants(config: Config) -> list[tuple[str, bool, bool]]:

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import platform
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,7 +31,6 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "m
 def write(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
     """Write all results into the run's folder and return the summary."""
     summary = summarize_run(config, outcome, run)
-    run.write_json("summary.json", summary)
     with run.replacing("returns.npz") as path, path.open("wb") as file:
         np.savez_compressed(file, **outcome.returns)  # pyright: ignore[reportArgumentType]
     for method, policies in outcome.policies.items():
@@ -47,12 +45,16 @@ def write(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
     if outcome.imagined.size:
         with run.replacing("imagined.hdf5") as path:
             d4rl.write(path, outcome.imagined, attributes)
-    draw(outcome, summary, run.path)
+    draw(outcome, summary, run)
+    run.write_json("summary.json", summary)  # the last: where it is, all is
     return summary
 
 
 def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
-    """`summary.json`: dataset, scores, parameters, seconds, versions, and what each part did."""
+    """`summary.json`: dataset, scores, parameters, seconds, versions, and what each part did.
+
+    With `results`, the checksum of each stage's result, it is what `--replay` needs.
+    """
     stages = run.manifest["stages"]
     dataset = {k: v for k, v in run.figures("dataset").items() if k != "seconds"}
     figures = {
@@ -86,6 +88,7 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         },
         "seconds": {name: about["seconds"] for name, about in stages.items()},
         "stages": figures,
+        "results": {name: about["content"] for name, about in run.manifest["results"].items()},
         "versions": {"python": platform.python_version(), "tskd_jax": __version__}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
@@ -125,7 +128,7 @@ def _by_group(seconds: dict[str, float]) -> list[tuple[str, float]]:
     return list(groups.items())
 
 
-def draw(outcome: Outcome, summary: dict[str, Any], folder: Path) -> None:
+def draw(outcome: Outcome, summary: dict[str, Any], run: Run) -> None:
     """`scores.png` and `trajectories.png`."""
     import matplotlib
 
@@ -144,12 +147,17 @@ def draw(outcome: Outcome, summary: dict[str, Any], folder: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("normalised score (bars: mean ± standard error; dots: seeds)")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "scores.png", dpi=130)
-    plt.close(figure)
+    _save(figure, "scores.png", run)
     if outcome.imagined.size:
-        figure = _trajectories(outcome)
-        figure.savefig(folder / "trajectories.png", dpi=130)
-        plt.close(figure)
+        _save(_trajectories(outcome), "trajectories.png", run)
+
+
+def _save(figure, name: str, run: Run) -> None:
+    from matplotlib import pyplot as plt
+
+    with run.replacing(name) as path:
+        figure.savefig(path, dpi=130, format="png")
+    plt.close(figure)
 
 
 def _trajectories(outcome: Outcome):

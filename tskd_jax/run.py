@@ -1,37 +1,41 @@
-"""A run's folder: what is done, checkpoints, metrics. The only place that knows about files.
+"""A run's folder: what is done, checkpoints, metrics.
 
 config.json          the config, and the manifest's counterpart: another config is refused
-manifest.json        stages done, with seconds and figures
+manifest.json        stages done, with seconds and figures; checksums of all that is below
+manifest.copy.json   the same, for the case that it is damaged
 stages/NAME/         a finished stage's result (orbax)
-training/NAME/STEP/  checkpoints inside a stage; removed once it is finished
+training/NAME/STEP/  the last two checkpoints inside a stage; removed once it is finished
+parts/NAME/PART/     finished parts of a stage that is not a training; removed likewise
 metrics.csv          loss, norms and rate of every training; tensorboard/ has the same
+lock                 held by the process that works here
 """
 
-import csv
-import json
-import logging
-import os
+import hashlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import jax
 import numpy as np
 from flax import serialization
 from tqdm import tqdm
 
-from tskd_jax.config import differences
+from tskd_jax import checkpoints, files, lock, manifest, memory
+from tskd_jax.checkpoints import Damaged
 from tskd_jax.errors import WorkdirError
+from tskd_jax.interruption import Request
+from tskd_jax.metrics import Metrics
+from tskd_jax.screen import Bar, duration, in_words, quiet_dependencies
 from tskd_jax.throughput import matmul_peak
 from tskd_jax.training import Hooks, TrainState
 from tskd_jax.types import Config
 
 Result = TypeVar("Result")
-LINE_SECONDS = 30.0  # between two progress lines where there is no terminal
+KEPT_CHECKPOINTS = 2  # of a training: should the last one be damaged, there is the one before
 
 
 class Stopped(Exception):
@@ -42,51 +46,74 @@ class Run:
     """One run in one working directory.
 
     Args:
-      workdir: created where it does not exist. A directory of another config is refused.
+      workdir: created where it does not exist. A directory of another config, or in which another
+        process works, is refused.
       config: final; what determines the result.
       stop_after: name of the stage after which to stop.
       out: where lines and bars go.
+      request: whether a signal has asked the run to end.
 
     Raises:
-      WorkdirError: the directory belongs to another config, or cannot be written.
+      WorkdirError: the directory belongs to another config or process, or cannot be written.
     """
 
-    def __init__(self, workdir: Path, config: Config, stop_after: str | None = None, out=None):
+    def __init__(
+        self,
+        workdir: Path,
+        config: Config,
+        stop_after: str | None = None,
+        out=None,
+        request: Request | None = None,
+    ):
         self.path = workdir
         self.out = out or sys.stderr
         self._stop_after = stop_after
-        self._config = config
         self._save_seconds = config.checkpoint_seconds
-        self._writer = None
-        self._begun = time.perf_counter()
+        self._request = request or Request()
+        self._metrics = Metrics(workdir)
+        # What the results so far are, in their order: a result is believed after the same ones.
+        self._so_far = ""
         quiet_dependencies()
+        self._lock: IO[str] | None = None
+        self._made = [path for path in (workdir, *workdir.parents) if not path.exists()]
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            self._claim()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
+            manifest.check_that_it_is_a_run(workdir)
+            self._hold_lock()
+            new = not (workdir / "config.json").exists()
+            self.manifest = manifest.claim(workdir, config, self.say)
+            if new:
+                self._made.insert(0, workdir / "config.json")
+            self._sweep()
+        except OSError as error:
+            self._unmake()
             raise WorkdirError(
-                f"{workdir}: cannot be used ({reason}); choose another --workdir"
+                f"{workdir}: cannot be used ({checkpoints.reason(error)}); choose another --workdir"
             ) from error
+        except WorkdirError:
+            self._unmake()
+            raise
 
-    def _claim(self) -> None:
-        mine = json.loads(_to_json(self._config.to_dict()))
-        path = self.path / "config.json"
-        if path.exists():
-            fields = differences(json.loads(path.read_text()), mine)
-            if fields:
-                raise WorkdirError(
-                    f"{self.path} holds a run with another config; it differs in "
-                    f"{', '.join(fields)}; choose another --workdir or remove this one"
-                )
-        else:
-            if any(path.name != ".config.json.partial" for path in self.path.iterdir()):
-                raise WorkdirError(
-                    f"{self.path} is not empty and holds no run; choose another --workdir"
-                )
-            self.write_json("config.json", mine)
-        manifest = self.path / "manifest.json"
-        self.manifest = json.loads(manifest.read_text()) if manifest.exists() else {"stages": {}}
+    def _hold_lock(self) -> None:
+        path = self.path / "lock"
+        new = not path.exists()
+        self._lock = lock.hold(path)
+        if new:
+            self._made.insert(0, path)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written, or had no time to remove."""
+        left = [
+            folder
+            for place, table in (("training", "checkpoints"), ("parts", "parts"))
+            for folder in self.path.glob(f"{place}/*")
+            if folder.name not in self.manifest[table]
+        ]
+        for folder in (*left, *self.path.glob("stages/.*.partial")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write_manifest(self) -> None:
+        manifest.write(self.path, self.manifest)
 
     # Stages
 
@@ -98,30 +125,64 @@ class Run:
     ) -> Result:
         """The result of a stage: of an earlier run if it is done, else computed and saved.
 
+        A result whose files are not as they were written, or that was made of other results than
+        those before it are now, is computed again.
+
         Args:
           name: unique in the run; dots group (`student.bc`).
           like: gives something of the result's structure, into which a saved result is put.
           compute: hooks -> (result, figures for the manifest and the line on the screen).
+
+        Raises:
+          Interrupted: a signal asked the run to end.
+          WorkdirError: the result cannot be written.
         """
-        place = (self.path / "stages" / name).absolute()
+        place = self.path / "stages" / name
         if name in self.manifest["stages"]:
-            return serialization.from_state_dict(like(), _restore(place))
+            try:
+                return self._known(name, place, like)
+            except Damaged as problem:
+                self.say(f"{place}: {problem}; {name} is computed again")
+        self._request.obey(f"before {name}")
         begin = time.perf_counter()
-        partial = self.manifest.setdefault("partial_seconds", {})
+        partial = self.manifest["partial_seconds"]
         before = sum(spent for part, spent in partial.items() if _within(part, name))
         result, figures = compute(self.hooks(name))
         seconds = time.perf_counter() - begin + before
         result = jax.tree.map(np.asarray, result)
-        _save(place, serialization.to_state_dict(result))
-        for part in [part for part in partial if _within(part, name)]:
-            del partial[part]
+        tree = serialization.to_state_dict(result)
+        checksum = checkpoints.save(place, tree)
+        for table in (partial, self.manifest["checkpoints"], self.manifest["parts"]):
+            for part in [part for part in table if _within(part, name)]:
+                del table[part]
+        content = checkpoints.digest(tree)
         self.manifest["stages"][name] = {"seconds": seconds, **figures}
-        self.write_json("manifest.json", self.manifest)
-        for folder in (self.path / "training").glob("*"):
+        self.manifest["results"][name] = {
+            "files": checksum,
+            "content": content,
+            "after": self._so_far,
+        }
+        self._write_manifest()
+        self._advance(name, content)
+        for folder in (*self.path.glob("training/*"), *self.path.glob("parts/*")):
             if _within(folder.name, name):
                 shutil.rmtree(folder, ignore_errors=True)
-        self.say(f"{name:<32} {_duration(seconds):>8}   {_figures(figures)}")
+        self.say(f"{name:<32} {duration(seconds):>8}   {in_words(figures)}")
+        self._request.obey(f"after {name}")
         return result
+
+    def _known(self, name: str, place: Path, like: Callable[[], Result]) -> Result:
+        record = self.manifest["results"].get(name, {})
+        tree = self._saved(place, record)
+        try:
+            result = serialization.from_state_dict(like(), tree)
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"it has another form ({checkpoints.reason(error)})") from error
+        self._advance(name, record["content"])
+        return result
+
+    def _advance(self, name: str, content: str) -> None:
+        self._so_far = hashlib.sha256(f"{self._so_far} {name} {content}".encode()).hexdigest()
 
     def end_of(self, group: str) -> None:
         """Stop here if `--stop_after` names this group of stages.
@@ -140,8 +201,8 @@ class Run:
 
     def hooks(self, name: str) -> Hooks:
         """Progress, metrics and checkpoints for a training of that name."""
-        folder = (self.path / "training" / name).absolute()
-        bar = _Bar(self.out, name)
+        folder = self.path / "training" / name
+        bar = Bar(self.out, name)
         saved = time.perf_counter()
         begun = time.perf_counter()
 
@@ -150,73 +211,119 @@ class Run:
             if "matmul_flops_per_second" in metrics:
                 share = metrics["matmul_flops_per_second"] / matmul_peak()
                 metrics = metrics | {"share_of_matmul_peak": share}
-            if metrics:
-                self._log(name, done, metrics | {"seconds": time.perf_counter() - begun})
+            if metrics:  # of a training, which `save` ends when it has saved
+                self._metrics.log(name, done, metrics | {"seconds": time.perf_counter() - begun})
+            else:
+                self._request.obey(f"in {name}, which begins again")
 
         def save(state: TrainState) -> None:
             nonlocal saved
-            if time.perf_counter() - saved < self._save_seconds:
+            wanted = self._request.signum is not None
+            if not wanted and time.perf_counter() - saved < self._save_seconds:
                 return
             step = int(state.step)
-            _save(folder / str(step), _train_state_dict(state))
-            partial = self.manifest.setdefault("partial_seconds", {})
+            checksum = checkpoints.save(folder / str(step), _train_state_dict(state))
+            kept = self.manifest["checkpoints"].setdefault(name, {})
+            kept[str(step)] = {"files": checksum, "after": self._so_far}
+            for old in sorted(kept, key=int)[:-KEPT_CHECKPOINTS]:
+                del kept[old]
+            partial = self.manifest["partial_seconds"]
             partial[name] = partial.get(name, 0.0) + time.perf_counter() - saved
-            self.write_json("manifest.json", self.manifest)
-            for old in _checkpoints(folder)[:-2]:
-                shutil.rmtree(old, ignore_errors=True)
+            self._write_manifest()
+            for path in folder.iterdir():
+                if path.name not in kept:
+                    shutil.rmtree(path, ignore_errors=True)
             saved = time.perf_counter()
+            self._request.obey(f"in {name}, after update {step}")
 
         def restore(state: TrainState) -> TrainState:
-            found = _checkpoints(folder)
-            if not found:
-                return state
+            kept = self.manifest["checkpoints"].get(name, {})
+            for step in sorted(kept, key=int, reverse=True):
+                try:
+                    restored = self._checkpoint(folder / step, kept[step], state)
+                except Damaged as problem:
+                    del kept[step]
+                    instead = "the checkpoint before it is used" if kept else "begun again"
+                    self.say(f"{folder / step}: {problem}; {instead}")
+                    continue
+                self._metrics.forget_after(name, int(step))
+                return restored
+            self._metrics.forget_after(name, 0)
+            return state
+
+        def on_compiled(size: int) -> None:
+            free, _ = memory.of_device()
+            needed, there = memory.readable(size), memory.readable(free)
+            self.say(f"  {name}: takes about {needed} of memory, {there} are free")
+
+        def keep(part: str, compute: Callable[[], tuple[np.ndarray, ...]]):
+            return self._part(name, part, compute)
+
+        return Hooks(on_progress, save, restore, on_compiled, keep)
+
+    def _part(self, name: str, part: str, compute: Callable[[], tuple[np.ndarray, ...]]):
+        place = self.path / "parts" / name / part
+        kept = self.manifest["parts"].setdefault(name, {})
+        if part in kept:
+            try:
+                tree = self._saved(place, kept[part])
+                return tuple(tree[str(index)] for index in range(len(tree)))
+            except Damaged as problem:
+                self.say(f"{place}: {problem}; it is computed again")
+        result = tuple(map(np.asarray, compute()))
+        checksum = checkpoints.save(place, serialization.to_state_dict(result))
+        kept[part] = {"files": checksum, "after": self._so_far}
+        self._write_manifest()
+        self._request.obey(f"in {name}, after part {part}")
+        return result
+
+    def _saved(self, place: Path, record: dict[str, str]) -> Any:
+        """A tree that was saved, if it is as it was and was made of the results of now."""
+        if record.get("after") != self._so_far:
+            raise Damaged("it was made of other results than there are now")
+        return checkpoints.load(place, record["files"])
+
+    def _checkpoint(self, path: Path, record: dict[str, str], like: TrainState) -> TrainState:
+        tree = self._saved(path, record)
+        try:
             plain = serialization.from_state_dict(
-                state.replace(key=jax.random.key_data(state.key)), _restore(found[-1])
+                like.replace(key=jax.random.key_data(like.key)), tree
             )
-            plain = jax.tree.map(jax.numpy.asarray, plain)
-            return plain.replace(key=jax.random.wrap_key_data(plain.key))
-
-        return Hooks(on_progress, save, restore)
-
-    def _log(self, name: str, step: int, metrics: dict[str, float]) -> None:
-        if self._writer is None:
-            from tensorboardX import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.path / "tensorboard"))
-        path = self.path / "metrics.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["stage", "step", "metric", "value"])
-            for metric, value in metrics.items():
-                writer.writerow([name, step, metric, f"{value:.6g}"])
-                self._writer.add_scalar(f"{name}/{metric}", value, step)
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"it has another form ({checkpoints.reason(error)})") from error
+        plain = jax.tree.map(jax.numpy.asarray, plain)
+        return plain.replace(key=jax.random.wrap_key_data(plain.key))
 
     # Files
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file, whole or not at all."""
-        with self.replacing(name) as path:
-            path.write_text(_to_json(content) + "\n")
+        files.write_json(self.path / name, content)
 
-    @contextmanager
-    def replacing(self, name: str) -> Iterator[Path]:
+    def replacing(self, name: str):
         """A temporary path that takes the place of `name` when the block ends without an error."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
-        yield temporary
-        os.replace(temporary, path)
+        return files.replacing(self.path / name)
 
     def say(self, line: str) -> None:
         """Print a line."""
         tqdm.write(line, file=self.out)
 
     def close(self) -> None:
-        """Flush what is buffered."""
-        if self._writer is not None:
-            self._writer.close()
+        """Flush what is buffered and free the lock. A run that came to nothing leaves nothing."""
+        with suppress(OSError):  # figures for the eye must not hide what ended the run
+            self._metrics.close()
+        if not self.manifest["stages"] and not self.manifest["checkpoints"]:
+            self._unmake()
+        elif self._lock is not None:
+            self._lock.close()
+
+    def _unmake(self) -> None:
+        """Remove what this process made, as far as nothing of others is in it; free the lock."""
+        for path in self._made:
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _within(part: str, stage: str) -> bool:
@@ -224,112 +331,5 @@ def _within(part: str, stage: str) -> bool:
     return part == stage or part.startswith(f"{stage}.")
 
 
-class _Bar:
-    """A progress bar on a terminal; elsewhere a line now and then."""
-
-    def __init__(self, out, name: str):
-        self._out, self._name = out, name
-        self._bar = None
-        self._spoken = time.perf_counter()
-        self._begun: tuple[float, int] | None = None
-
-    def update(self, done: int, total: int, metrics: dict[str, float]) -> None:
-        loss = f"loss {metrics['loss']:.4g}" if "loss" in metrics else ""
-        if self._out.isatty():
-            if self._bar is None:
-                self._bar = tqdm(
-                    total=total, initial=done, desc=self._name, file=self._out, leave=False
-                )
-            self._bar.set_postfix_str(loss, refresh=False)
-            self._bar.update(done - self._bar.n)
-            if done >= total:
-                self._bar.close()
-                self._bar = None
-            return
-        now = time.perf_counter()
-        if self._begun is None:
-            self._begun = (now, done)
-        if now - self._spoken >= LINE_SECONDS and done < total:
-            since, first = self._begun
-            rate = (done - first) / max(now - since, 1e-9)
-            left = _duration((total - done) / rate) if rate else "?"
-            line = f"  {self._name}: {done}/{total}, {rate:.1f}/s, {left} left"
-            print(f"{line}, {loss}" if loss else line, file=self._out, flush=True)
-            self._spoken = now
-
-
-def quiet_dependencies() -> None:
-    """Let nothing but this program write to the screen."""
-    for name in ("absl", "orbax", "jax", "gymnasium", "etils"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _checkpointer():
-    import orbax.checkpoint as ocp
-
-    quiet_dependencies()
-    return ocp.PyTreeCheckpointer()
-
-
-def _save(path: Path, tree: Any) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _checkpointer().save(path, jax.tree.map(_pack, tree))
-
-
-def _restore(path: Path) -> Any:
-    return _unpack(_checkpointer().restore(path))
-
-
-def _pack(leaf: Any) -> Any:
-    """An array as orbax takes it: one without entries is refused, so its shape is kept instead."""
-    leaf = np.asarray(leaf)
-    if leaf.size:
-        return leaf
-    return {_EMPTY: np.asarray(leaf.shape, np.int64), "like": np.zeros(1, leaf.dtype)}
-
-
-_EMPTY = "shape of an array without entries"
-
-
-def _unpack(tree: Any) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    if _EMPTY in tree:
-        return np.zeros(tuple(tree[_EMPTY]), np.asarray(tree["like"]).dtype)
-    return {key: _unpack(value) for key, value in tree.items()}
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    if not folder.exists():
-        return []
-    return sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-
-
 def _train_state_dict(state: TrainState) -> Any:
     return serialization.to_state_dict(state.replace(key=jax.random.key_data(state.key)))
-
-
-def _to_json(content: Any) -> str:
-    def plain(value: Any) -> Any:
-        if isinstance(value, np.generic | np.ndarray):
-            return value.tolist()
-        raise TypeError(type(value))
-
-    return json.dumps(content, indent=2, default=plain)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{rest:02d}s" if minutes else f"{seconds:.1f}s"
-
-
-def _figures(figures: dict[str, Any]) -> str:
-    shown = {k: v for k, v in figures.items() if isinstance(v, int | float)}
-    return "  ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in shown.items()
-    )

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from tskd_jax.data import load
+from tskd_jax.data.demands import Demands, suspicions
 from tskd_jax.data.trajectories import (
     IMAGINED,
     Trajectories,
@@ -45,30 +46,31 @@ class Teacher:
 
 def load_recorded(config: Config, task: Task, run: Run) -> Trajectories:
     source = config.dataset.path or config.dataset.name
-    recorded = load.load_dataset(source)
+    warnings: list[str] = []
+    recorded = load.load_dataset(
+        source, Demands(config.dataset.drop_invalid, task.episode_limit, warnings.append)
+    )
     sizes = recorded.observations.shape[1], recorded.actions.shape[1]
     if sizes != (task.state_size, task.action_size):
         raise DatasetError(
             f"{source}: states of size {sizes[0]} and actions of size {sizes[1]}, but {task.name} "
             f"has {task.state_size} and {task.action_size}; choose the config of its environment"
         )
-
-    def compute(_hooks):
-        about = describe(recorded)
-        if not source.startswith("d4rl:"):
-            about["sha256"] = load.content_hash(load.resolve(source))
-        # The result is the statistics: the data itself stays where it is.
-        return np.int64(recorded.size), about
-
-    known = run.stage("dataset", lambda: np.int64(0), compute)
-    if int(known) != recorded.size or (
-        "sha256" in run.figures("dataset")
-        and run.figures("dataset")["sha256"] != load.content_hash(load.resolve(source))
-    ):
+    warnings += [f"{source}: {told}" for told in suspicions(recorded, task.action_bound)]
+    about = describe(recorded) | {"warnings": warnings}
+    if not source.startswith("d4rl:"):
+        about["sha256"] = load.content_hash(load.resolve(source))
+    known = run.manifest["stages"].get("dataset")
+    if known and any(known.get(key) != about.get(key) for key in ("transitions", "sha256")):
         raise DatasetError(
             f"{source}: not the file that this run began with; restore it, or choose another "
             "--workdir"
         )
+    if not known:
+        for told in warnings:
+            run.say(f"warning: {told}")
+    # The result is the statistics: the data itself stays where it is.
+    run.stage("dataset", lambda: np.int64(0), lambda _hooks: (np.int64(recorded.size), about))
     return recorded
 
 
@@ -163,6 +165,7 @@ def imagine(
                 first[np.random.default_rng(seed).integers(len(first), size=count)],
                 key,
                 chunk=config.imagination.chunk,
+                keep=hooks.keep,
                 on_progress=report,
             )
         believed = whole

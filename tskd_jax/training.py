@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
+from tskd_jax import memory
 from tskd_jax.errors import DivergenceError
 from tskd_jax.throughput import flops_of
 from tskd_jax.types import Leaf
@@ -19,6 +21,9 @@ from tskd_jax.types import Leaf
 # short enough for a progress bar and for a checkpoint on request.
 CHUNK_SECONDS = 1.0
 FEWEST_AT_ONCE = 4  # updates: entering and leaving the program copies the state of large networks
+# A loss this many times the first one's size (or 1, where that is larger) has left for infinity.
+EXPLODED = 1e6
+ROWS_NAMED = 10
 
 
 @struct.dataclass
@@ -58,6 +63,9 @@ class Ema:
     start: int = 0
 
 
+Keep = Callable[[str, Callable[[], tuple[np.ndarray, ...]]], tuple[np.ndarray, ...]]
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What the outside world may do during a training: watch it, save it and bring it back.
@@ -68,11 +76,17 @@ class Hooks:
         `matmul_flops_per_second`, the operations of its matrix products.
       save: called with the state after each chunk; decides itself whether it is time.
       restore: called once with the fresh state; gives back the one to start from.
+      on_compiled: called once, before the first update, with the bytes that the program takes:
+        data, state and what it needs in between.
+      keep: (name of a part, compute) -> the part's arrays: for what is no training and is computed
+        part by part. Computes it, or brings back what an earlier process computed.
     """
 
     on_progress: Callable[[int, int, dict[str, float]], None] = lambda done, steps, metrics: None
     save: Callable[[TrainState], None] = lambda state: None
     restore: Callable[[TrainState], TrainState] = lambda state: state
+    on_compiled: Callable[[int], None] = lambda size: None
+    keep: Keep = lambda part, compute: compute()
 
 
 def adam(learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:
@@ -154,6 +168,7 @@ def fit(
     accumulate: int = 1,
     ema: Ema | None = None,
     hooks: Hooks | None = None,
+    rows: np.ndarray | None = None,
 ) -> TrainState:
     """Minimise a loss over batches, in compiled chunks with the data on the device.
 
@@ -170,12 +185,15 @@ def fit(
       accumulate: batches for one update, whose gradients are averaged; one at a time in memory.
       ema: the moving average; by default a plain copy.
       hooks: progress and checkpoints.
+      rows: the dataset's row of each row of `data`, for messages; by default they are the same.
 
     Returns:
       The state after `steps` updates.
 
     Raises:
-      DivergenceError: the loss of a member was not finite; the message names the step.
+      DivergenceError: the loss or gradient of a member was not finite, or the loss exploded; the
+        message names step, loss, gradient norm and the rows of the batch.
+      OutOfMemoryError: the machine cannot hold what the training needs.
     """
     ema, hooks = ema or Ema(), hooks or Hooks()
     with_members = (lambda f, **axes: jax.vmap(f, **axes)) if key.ndim else (lambda f, **axes: f)
@@ -187,28 +205,28 @@ def fit(
     update = make_update(loss, draw, optimizer, ema, accumulate)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def run_chunk(state: TrainState, data, count):
+    def run_chunk(state: TrainState, data, count, largest):
         def body(carry):
-            state, sums, done, _ = carry
+            state, sums, _, done, _ = carry
             is_last = done + 1 == count
             params, average, opt_state, metrics = with_members(
                 update, in_axes=(0, 0, 0, 0, None, None, None)
             )(state.params, state.ema, state.opt_state, state.key, state.step, data, is_last)
-            finite = (
-                jnp.isfinite(metrics["loss"]).all() & jnp.isfinite(metrics["gradient_norm"]).all()
-            )
+            good = (jnp.abs(metrics["loss"]) <= largest) & jnp.isfinite(metrics["gradient_norm"])
             state = state.replace(
                 params=params, ema=average, opt_state=opt_state, step=state.step + 1
             )
             sums = jax.tree.map(lambda total, value: total + jnp.mean(value), sums, metrics)
-            return state, sums, done + 1, finite
+            of_step = {"loss": metrics["loss"], "gradient_norm": metrics["gradient_norm"]}
+            return state, sums, of_step, done + 1, good.all()
 
         names = ("loss", "gradient_norm", "update_norm", "parameter_norm")
-        carry = (state, dict.fromkeys(names, jnp.zeros(())), 0, True)
-        carry = jax.lax.while_loop(lambda c: (c[2] < count) & c[3], body, carry)
-        state, sums, done, finite = carry
+        zeros = {name: jnp.zeros(key.shape) for name in ("loss", "gradient_norm")}
+        carry = (state, dict.fromkeys(names, jnp.zeros(())), zeros, 0, True)
+        carry = jax.lax.while_loop(lambda c: (c[3] < count) & c[4], body, carry)
+        state, sums, of_step, done, good = carry
         means = {name: sums[name] / done for name in ("loss", "gradient_norm")}
-        return state, sums | means, finite
+        return state, sums | means, of_step, good
 
     params, opt_state = jax.jit(with_members(start))(key)
     # A copy: donated buffers may not appear twice.
@@ -216,32 +234,74 @@ def fit(
     state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(key))
     state = hooks.restore(state)
     data = jax.tree.map(jnp.asarray, data)
+    largest = np.float32(np.finfo(np.float32).max)  # until the first loss is known
+    traced = run_chunk.trace(state, data, np.int32(1), largest)
     # The loop's body counts once: this is what one update costs.
-    flops = flops_of(run_chunk.trace(state, data, 1).jaxpr)
-    count, done, compiled = 1, int(state.step), False
+    flops = flops_of(traced.jaxpr)
+    compiled = traced.lower().compile()
+    needed = memory.of_program(compiled)
+    hooks.on_compiled(needed)
+    memory.check(name, needed)
+    count, done, warm = 1, int(state.step), False
     while done < steps:
         begin, before = time.perf_counter(), done
-        state, metrics, finite = run_chunk(state, data, min(count, steps - done))
-        done = int(state.step)
-        seconds = time.perf_counter() - begin
-        if not finite:
-            raise DivergenceError(
-                f"{name}: the loss is not finite at step {done} of {steps} (mean loss "
-                f"{float(metrics['loss']):.4g}, gradient norm "
-                f"{float(metrics['gradient_norm']):.4g}); try a smaller learning rate, or look "
-                "for outliers in the dataset"
+        with memory.named(name, needed):
+            state, metrics, of_step, good = compiled(
+                state, data, np.int32(min(count, steps - done)), largest
             )
+            done = int(state.step)
+        seconds = time.perf_counter() - begin
+        if not good:
+            raise DivergenceError(
+                _divergence(name, of_step, largest, done, steps, key, draw, data, accumulate, rows)
+            )
+        if not warm:
+            largest = np.float32(EXPLODED * max(1.0, float(jnp.abs(of_step["loss"]).max())))
         shown = {key: float(value) for key, value in metrics.items()}
-        if compiled:
+        if warm:
             rate = (done - before) / seconds
             shown |= {"steps_per_second": rate, "matmul_flops_per_second": flops * rate}
-        compiled = True
+        warm = True
         hooks.on_progress(done, steps, shown)
         hooks.save(state)
         # Doubling approaches the target from below, without a guess about the machine.
         if seconds < CHUNK_SECONDS / 2 or count < FEWEST_AT_ONCE:
             count *= 2
     return state
+
+
+def _divergence(name, of_step, largest, step, steps, key, draw, data, accumulate, rows) -> str:
+    """What is to be said about the update at which a training left for infinity."""
+    losses, norms = (np.atleast_1d(of_step[part]) for part in ("loss", "gradient_norm"))
+    bad = ~(np.abs(losses) <= largest) | ~np.isfinite(norms)
+    member = int(bad.argmax())
+    loss, norm = float(losses[member]), float(norms[member])
+    if not np.isfinite(loss):
+        problem = f"the loss is {loss}"
+    elif not np.isfinite(norm):
+        problem = "the gradient is not finite"
+    else:
+        problem = f"the loss explodes to {loss:.4g}"
+    drawn = _rows_drawn(draw, data, key[member] if key.ndim else key, step, accumulate)
+    drawn = np.unique(drawn if rows is None else np.asarray(rows)[drawn])
+    more = f", … of {len(drawn)}" if len(drawn) > ROWS_NAMED else ""
+    of_member = f"member {member}, " if key.ndim else ""
+    return (
+        f"{name}: {problem} at step {step} of {steps} ({of_member}loss {loss:.4g}, gradient norm "
+        f"{norm:.4g}; rows of the batch: {', '.join(map(str, drawn[:ROWS_NAMED]))}{more}); the "
+        "last good checkpoint is kept; look for outliers in those rows, or try a smaller learning "
+        "rate in another --workdir"
+    )
+
+
+def _rows_drawn(draw, data, key, step, accumulate) -> np.ndarray:
+    """Positions in `data` of the batches of that update: what is drawn of numbered rows."""
+    leaves, form = jax.tree.flatten(data)
+    numbered = form.unflatten([jnp.arange(len(leaves[0]), dtype=jnp.int32), *leaves[1:]])
+    key = jax.random.fold_in(key, step)
+    keys = jax.random.split(key, accumulate) if accumulate > 1 else key[None]
+    batches = [draw(numbered, jax.random.split(one)[0]) for one in keys]
+    return np.concatenate([np.ravel(jax.tree.leaves(batch)[0]) for batch in batches])
 
 
 def _move(average: Any, params: Any, step: jax.Array, ema: Ema) -> Any:

@@ -123,7 +123,7 @@ def test_a_folder_is_not_a_dataset(name):
 def test_d4rl_prefix_asks_the_package(monkeypatch):
     asked = []
     some = load_dataset(BUNDLED).select(np.arange(2))
-    monkeypatch.setattr(d4rl, "read_with_package", lambda name: asked.append(name) or some)
+    monkeypatch.setattr(d4rl, "read_with_package", lambda name, _: asked.append(name) or some)
     assert load_dataset("d4rl:hopper-medium-v2") is some
     assert asked == ["hopper-medium-v2"]
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -237,3 +238,81 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path):
             member.write(zeros)
     assert path.stat().st_size < module.LARGEST_FILE / 100
     check_refused(path, "larger")
+
+
+def rewrite(path, name: str, change) -> None:
+    """Change the bytes of one member of an archive that stays whole."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    changed = change(members[name])
+    assert changed != members[name]
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in (members | {name: changed}).items():
+            archive.writestr(member, content)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"(256, 256), }", b"(9999999, 9)}"),
+        (b"(256, 256), }", b"(256, 999), }"),
+        (b"(256, 256), }", b"(256, 255), }"),
+        (b"(256, 256), }", b"(-1, -65536)}"),
+        (b"'<f4'", b"'|O' "),
+        (b"{'descr'", b"print('x'"),
+        (b"NUMPY\x01", b"NUMPY\x02"),
+    ],
+)
+def test_a_header_that_lies(tmp_path, before, after):
+    path = tmp_path / "a.npz"
+    save_policy(path, make_policy())
+    rewrite(path, "weight_1.npy", lambda content: content.replace(before, after, 1))
+    check_refused(path, "not a student")
+
+
+def test_a_claim_of_many_numbers_takes_no_memory(tmp_path):
+    path = tmp_path / "a.npz"
+    save_policy(path, make_policy())
+    # Ten terabytes, in a header of the same length.
+    few, many = b"(256, 256), }" + 10 * b" ", b"(9999999999, 256), }   "
+    rewrite(path, "weight_1.npy", lambda content: content.replace(few, many, 1))
+    tracemalloc.start()
+    check_refused(path, "claims shape (9999999999, 256)")
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_bytes_behind_an_array(tmp_path):
+    path = tmp_path / "a.npz"
+    save_policy(path, make_policy())
+    rewrite(path, "bias_0.npy", lambda content: content + b"more")
+    check_refused(path, "holds less or more")
+
+
+def test_more_arrays_than_any_student_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST_ARRAYS", 6)
+    save_policy(tmp_path / "a.npz", make_policy())
+    check_refused(tmp_path / "a.npz", "larger")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("action_bound", np.float32(0)),
+        ("action_bound", np.float32(-1)),
+        # 10⁶ · 11 · 4e31 passes 3.4e38 in the first layer.
+        ("weight_0", np.full((11, 256), 4e31, np.float32)),
+        ("weight_1", np.full((256, 256), -3e38, np.float32)),
+    ],
+)
+def test_numbers_that_overflow(tmp_path, key, value):
+    np.savez(tmp_path / "a.npz", **arrays_of(make_policy()) | {key: value})
+    check_refused(tmp_path / "a.npz", "would not be finite")
+
+
+def test_large_numbers_that_do_not_overflow(tmp_path):
+    policy = make_policy()
+    np.savez(tmp_path / "a.npz", **arrays_of(policy) | {"bias_2": np.full(3, 1e38, np.float32)})
+    with np.errstate(over="raise", invalid="raise"):
+        actions = load_policy(tmp_path / "a.npz")(np.full((2, 11), 1e6))
+    np.testing.assert_array_equal(actions, np.ones((2, 3)))

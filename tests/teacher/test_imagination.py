@@ -178,3 +178,20 @@ def test_progress_counts_transitions(run, starts):
     assert done == sorted(done)
     assert done[-1] == trajectories.size
     assert {total for _, total in seen} == {20 * LIMIT}
+
+
+def test_finished_chunks_are_brought_back(run):
+    kept = {}
+
+    def keep(part, compute):
+        kept[part] = compute()
+        return kept[part]
+
+    def bring_back(part, _compute):
+        return kept[part]
+
+    first = run(chunk=8, keep=keep)
+    assert list(kept) == ["0-8", "8-16", "16-24"]
+    again = run(chunk=8, keep=bring_back)
+    for left, right in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(left, right)

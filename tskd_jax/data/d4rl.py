@@ -11,36 +11,42 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tskd_jax.data.demands import DEFAULT, Demands
+from tskd_jax.data.hdf5 import Reader
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.errors import DatasetError
 
 REQUIRED = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1}
 OPTIONAL = {"next_observations": 2, "timeouts": 1}
+FLAGS = ("terminals", "timeouts")
+LARGEST = 1e15  # its square, summed over a million rows, is a number in single precision
 
 
-def read(path: Path) -> Trajectories:
+def read(path: Path, demands: Demands = DEFAULT) -> Trajectories:
     """Trajectories of one HDF5 file in D4RL's format.
 
     Keys: observations (N, m), actions (N, n), rewards and terminals (N,) or (N, 1), and optionally
     next_observations (N, m) and timeouts (N,) or (N, 1); all else is left alone.
 
     Raises:
-      DatasetError: not an HDF5 file, or a key is missing, misshapen, not numeric or not finite.
+      DatasetError: not an HDF5 file, or a key is missing, misshapen, not numeric, not finite, or
+        not in the file itself.
     """
     columns = {}
     try:
         with h5py.File(path, "r") as file:
+            reader = Reader(path, file)
             for key, rank in (REQUIRED | OPTIONAL).items():
-                if file.get(key, getlink=True) is None:
-                    continue
-                columns[key] = _read_column(path, file, key, rank)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        # h5py raises any of these where the file's own structures are damaged.
+                if reader.has(key):
+                    columns[key] = reader.array(key, rank)
+    except DatasetError:
+        raise
+    except Exception as error:  # h5py raises nearly any where the file's structures are damaged
         raise DatasetError(
             f"{path}: not a readable HDF5 file ({first_line(error)}); is it complete, and in "
             "D4RL's format?"
         ) from error
-    return from_arrays(columns, name=str(path))
+    return from_arrays(columns, str(path), demands)
 
 
 def first_line(error: Exception) -> str:
@@ -48,22 +54,9 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _read_column(path: Path, file: h5py.File, key: str, rank: int) -> np.ndarray:
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
-        raise DatasetError(f"{path}: key {key!r} is a link; copy the data itself into the file")
-    node = file[key]
-    if not isinstance(node, h5py.Dataset):
-        raise DatasetError(f"{path}: key {key!r} is a group, not an array")
-    if node.dtype.kind not in "fiub":
-        raise DatasetError(f"{path}: key {key!r} holds {node.dtype}, not numbers")
-    shape = list(node.shape or ())
-    if len(shape) not in (rank, 2) or (rank == 1 and len(shape) == 2 and shape[1] != 1):
-        expected = "(N,) or (N, 1)" if rank == 1 else "(N, size)"
-        raise DatasetError(f"{path}: key {key!r} has shape {tuple(shape)}, expected {expected}")
-    return node[()].reshape(shape[0]) if rank == 1 else node[()]
-
-
-def from_arrays(columns: Mapping[str, np.ndarray], name: str = "dataset") -> Trajectories:
+def from_arrays(
+    columns: Mapping[str, np.ndarray], name: str = "dataset", demands: Demands = DEFAULT
+) -> Trajectories:
     """Trajectories of D4RL's arrays: split into episodes, next states filled in where absent.
 
     An episode ends where terminal or timeout is set; rows behind the last end are a fragment of
@@ -75,28 +68,8 @@ def from_arrays(columns: Mapping[str, np.ndarray], name: str = "dataset") -> Tra
     Raises:
       DatasetError: see `read`.
     """
-    for key in REQUIRED:
-        if key not in columns:
-            raise DatasetError(f"{name}: key {key!r} is missing; found {sorted(columns)}")
-    rows = len(columns["rewards"])
-    if rows < 2:
-        raise DatasetError(f"{name}: {rows} transitions; at least two are needed")
-    for key, column in columns.items():
-        if len(column) != rows:
-            raise DatasetError(f"{name}: key {key!r} has {len(column)} rows, rewards have {rows}")
-        rank = (REQUIRED | OPTIONAL)[key]
-        if column.dtype.kind not in "fiub" or column.ndim != rank:
-            raise DatasetError(
-                f"{name}: key {key!r} has type {column.dtype} and shape {column.shape}, expected "
-                f"numbers of rank {rank}"
-            )
-        with np.errstate(over="ignore"):  # what float32 cannot hold is found by the next line
-            bad = ~np.isfinite(column.astype(np.float32).reshape(rows, -1)).all(1)
-        if bad.any():
-            raise DatasetError(
-                f"{name}: key {key!r} is not finite in {bad.sum()} rows, first in row "
-                f"{bad.argmax()}; remove the episodes of those rows"
-            )
+    invalid = _check_columns(columns, name, demands)
+    rows = len(invalid)
     terminals = columns["terminals"].astype(bool)
     if "timeouts" in columns:
         ends = terminals | columns["timeouts"].astype(bool)
@@ -123,6 +96,16 @@ def from_arrays(columns: Mapping[str, np.ndarray], name: str = "dataset") -> Tra
     last = np.flatnonzero(ends)[-1]
     kept[last + 1 :] = False
     episode = np.concatenate([[0], np.cumsum(ends)[:-1]])
+    demands.check_split(name, np.flatnonzero(ends), rows, "timeouts" in columns)
+    if invalid.any():
+        poor = np.isin(episode, episode[invalid])
+        kept &= ~poor
+        if not kept.any():
+            raise DatasetError(f"{name}: every episode has a row that is not finite")
+        demands.warn(
+            f"{name}: {len(np.unique(episode[poor]))} episodes of {poor.sum()} rows are dropped: "
+            f"{invalid.sum()} of those rows are not finite"
+        )
     lengths = np.bincount(episode[kept], minlength=episode[last] + 1)
     if not kept.any():
         raise DatasetError(
@@ -137,6 +120,48 @@ def from_arrays(columns: Mapping[str, np.ndarray], name: str = "dataset") -> Tra
         terminals=terminals[kept],
         lengths=lengths[lengths > 0],
     )
+
+
+def _check_columns(columns: Mapping[str, np.ndarray], name: str, demands: Demands) -> np.ndarray:
+    """(N,) which rows are invalid: none, unless the demands say that those may be dropped."""
+    for key in REQUIRED:
+        if key not in columns:
+            raise DatasetError(f"{name}: key {key!r} is missing; found {sorted(columns)}")
+    for key, column in columns.items():
+        rank = (REQUIRED | OPTIONAL)[key]
+        if column.dtype.kind not in "fiub" or column.ndim != rank:
+            raise DatasetError(
+                f"{name}: key {key!r} has type {column.dtype} and shape {column.shape}, expected "
+                f"numbers of rank {rank}"
+            )
+    rows = len(columns["rewards"])
+    if rows < 2:
+        raise DatasetError(f"{name}: {rows} transitions; at least two are needed")
+    invalid = np.zeros(rows, bool)
+    for key, column in columns.items():
+        if len(column) != rows:
+            raise DatasetError(f"{name}: key {key!r} has {len(column)} rows, rewards have {rows}")
+        if 0 in column.shape:
+            raise DatasetError(f"{name}: key {key!r} has shape {column.shape}: nothing is in it")
+        if key in FLAGS:
+            bad = (column != 0) & (column != 1)
+            if bad.any():
+                raise DatasetError(
+                    f"{name}: key {key!r} is neither 0 nor 1 in {bad.sum()} rows, first "
+                    f"{column[bad.argmax()]} in row {bad.argmax()}; mend these flags: they split "
+                    "the file into episodes"
+                )
+            continue
+        with np.errstate(invalid="ignore", over="ignore"):
+            bad = ~(np.abs(column.astype(np.float32)) <= LARGEST).reshape(rows, -1).all(1)
+        if bad.any() and not demands.drop_invalid:
+            raise DatasetError(
+                f"{name}: key {key!r} is not finite, or beyond ±{LARGEST:.0e}, in {bad.sum()} "
+                f"rows, first in row {bad.argmax()}; mend them, or drop the episodes of those "
+                "rows with --config.dataset.drop_invalid=True"
+            )
+        invalid |= bad
+    return invalid
 
 
 def to_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
@@ -167,7 +192,7 @@ def write(path: Path, trajectories: Trajectories, attributes: Mapping[str, Any])
             )
 
 
-def read_with_package(name: str) -> Trajectories:
+def read_with_package(name: str, demands: Demands = DEFAULT) -> Trajectories:
     """Trajectories through the optional `d4rl` package: `gym.make(name).get_dataset()`.
 
     Raises:
@@ -186,4 +211,4 @@ def read_with_package(name: str) -> Trajectories:
     except Exception as error:
         raise DatasetError(f"d4rl:{name}: {first_line(error)}") from error
     columns = {key: np.asarray(arrays[key]) for key in REQUIRED | OPTIONAL if key in arrays}
-    return from_arrays(columns, name=f"d4rl:{name}")
+    return from_arrays(columns, f"d4rl:{name}", demands)

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from tskd_jax.data import d4rl, minari
+from tskd_jax.data.demands import DEFAULT, Demands
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
 
@@ -48,7 +49,7 @@ def resolve(path_or_name: str | os.PathLike) -> Path:
     )
 
 
-def load_dataset(path_or_name: str | os.PathLike) -> Trajectories:
+def load_dataset(path_or_name: str | os.PathLike, demands: Demands = DEFAULT) -> Trajectories:
     """Trajectories of a file in D4RL's or Minari's format.
 
     Args:
@@ -56,15 +57,16 @@ def load_dataset(path_or_name: str | os.PathLike) -> Trajectories:
         `hopper-medium-replay-v2` (from `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`); a Minari id
         such as `mujoco/hopper/medium-v0` (from `$MINARI_DATASETS_PATH` or `~/.minari/datasets`);
         or `d4rl:NAME`, which asks the optional `d4rl` package.
+      demands: what the file must be beyond its format.
 
     Raises:
       DatasetError: the file is missing, damaged or inconsistent.
     """
     given = os.fspath(path_or_name)
     if given.startswith("d4rl:"):
-        return d4rl.read_with_package(given.removeprefix("d4rl:"))
+        return d4rl.read_with_package(given.removeprefix("d4rl:"), demands)
     path = resolve(given)
-    return minari.read(path) if minari.is_minari(path) else d4rl.read(path)
+    return (minari if minari.is_minari(path) else d4rl).read(path, demands)
 
 
 def content_hash(path: Path) -> str:

@@ -2,27 +2,31 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from tskd_jax.data.d4rl import first_line as first_line
 from tskd_jax.data.d4rl import from_arrays
+from tskd_jax.data.demands import DEFAULT, Demands
+from tskd_jax.data.hdf5 import Reader
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
+
+ARRAYS = {"observations": 2, "actions": 2, "rewards": 1, "terminations": 1}
 
 
 def is_minari(path: Path) -> bool:
     """Whether the file has Minari's `episode_<i>` groups (False for what is not HDF5 at all)."""
     try:
         with h5py.File(path, "r") as file:
-            return "observations" not in file and "episode_0" in file
-    except OSError:
+            reader = Reader(path, file)
+            return reader.has("episode_0") and not reader.has("observations")
+    except Exception:  # what is wrong with the file, the reader of the other format says
         return False
 
 
-def read(path: Path) -> Trajectories:
+def read(path: Path, demands: Demands = DEFAULT) -> Trajectories:
     """Trajectories of a Minari `main_data.hdf5`: groups `episode_<i>` with T + 1 observations.
 
     Raises:
@@ -31,29 +35,32 @@ def read(path: Path) -> Trajectories:
     parts: dict[str, list[np.ndarray]] = {}
     try:
         with h5py.File(path, "r") as file:
+            reader = Reader(path, file)
             names = map(str, file)
             numbers = [int(name[8:]) for name in names if re.fullmatch(r"episode_\d+", name)]
             for number in sorted(numbers):
-                for key, column in _read_episode(path, file, f"episode_{number}").items():
+                for key, column in _read_episode(path, reader, f"episode_{number}").items():
                     parts.setdefault(key, []).append(column)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except DatasetError:
+        raise
+    except Exception as error:  # h5py raises nearly any where the file's structures are damaged
         raise DatasetError(f"{path}: not readable ({first_line(error)})") from error
     if not parts:
         raise DatasetError(f"{path}: no episode holds a transition")
     for key, columns in parts.items():
         if len({column.shape[1:] for column in columns}) > 1:
             raise DatasetError(f"{path}: {key} differ in size between episodes")
-    return from_arrays({key: np.concatenate(value) for key, value in parts.items()}, str(path))
+    columns = {key: np.concatenate(value) for key, value in parts.items()}
+    return from_arrays(columns, str(path), demands)
 
 
-def _read_episode(path: Path, file: Any, name: str) -> dict[str, np.ndarray]:
-    group = file[name]
+def _read_episode(path: Path, reader: Reader, name: str) -> dict[str, np.ndarray]:
+    group = reader.group(name) if reader.is_group(name) else None
     arrays = {}
-    for key in ("observations", "actions", "rewards", "terminations"):
-        node = group.get(key) if isinstance(group, h5py.Group) else None
-        if not isinstance(node, h5py.Dataset):
+    for key, rank in ARRAYS.items():
+        if group is None or not group.has(key) or group.is_group(key):
             raise DatasetError(f"{path}: {name} has no array {key!r}")
-        arrays[key] = node[()]
+        arrays[key] = group.array(key, rank)
     steps = len(arrays["rewards"])
     if len(arrays["observations"]) != steps + 1:
         raise DatasetError(

@@ -137,6 +137,7 @@ def train(
         steps=config.steps,
         key=jax.random.split(fit_key, config.members),
         hooks=hooks,
+        rows=rows,
     )
     model = model.replace(params=state.params)
     densities = log_densities(model, *(column[held_out] for column in columns))

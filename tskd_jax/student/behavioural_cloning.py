@@ -1,5 +1,7 @@
 """Behavioural cloning: π(s) fitted to actions by mean squared error (section 3)."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +64,7 @@ def train(
         adam(config.learning_rate, config.schedule, config.steps),
         steps=config.steps,
         key=jnp.stack([jax.random.key(seed) for seed in seeds]),
-        hooks=Hooks(watch, hooks.save, hooks.restore),
+        hooks=replace(hooks, on_progress=watch),
     )
     params = jax.tree.map(np.asarray, state.params)
     policies = [

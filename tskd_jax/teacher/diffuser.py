@@ -1,6 +1,7 @@
 """What DDR-I and DDR-II share: a conditional diffuser over tokens of states and rewards."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -165,7 +166,8 @@ def train(
         key=key,
         accumulate=config.accumulate,
         ema=Ema(config.ema_decay, config.ema_every, min(config.ema_start, config.steps // 2)),
-        hooks=Hooks(watch, hooks.save, hooks.restore),
+        hooks=replace(hooks, on_progress=watch),
+        rows=rows,
     )
     return model.replace(params=state.ema), {"loss": last_loss.get("loss")}
 

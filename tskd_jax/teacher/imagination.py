@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from tskd_jax import memory
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, from_columns, ranges
 from tskd_jax.tasks import Task
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics, actions_between
 from tskd_jax.teacher.trajectory_generator import Plan, no_plan, replan
+from tskd_jax.training import Keep
 from tskd_jax.types import Config, Leaf
 
 
@@ -92,6 +94,7 @@ def imagine(
     key: jax.Array,
     *,
     chunk: int = 512,
+    keep: Keep = lambda part, compute: compute(),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trajectories:
     """Trajectories that the teacher imagines from those start states.
@@ -108,20 +111,28 @@ def imagine(
       inverse_dynamics: gives the actions.
       starts: (n, m) start states, raw units.
       key: randomness.
-      chunk: trajectories at a time, for bounded memory.
+      chunk: trajectories at a time, for bounded memory; fewer where it runs out.
+      keep: as in `Hooks`; each chunk is a part.
       on_progress: called with (transitions done, an upper bound of all).
     """
     keys = jax.random.split(key, len(starts))
-    parts, done = [], 0
-    for first in range(0, len(starts), chunk):
-        rows = slice(first, first + chunk)
+    done = 0
+
+    def compute(first, size):
+        nonlocal done
+        rows = slice(first, first + size)
 
         def report(transitions, before=done):
             on_progress(before + transitions, len(starts) * task.episode_limit)
 
-        part = _imagine_batch(model, sampling, task, starts[rows], keys[rows], report)
+        part = keep(
+            f"{first}-{first + size}",
+            lambda: _imagine_batch(model, sampling, task, starts[rows], keys[rows], report),
+        )
         done += int(part[2].sum())
-        parts.append(part)
+        return part
+
+    parts = memory.in_chunks(len(starts), chunk, compute)
     states, rewards, lengths, terminal = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )

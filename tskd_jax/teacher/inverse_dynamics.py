@@ -93,6 +93,7 @@ def train(
         steps=config.steps,
         key=fit_key,
         hooks=hooks,
+        rows=rows,
     )
     model = model.replace(params=state.params)
     states, next_states, actions = (column[held_out] for column in columns)

@@ -1,0 +1,50 @@
+"""What memory there is and what is said when it is not enough."""
+
+import numpy as np
+import pytest
+
+from tskd_jax import memory
+from tskd_jax.errors import OutOfMemoryError
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(512, "1 kB"), (3.2e6, "3.2 MB"), (1.25e9, "1.2 GB"), (8e15, "8000000.0 GB")],
+)
+def test_readable(size, words):
+    assert memory.readable(size) == words
+
+
+def test_a_containers_limit_counts(tmp_path, monkeypatch):
+    free, whole = memory.of_host()
+    assert 0 < free <= whole
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.of_host() == (600_000, 1_000_000)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.of_host()[1] == whole
+
+
+def test_more_than_the_machine_has_is_refused():
+    memory.check("model", 1000)
+    with pytest.raises(OutOfMemoryError, match=r"model: needs about .* this machine has"):
+        memory.check("model", 2**62)
+
+
+def test_running_out_is_named():
+    with (
+        pytest.raises(OutOfMemoryError, match=r"model: out of memory; it needs about 5\.0 MB"),
+        memory.named("model", 5_000_000),
+    ):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5000000 bytes.")
+    with pytest.raises(ZeroDivisionError), memory.named("model", 1):
+        raise ZeroDivisionError
+
+
+def test_a_program_takes_its_arguments_and_results_at_least():
+    import jax
+
+    x = jax.ShapeDtypeStruct((1000, 250), np.float32)  # a million bytes
+    size = memory.of_program(jax.jit(lambda x: x + 1).lower(x).compile())
+    assert 2_000_000 <= size <= 3_000_000

@@ -1,0 +1,78 @@
+"""What is demanded of a dataset beyond its format, and what is said where it looks wrong."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a file must be.
+
+    Attributes:
+      drop_invalid: episodes with rows that are not finite are dropped; else they are an error.
+      episode_limit: the most steps that the environment allows; None where it is not known.
+      warn: called with a line that a user should read.
+    """
+
+    drop_invalid: bool = False
+    episode_limit: int | None = None
+    warn: Callable[[str], None] = warnings.warn
+
+    def check_split(self, name: str, ends: np.ndarray, rows: int, has_timeouts: bool) -> None:
+        """Look for ends that are missing: rows between two of them that no episode can have.
+
+        Args:
+          name: of the file, for messages.
+          ends: (E,) rows that end an episode.
+          rows: of the file.
+          has_timeouts: whether it says where episodes were cut.
+
+        Raises:
+          DatasetError: an episode is too long and the file does not say where episodes were cut.
+        """
+        if self.episode_limit is None:
+            return
+        lengths = np.diff(ends, prepend=-1)
+        too_long = lengths > self.episode_limit
+        if too_long.any():
+            first = int(too_long.argmax())
+            told = (
+                f"{name}: {too_long.sum()} of {len(lengths)} episodes are longer than the "
+                f"environment's {self.episode_limit} steps, the first from row "
+                f"{ends[first] - lengths[first] + 1} on, {lengths[first]} steps"
+            )
+            if not has_timeouts:
+                raise DatasetError(
+                    f"{told}; add 'timeouts', true where an episode was cut, so that none runs on "
+                    "into the next"
+                )
+            self.warn(f"{told}; where ends are missing, episodes run on into the next")
+        left = rows - 1 - int(ends[-1])
+        if left > self.episode_limit:
+            self.warn(
+                f"{name}: the last {left} rows have no end and are dropped; an episode has at most "
+                f"{self.episode_limit} steps"
+            )
+
+
+DEFAULT = Demands()
+
+
+def suspicions(trajectories: Trajectories, action_bound: float) -> list[str]:
+    """What a user should look at, in words, of data that can be used."""
+    found = []
+    outside = (np.abs(trajectories.actions) > action_bound * (1 + 1e-5)).any(1)
+    if outside.any():
+        found.append(
+            f"{outside.mean():.2%} of the actions lie outside ±{action_bound:g}, by up to "
+            f"{np.abs(trajectories.actions).max() - action_bound:.3g}; a student cannot reach them"
+        )
+    if (trajectories.lengths == 1).all():
+        found.append("every episode has one transition: nothing can be planned or stitched")
+    return found

@@ -1,0 +1,68 @@
+"""What a run shows: bars and lines."""
+
+import logging
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+LINE_SECONDS = 30.0  # between two progress lines where there is no terminal
+
+
+class Bar:
+    """A progress bar on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, out, name: str):
+        self._out, self._name = out, name
+        self._bar = None
+        self._spoken = time.perf_counter()
+        self._begun: tuple[float, int] | None = None
+
+    def update(self, done: int, total: int, metrics: dict[str, float]) -> None:
+        """Show how far it is."""
+        loss = f"loss {metrics['loss']:.4g}" if "loss" in metrics else ""
+        if self._out.isatty():
+            if self._bar is None:
+                self._bar = tqdm(
+                    total=total, initial=done, desc=self._name, file=self._out, leave=False
+                )
+            self._bar.set_postfix_str(loss, refresh=False)
+            self._bar.update(done - self._bar.n)
+            if done >= total:
+                self._bar.close()
+                self._bar = None
+            return
+        now = time.perf_counter()
+        if self._begun is None:
+            self._begun = (now, done)
+        if now - self._spoken >= LINE_SECONDS and done < total:
+            since, first = self._begun
+            rate = (done - first) / max(now - since, 1e-9)
+            left = duration((total - done) / rate) if rate else "?"
+            line = f"  {self._name}: {done}/{total}, {rate:.1f}/s, {left} left"
+            print(f"{line}, {loss}" if loss else line, file=self._out, flush=True)
+            self._spoken = now
+
+
+def quiet_dependencies() -> None:
+    """Let nothing but this program write to the screen."""
+    for name in ("absl", "orbax", "jax", "gymnasium", "etils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{seconds:.1f}s"
+
+
+def in_words(figures: dict[str, Any]) -> str:
+    """The numbers among a stage's figures, on one line."""
+    shown = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+    return "  ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in shown.items()
+    )
