@@ -294,6 +294,20 @@ def test_a_damaged_stage_is_computed_again_and_what_was_made_of_it_kept(config, 
     assert len(chain.computed) == 4
 
 
+def test_who_asks_for_some_stages_only_gets_them_as_they_are(config, tmp_path):
+    # As the scripts of experiments/ do in the folder of a finished run.
+    Chain().run(config, tmp_path)
+    run = Run(tmp_path, config, out=io.StringIO())
+    kept = run.stage("c", lambda: {"x": 0}, lambda _hooks: pytest.fail("c was computed again"))
+    new = run.stage("d", lambda: {"x": 0}, lambda _hooks: ({"x": np.float32(8)}, {}))
+    run.close()
+    np.testing.assert_array_equal(kept["x"], np.full(3, 7.0))  # a 1, b 1 + 2, c 4 + 3
+    again = Chain()
+    again.run(config, tmp_path)
+    assert again.computed == []
+    assert new["x"] == 8
+
+
 def test_what_was_made_of_another_result_is_stale(config, tmp_path):
     Chain().run(config, tmp_path)
     flip(largest_file(tmp_path / "stages" / "b"))

@@ -71,8 +71,6 @@ class Run:
         self._save_seconds = config.checkpoint_seconds
         self._request = request or Request()
         self._metrics = Metrics(workdir)
-        # What the results so far are, in their order: a result is believed after the same ones.
-        self._so_far = ""
         quiet_dependencies()
         self._lock: IO[str] | None = None
         self._made = [path for path in (workdir, *workdir.parents) if not path.exists()]
@@ -160,10 +158,9 @@ class Run:
         self.manifest["results"][name] = {
             "files": checksum,
             "content": content,
-            "after": self._so_far,
+            "after": self._results_before(name),
         }
         self._write_manifest()
-        self._advance(name, content)
         for folder in (*self.path.glob("training/*"), *self.path.glob("parts/*")):
             if _within(folder.name, name):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -173,16 +170,25 @@ class Run:
 
     def _known(self, name: str, place: Path, like: Callable[[], Result]) -> Result:
         record = self.manifest["results"].get(name, {})
-        tree = self._saved(place, record)
+        tree = self._saved(name, place, record)
         try:
             result = serialization.from_state_dict(like(), tree)
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(f"it has another form ({checkpoints.reason(error)})") from error
-        self._advance(name, record["content"])
         return result
 
-    def _advance(self, name: str, content: str) -> None:
-        self._so_far = hashlib.sha256(f"{self._so_far} {name} {content}".encode()).hexdigest()
+    def _results_before(self, name: str) -> str:
+        """What the results were that were there before this one: it is believed after the same.
+
+        A result that is computed again keeps its place, and so do scripts that ask for some stages
+        only: what they leave out is before a result as it was when that was made.
+        """
+        sha = ""
+        for other, record in self.manifest["results"].items():
+            if _within(name, other):
+                break
+            sha = hashlib.sha256(f"{sha} {other} {record['content']}".encode()).hexdigest()
+        return sha
 
     def end_of(self, group: str) -> None:
         """Stop here if `--stop_after` names this group of stages.
@@ -224,7 +230,7 @@ class Run:
             step = int(state.step)
             checksum = checkpoints.save(folder / str(step), _train_state_dict(state))
             kept = self.manifest["checkpoints"].setdefault(name, {})
-            kept[str(step)] = {"files": checksum, "after": self._so_far}
+            kept[str(step)] = {"files": checksum, "after": self._results_before(name)}
             for old in sorted(kept, key=int)[:-KEPT_CHECKPOINTS]:
                 del kept[old]
             partial = self.manifest["partial_seconds"]
@@ -240,7 +246,7 @@ class Run:
             kept = self.manifest["checkpoints"].get(name, {})
             for step in sorted(kept, key=int, reverse=True):
                 try:
-                    restored = self._checkpoint(folder / step, kept[step], state)
+                    restored = self._checkpoint(name, folder / step, kept[step], state)
                 except Damaged as problem:
                     del kept[step]
                     instead = "the checkpoint before it is used" if kept else "begun again"
@@ -266,25 +272,27 @@ class Run:
         kept = self.manifest["parts"].setdefault(name, {})
         if part in kept:
             try:
-                tree = self._saved(place, kept[part])
+                tree = self._saved(name, place, kept[part])
                 return tuple(tree[str(index)] for index in range(len(tree)))
             except Damaged as problem:
                 self.say(f"{place}: {problem}; it is computed again")
         result = tuple(map(np.asarray, compute()))
         checksum = checkpoints.save(place, serialization.to_state_dict(result))
-        kept[part] = {"files": checksum, "after": self._so_far}
+        kept[part] = {"files": checksum, "after": self._results_before(name)}
         self._write_manifest()
         self._request.obey(f"in {name}, after part {part}")
         return result
 
-    def _saved(self, place: Path, record: dict[str, str]) -> Any:
+    def _saved(self, name: str, place: Path, record: dict[str, str]) -> Any:
         """A tree that was saved, if it is as it was and was made of the results of now."""
-        if record.get("after") != self._so_far:
+        if record.get("after") != self._results_before(name):
             raise Damaged("it was made of other results than there are now")
         return checkpoints.load(place, record["files"])
 
-    def _checkpoint(self, path: Path, record: dict[str, str], like: TrainState) -> TrainState:
-        tree = self._saved(path, record)
+    def _checkpoint(
+        self, name: str, path: Path, record: dict[str, str], like: TrainState
+    ) -> TrainState:
+        tree = self._saved(name, path, record)
         try:
             plain = serialization.from_state_dict(
                 like.replace(key=jax.random.key_data(like.key)), tree
