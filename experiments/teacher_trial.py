@@ -20,7 +20,6 @@ One row for each, written into NAME.csv in --results when it is known:
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,9 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 from tables import show, write
+from variants import variants
 
-from tskd_jax.config import check_name, finalize
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import episode_seeds, rollout
 from tskd_jax.evaluation.scores import standard_error
@@ -56,36 +54,6 @@ TRAJECTORIES = flags.DEFINE_integer("trajectories", 32, "Imagined.", 1)
 STATES = flags.DEFINE_integer("states", 1500, "Recorded states to imagine one step from.", 1)
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/teacher_trial", "Folder.")
-
-SECTIONS = ("trajectory_generator", "sampling")
-
-
-def variants(base: Config) -> Iterator[tuple[str, Config]]:
-    """(what is changed, the config), the unchanged one first.
-
-    Raises:
-      ConfigError: a `--vary` names no plain field of DDR-I or its sampling, or no value
-        of its kind.
-    """
-    yield "as configured", finalize(base)
-    for argument in VARY.value:
-        name, _, values = argument.partition("=")
-        check_name(name)
-        section, _, field = name.partition(".")
-        if section not in SECTIONS:
-            raise ConfigError(f"--vary={argument}: a field of {' or '.join(SECTIONS)} is meant")
-        kind = type(base[section][field])
-        if kind not in (bool, int, float, str):
-            raise ConfigError(f"--vary={argument}: a {kind.__name__} cannot be varied")
-        for value in values.split(","):
-            changed: Config = base.copy_and_resolve_references()
-            try:
-                changed[section][field] = value == "True" if kind is bool else kind(value)
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"--vary={argument}: {value!r} is no {kind.__name__}") from error
-            final = finalize(changed)
-            if changed[section][field] != base[section][field]:
-                yield f"{name}={value}", final
 
 
 def measure(
@@ -124,7 +92,7 @@ def measure(
 
 
 def main(_argv) -> None:
-    chosen = list(variants(CONFIG.value))
+    chosen = list(variants(CONFIG.value, VARY.value, ("trajectory_generator", "sampling")))
     base = chosen[0][1]
     task = get_task(base.environment.name)
     run = Run(Path(WORKDIR.value or Path("runs") / base.label), base)

@@ -1,10 +1,8 @@
 """The trial of changes to DDR-I: what it varies, and the script at a tiny scale."""
 
 import csv
-import sys
 
 import pytest
-from absl import flags
 from tiny import ROOT, TINY_FLAGS, run_script
 
 from tskd_jax.config import make_config
@@ -12,28 +10,21 @@ from tskd_jax.errors import ConfigError
 
 
 @pytest.fixture
-def variants(monkeypatch):
-    """`--vary` arguments -> what the script makes of them."""
+def vary(monkeypatch):
+    """`--vary` arguments -> what becomes of them."""
     monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-    import teacher_trial
+    from variants import variants
 
     config = make_config(
         "quick", environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
     )
-
-    def call(*arguments):
-        flags.FLAGS(["trial", *(f"--vary={argument}" for argument in arguments)])
-        return list(teacher_trial.variants(config))
-
-    yield call
-    # The script's flags are global: other scripts of this process define their own.
-    for name in list(flags.FLAGS.flags_by_module_dict().get("teacher_trial", ())):
-        delattr(flags.FLAGS, name.name)
-    del sys.modules["teacher_trial"]
+    return lambda *arguments: list(
+        variants(config, arguments, ("trajectory_generator", "sampling"))
+    )
 
 
-def test_one_field_differs_and_the_configured_value_is_not_repeated(variants):
-    found = variants("trajectory_generator.prediction=noise,velocity", "sampling.target=0.5,0.75")
+def test_one_field_differs_and_the_configured_value_is_not_repeated(vary):
+    found = vary("trajectory_generator.prediction=noise,velocity", "sampling.target=0.5,0.75")
     assert [name for name, _ in found] == [
         "as configured",
         "trajectory_generator.prediction=noise",
@@ -57,9 +48,9 @@ def test_one_field_differs_and_the_configured_value_is_not_repeated(variants):
         ("trajectory_generator.prediction=score", "noise | velocity"),
     ],
 )
-def test_what_cannot_be_varied_is_refused(variants, argument, problem):
+def test_what_cannot_be_varied_is_refused(vary, argument, problem):
     with pytest.raises(ConfigError, match=problem.replace("|", r"\|")):
-        variants(argument)
+        vary(argument)
 
 
 def test_it_measures_a_teacher(dataset, tmp_path):
