@@ -147,6 +147,7 @@ def test_paper_generation(environment):
         rewards=shape((count, slots, 1), "f4"),
         length=shape((count,), "i4"),
         terminal=shape((count,), "bool"),
+        plan=jax.eval_shape(lambda: trajectory_generator.no_plan(model, count)),
         key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
         time=shape((), "i4"),
     )
