@@ -39,7 +39,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "value": {"steps": 50_000},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"features": 48, "steps": 30_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
-        "sampling": _SMALL_SAMPLING,
+        "sampling": _SMALL_SAMPLING | {"stride": 7},
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
         "imagination": {"trajectories": 64, "consistency": 0.001},
         "stitching": {"rule": "density_first", "tolerance": 2.0},
