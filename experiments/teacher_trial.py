@@ -69,7 +69,6 @@ def measure(
     key = jax.random.key(1)
     steps = imagine(model, config.sampling, one_step, inverse, states, key, chunk=STATES.value)
     about = simulator_check.check(task, inverse, steps, deviation, STATES.value)
-    of_recorded = simulator_check.check(task, inverse, recorded, deviation, STATES.value)
 
     planner = Planner(model, config.sampling, inverse, named_key(config, "planner"))
     returns = rollout(planner, task, episode_seeds(config.seed, EPISODES.value))
@@ -81,7 +80,6 @@ def measure(
     of_imagined = simulator_check.check(task, inverse, imagined, deviation, STATES.value)
     return {
         "one_step": about["error"],
-        "of_recorded": of_recorded["error"],
         "nothing_moves": about["nothing_moves"],
         "planner": float(scores.mean()),
         "planner_stderr": float(standard_error(scores)),
@@ -100,6 +98,8 @@ def main(_argv) -> None:
     inverse = train_inverse_dynamics(base, recorded, task, run)
     run.close()
 
+    deviation = recorded.observations.std(0)
+    of_recorded = simulator_check.check(task, inverse, recorded, deviation, STATES.value)
     table, trained = [], {}
     for name, config in chosen:
         begin = time.perf_counter()
@@ -113,6 +113,7 @@ def main(_argv) -> None:
         row = {"variant": name} | measure(
             config, task, recorded, inverse, trained[config.trajectory_generator]
         )
+        row |= {"of_recorded": of_recorded["error"]}
         row |= {"training_seconds": training, "seconds": time.perf_counter() - begin}
         table.append(row)
         show(row)

@@ -55,29 +55,11 @@ def train(hooks, steps=600, members=2):
 def test_a_killed_training_goes_on_to_the_same_bits(config, tmp_path, after):
     whole = train(Run(tmp_path / "whole", config, out=io.StringIO()).hooks("line"))
 
-    first = Run(tmp_path / "run", config, out=io.StringIO())
-    hooks = first.hooks("line")
-
-    def die(state):
-        hooks.save(state)
-        if int(state.step) >= after:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(type(hooks)(hooks.on_progress, die, hooks.restore))
-    kept = [p for p in (tmp_path / "run" / "training" / "line").iterdir() if p.name.isdigit()]
+    kept = killed_training(config, tmp_path / "run", after)
     assert 1 <= len(kept) <= 2  # older ones make room
 
-    seen = []
-    hooks = Run(tmp_path / "run", config, out=io.StringIO()).hooks("line")
-
-    def restore(state):
-        state = hooks.restore(state)
-        seen.append(int(state.step))
-        return state
-
-    resumed = train(type(hooks)(hooks.on_progress, hooks.save, restore))
-    assert seen[0] >= after
+    resumed, went_on, _ = go_on(config, tmp_path / "run")
+    assert went_on >= after
     chex.assert_trees_all_equal(whole.params, resumed.params)
     chex.assert_trees_all_equal(whole.ema, resumed.ema)
     chex.assert_trees_all_equal(whole.opt_state, resumed.opt_state)

@@ -170,12 +170,7 @@ class Run:
 
     def _known(self, name: str, place: Path, like: Callable[[], Result]) -> Result:
         record = self.manifest["results"].get(name, {})
-        tree = self._saved(name, place, record)
-        try:
-            result = serialization.from_state_dict(like(), tree)
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(f"it has another form ({checkpoints.reason(error)})") from error
-        return result
+        return _into(like(), self._saved(name, place, record))
 
     def _results_before(self, name: str) -> str:
         """What the results were that were there before this one: it is believed after the same.
@@ -292,13 +287,8 @@ class Run:
     def _checkpoint(
         self, name: str, path: Path, record: dict[str, str], like: TrainState
     ) -> TrainState:
-        tree = self._saved(name, path, record)
-        try:
-            plain = serialization.from_state_dict(
-                like.replace(key=jax.random.key_data(like.key)), tree
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(f"it has another form ({checkpoints.reason(error)})") from error
+        plain = like.replace(key=jax.random.key_data(like.key))
+        plain = _into(plain, self._saved(name, path, record))
         plain = jax.tree.map(jax.numpy.asarray, plain)
         return plain.replace(key=jax.random.wrap_key_data(plain.key))
 
@@ -332,6 +322,14 @@ class Run:
                 path.rmdir() if path.is_dir() else path.unlink()
         if self._lock is not None:
             self._lock.close()
+
+
+def _into(like: Any, tree: Any) -> Any:
+    """A saved tree in the structure of `like`; Damaged where it does not fit."""
+    try:
+        return serialization.from_state_dict(like, tree)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"it has another form ({checkpoints.reason(error)})") from error
 
 
 def _within(part: str, stage: str) -> bool:
