@@ -39,8 +39,8 @@ def main(_argv) -> None:
     task = get_task(config.environment.name)
     run = Run(Path(WORKDIR.value or Path("runs") / config.label), config)
     recorded = load_recorded(config, task, run)
-    inverse_dynamics = train_inverse_dynamics(config, recorded, task, run)
-    generator = train_trajectory_generator(config, recorded, run)
+    inverse_dynamics = train_inverse_dynamics(config, recorded, task, run)[0]
+    generator = train_trajectory_generator(config, recorded, run)[0]
     starts = recorded.initial_observations
     chosen = np.random.default_rng(0).integers(len(starts), size=COUNT.value)
     imagined = imagine(

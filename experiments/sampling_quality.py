@@ -166,8 +166,8 @@ def main(_argv) -> None:
     task = get_task(config.environment.name)
     run = Run(Path(WORKDIR.value or Path("runs") / config.label), config)
     recorded = load_recorded(config, task, run)
-    inverse_dynamics = train_inverse_dynamics(config, recorded, task, run)
-    generator = train_trajectory_generator(config, recorded, run)
+    inverse_dynamics = train_inverse_dynamics(config, recorded, task, run)[0]
+    generator = train_trajectory_generator(config, recorded, run)[0]
     setting = Setting(config, task, recorded, inverse_dynamics, generator)
     run.close()
 

@@ -36,7 +36,7 @@ from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import episode_seeds, rollout
 from tskd_jax.evaluation.scores import standard_error
 from tskd_jax.run import Run
-from tskd_jax.stages import load_recorded, named_key, train_inverse_dynamics
+from tskd_jax.stages import load_recorded, named_keys, train_inverse_dynamics
 from tskd_jax.tasks import Task, get_task
 from tskd_jax.teacher import trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
@@ -70,7 +70,7 @@ def measure(
     steps = imagine(model, config.sampling, one_step, inverse, states, key, chunk=STATES.value)
     about = simulator_check.check(task, inverse, steps, deviation, STATES.value)
 
-    planner = Planner(model, config.sampling, inverse, named_key(config, "planner"))
+    planner = Planner(model, config.sampling, inverse, named_keys(config, "planner")[0])
     returns = rollout(planner, task, episode_seeds(config.seed, EPISODES.value))
     scores = task.normalized_score(returns)
 
@@ -95,7 +95,7 @@ def main(_argv) -> None:
     task = get_task(base.environment.name)
     run = Run(Path(WORKDIR.value or Path("runs") / base.label), base)
     recorded = load_recorded(base, task, run)
-    inverse = train_inverse_dynamics(base, recorded, task, run)
+    inverse = train_inverse_dynamics(base, recorded, task, run)[0]
     run.close()
 
     deviation = recorded.observations.std(0)
@@ -105,7 +105,7 @@ def main(_argv) -> None:
         begin = time.perf_counter()
         if config.trajectory_generator not in trained:
             fresh = trajectory_generator.create(config.trajectory_generator, recorded)
-            key = named_key(config, "trajectory_generator")
+            key = named_keys(config, "trajectory_generator")[0]
             trained[config.trajectory_generator] = trajectory_generator.train(
                 fresh, recorded, key, Hooks()
             )[0]

@@ -157,8 +157,18 @@ def _sampling(guidance: float) -> dict[str, Field]:
 
 FIELDS: dict[str, dict[str, Field] | Field] = {
     "label": Field("custom", ANY, "names the default working directory, runs/LABEL"),
-    "seed": Field(0, NOT_NEGATIVE, "of everything but the students"),
-    "seeds": Field((0, 1, 2, 3, 4), _integers(0, "distinct whole numbers ≥ 0"), "of the students"),
+    "seed": Field(0, NOT_NEGATIVE, "of everything but the students, where seed_axis is student"),
+    "seeds": Field(
+        (0, 1, 2, 3, 4),
+        _integers(0, "distinct whole numbers ≥ 0"),
+        "of the students, or of the whole pipeline",
+    ),
+    "seed_axis": Field(
+        "student",
+        _one_of(["student", "pipeline"]),
+        "what is made once for each of `seeds`: the students, from one stitched dataset; or "
+        "everything, for an error bar over the whole method",
+    ),
     "steps_multiplier": Field(1.0, POSITIVE, "scales every training length, for smoke runs"),
     "checkpoint_seconds": Field(120.0, POSITIVE, "between two checkpoints inside a training"),
     "environment": {"name": Field("hopper", _one_of(TASKS), "the task")},

@@ -6,7 +6,7 @@ dataset ─► DDR-I ─► imagined trajectories ┐
         ─► p_i(s'|s), V(s) ───────────────┘
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,16 @@ from tskd_jax.data.trajectories import (
     concatenate,
 )
 from tskd_jax.run import Run
+from tskd_jax.seeds import figures_of, pipeline_seeds
 from tskd_jax.stages import (
     Teacher,
     distil,
     evaluate,
-    evaluate_teacher,
+    evaluate_teachers,
     imagine,
     load_recorded,
-    named_key,
-    train_teacher,
+    named_keys,
+    train_teachers,
 )
 from tskd_jax.stitching import find_successors, stitch, value
 from tskd_jax.student.policy import Policy
@@ -62,18 +63,19 @@ class Outcome:
     Attributes:
       task: the environment.
       recorded: the dataset.
-      imagined: what DDR-I added to it, actions and rewards included.
+      imagined: what DDR-I added to it, actions and rewards included, for each seed of the pipeline
+        (`seeds.pipeline_seeds`), as the next two.
+      teachers: all that was learned before stitching.
       student_data: method -> what its students imitate.
-      teacher: all that was learned before stitching.
-      policies: method -> one for each seed.
+      policies: method -> one for each of `config.seeds`.
       returns: method -> (seeds, episodes); `teacher` where it was evaluated.
     """
 
     task: Task
     recorded: Trajectories
-    imagined: Trajectories
-    teacher: Teacher
-    student_data: dict[str, Trajectories]
+    imagined: list[Trajectories]
+    teachers: list[Teacher]
+    student_data: dict[str, list[Trajectories]]
     policies: dict[str, list[Policy]]
     returns: dict[str, np.ndarray]
 
@@ -84,87 +86,136 @@ def tskd(config: Config, run: Run) -> Outcome:
     recorded = load_recorded(config, task, run)
     run.end_of("dataset")
 
-    teacher = train_teacher(config, recorded, task, run)
-    imagined = imagine(config, teacher, recorded, task, run)
+    teachers = train_teachers(config, recorded, task, run)
+    imagined = imagine(config, teachers, recorded, task, run)
     run.end_of("imagination")
 
     # Each comparison is the method with parts switched off: what is left shows what a part adds.
     best, _ = best_episodes(recorded, config.filter.share, task.episode_limit)
-    student_data = {"bc": recorded, "filtered_bc": recorded.select(np.sort(best))}
+    student_data = {"bc": [recorded], "filtered_bc": [recorded.select(np.sort(best))]}
+    student_data = {name: data * len(teachers) for name, data in student_data.items()}
     for name, imagines, stitches in _variants(config):
         added = imagined if imagines else None
-        stitched = _blend(name, config, teacher, recorded, added, task, run, stitches)
-        student_data[name] = keep_best(config.filter, stitched, recorded, task, run.say)
+        stitched = _blend(name, config, teachers, recorded, added, task, run, stitches)
+        student_data[name] = [
+            keep_best(config.filter, data, recorded, task, run.say) for data in stitched
+        ]
     run.end_of("stitching")
 
     policies = {name: distil(name, config, data, task, run) for name, data in student_data.items()}
     run.end_of("student")
     returns = {name: evaluate(name, config, made, task, run) for name, made in policies.items()}
     if config.evaluation.teacher_episodes:
-        returns["teacher"] = evaluate_teacher(config, teacher, task, run)
+        returns["teacher"] = evaluate_teachers(config, teachers, task, run)
     run.end_of("evaluation")
-    return Outcome(task, recorded, imagined, teacher, student_data, policies, returns)
+    return Outcome(task, recorded, imagined, teachers, student_data, policies, returns)
 
 
 def blend(
     config: Config,
-    teacher: Teacher,
+    teachers: Sequence[Teacher],
     recorded: Trajectories,
-    imagined: Trajectories | None,
+    imagined: Sequence[Trajectories] | None,
     task: Task,
     run: Run,
     name: str,
     stitches: bool = True,
-) -> tuple[Trajectories, dict[str, Any]]:
-    """The epochs of Algorithm 4: add, value, stitch, keep the T best."""
-    data = recorded
+) -> tuple[list[Trajectories], dict[str, Any]]:
+    """The epochs of Algorithm 4, for each seed: add, value, stitch, keep the T best."""
+    seeds = pipeline_seeds(config)
+    datasets = [recorded] * len(seeds)
     kept = len(recorded.lengths)
-    figures: dict[str, Any] = {"epochs": []}
+    epochs: list[list[dict[str, Any]]] = []
     for epoch in range(config.stitching.epochs):
         if imagined is not None:
-            share = np.arange(len(imagined.lengths)) % config.stitching.epochs == epoch
-            data = concatenate([data, imagined.select(share)])
-        if stitches:
-            key = named_key(config, f"{name}.{epoch}")
-            value_key, reward_key = jax.random.split(key)
-            values, about_values = value.train(
-                config.value, data, value_key, run.hooks(f"{name}.value.{epoch}")
-            )
-            successors, about_search = find_successors(
-                data, teacher.ensemble, values, config.stitching
-            )
-            data, about_stitches = stitch(
+            datasets = [
+                concatenate([data, added.select(_share_of(added, epoch, config))])
+                for data, added in zip(datasets, imagined, strict=True)
+            ]
+        # Without stitching nothing but imagination changes the data, and it is not cut to T.
+        if not stitches:
+            continue
+        keys = named_keys(config, f"{name}.{epoch}")
+        value_keys, reward_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        values = value.train_seeds(
+            config.value, datasets, value_keys, run.hooks(f"{name}.value.{epoch}")
+        )
+        stitched, figures = [], []
+        for teacher, data, (values_of_seed, about_values), key, seed in zip(
+            teachers, datasets, values, reward_keys, seeds, strict=True
+        ):
+            of_seed = f", seed {seed}" if len(seeds) > 1 else ""
+            data, about = _stitch(
+                config,
+                teacher,
                 data,
-                successors,
-                lambda s, s_next: actions_between(teacher.inverse_dynamics, s, s_next),
-                lambda s, s_next, key=reward_key: reward_generator.rewards_between(
-                    teacher.reward_generator, config.reward_sampling, s, s_next, key
-                ),
-                episode_limit=task.episode_limit,
-                acceptance=config.stitching.acceptance,
+                values_of_seed,
+                key,
+                task,
+                run,
+                f"{name}, epoch {epoch}{of_seed}",
             )
-            about = about_values | about_search | about_stitches
-            figures["epochs"].append(about)
-            _warn_of_radius(config, about["better_neighbour_share"], f"{name}, epoch {epoch}", run)
-            run.say(
-                f"{name}, epoch {epoch}: search by {about['search_backend']}; "
-                f"{about['edges_walked']} edges walked, {about['edges_unique']} of them unique"
-            )
-        # Without stitching nothing but imagination has changed the data, and it is not cut to T.
-        if stitches:
-            data = data.select(np.sort(np.argsort(-data.returns(), kind="stable")[:kept]))
+            stitched.append(data.select(np.sort(np.argsort(-data.returns(), kind="stable")[:kept])))
+            figures.append(about_values | about)
+        datasets = stitched
+        epochs.append(figures)
+    about_seeds = [
+        _about(data, [figures[i] for figures in epochs]) for i, data in enumerate(datasets)
+    ]
+    return datasets, figures_of(seeds, about_seeds)
+
+
+def _share_of(imagined: Trajectories, epoch: int, config: Config) -> np.ndarray:
+    """(E,) the imagined trajectories that are added in that epoch."""
+    return np.arange(len(imagined.lengths)) % config.stitching.epochs == epoch
+
+
+def _stitch(
+    config: Config,
+    teacher: Teacher,
+    data: Trajectories,
+    values: value.Value,
+    key: jax.Array,
+    task: Task,
+    run: Run,
+    where: str,
+) -> tuple[Trajectories, dict[str, Any]]:
+    """One epoch's search and walk of one seed; `where` names them on the screen."""
+    successors, about_search = find_successors(data, teacher.ensemble, values, config.stitching)
+    data, about_stitches = stitch(
+        data,
+        successors,
+        lambda s, s_next: actions_between(teacher.inverse_dynamics, s, s_next),
+        lambda s, s_next: reward_generator.rewards_between(
+            teacher.reward_generator, config.reward_sampling, s, s_next, key
+        ),
+        episode_limit=task.episode_limit,
+        acceptance=config.stitching.acceptance,
+    )
+    about = about_search | about_stitches
+    _warn_of_radius(config, about["better_neighbour_share"], where, run)
+    run.say(
+        f"{where}: search by {about['search_backend']}; "
+        f"{about['edges_walked']} edges walked, {about['edges_unique']} of them unique"
+    )
+    return data, about
+
+
+def _about(data: Trajectories, epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the epochs made of one seed's data."""
+    figures: dict[str, Any] = {"epochs": list(epochs)}
     for index, source in enumerate(("recorded", "imagined", "stitched")):
         figures[f"{source}_transitions"] = int((data.source == index).sum())
-    if figures["epochs"]:
-        figures |= {k: v for k, v in figures["epochs"][-1].items() if "share" in k}
+    if epochs:
+        figures |= {k: v for k, v in epochs[-1].items() if "share" in k}
         for count in (
             "edges_walked",
             "edges_unique",
             "trajectories_stitched",
             "trajectories_replaced",
         ):
-            figures[count] = sum(about[count] for about in figures["epochs"])
-    return data, figures
+            figures[count] = sum(about[count] for about in epochs)
+    return figures
 
 
 def keep_best(
@@ -214,18 +265,18 @@ def _variants(config: Config) -> list[tuple[str, bool, bool]]:
 def _blend(
     name: str,
     config: Config,
-    teacher: Teacher,
+    teachers: Sequence[Teacher],
     recorded: Trajectories,
-    imagined: Trajectories | None,
+    imagined: Sequence[Trajectories] | None,
     task: Task,
     run: Run,
     stitches: bool,
-) -> Trajectories:
+) -> list[Trajectories]:
     stage = f"stitching.{name}"
     return run.stage(
         stage,
-        lambda: recorded,
+        lambda: [recorded] * len(teachers),
         lambda _hooks: blend(
-            config, teacher, recorded, imagined, task, run, stage, stitches=stitches
+            config, teachers, recorded, imagined, task, run, stage, stitches=stitches
         ),
     )

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from tskd_jax.evaluation.scores import summarize
 from tskd_jax.method import Outcome
 from tskd_jax.networks import count_parameters
 from tskd_jax.run import Run
+from tskd_jax.seeds import pipeline_seeds
 from tskd_jax.student.policy import save_policy
 from tskd_jax.types import Config
 
@@ -39,21 +41,31 @@ def write(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
                 save_policy(path, policy)
     with run.replacing("student.npz") as path:
         save_policy(path, outcome.policies["tskd"][0])
-    attributes = {"origin": f"TSKD from {summary['dataset']['name']}", "seed": config.seed}
-    with run.replacing("stitched.hdf5") as path:
-        d4rl.write(path, outcome.student_data["tskd"], attributes)
-    if outcome.imagined.size:
-        with run.replacing("imagined.hdf5") as path:
-            d4rl.write(path, outcome.imagined, attributes)
+    _write_data("stitched", outcome.student_data["tskd"], config, summary, run)
+    _write_data("imagined", outcome.imagined, config, summary, run)
     draw(outcome, summary, run)
     run.write_json("summary.json", summary)  # the last: where it is, all is
     return summary
 
 
+def _write_data(
+    name: str, datasets: Sequence[Trajectories], config: Config, summary: dict, run: Run
+) -> None:
+    """NAME.hdf5, or where the whole pipeline has several seeds NAME/seed_N.hdf5 for each."""
+    seeds = pipeline_seeds(config)
+    for seed, data in zip(seeds, datasets, strict=True):
+        if data.size:
+            file = f"{name}.hdf5" if len(seeds) == 1 else f"{name}/seed_{seed}.hdf5"
+            origin = f"TSKD from {summary['dataset']['name']}"
+            with run.replacing(file) as path:
+                d4rl.write(path, data, {"origin": origin, "seed": seed})
+
+
 def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
     """`summary.json`: dataset, scores, parameters, seconds, versions, and what each part did.
 
-    With `results`, the checksum of each stage's result, it is what `--replay` needs.
+    With `results`, the checksum of each stage's result, it is what `--replay` needs. Of a pipeline
+    with several seeds, numbers of trajectories and shares are means over them.
     """
     stages = run.manifest["stages"]
     dataset = {k: v for k, v in run.figures("dataset").items() if k != "seconds"}
@@ -63,7 +75,8 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         if name != "dataset"
     }
     stitched = run.figures("stitching.tskd")
-    student = outcome.student_data["tskd"]
+    teacher = outcome.teachers[0]
+    students = outcome.student_data["tskd"]
     return {
         "dataset": {"name": config.dataset.path or config.dataset.name} | dataset,
         "scores": {
@@ -72,19 +85,17 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         },
         "trajectories": {
             "recorded": len(outcome.recorded.lengths),
-            "imagined": len(outcome.imagined.lengths),
+            "imagined": _mean([len(data.lengths) for data in outcome.imagined]),
             "stitched": stitched.get("trajectories_stitched", 0),
             "replaced": stitched.get("trajectories_replaced", 0),
-            "kept_by_filter": len(student.lengths),
-            "kept_imagined": int(
-                np.maximum.reduceat(student.source == IMAGINED, student.starts).sum()
-            ),
+            "kept_by_filter": _mean([len(data.lengths) for data in students]),
+            "kept_imagined": _mean([_imagined_episodes(data) for data in students]),
         },
         "share_of_transitions_stitched": stitched.get("stitched_share", 0.0),
         "parameters": {
             "student": outcome.policies["tskd"][0].parameters,
-            "trajectory_generator": count_parameters(outcome.teacher.trajectory_generator.params),
-            "reward_generator": count_parameters(outcome.teacher.reward_generator.params),
+            "trajectory_generator": count_parameters(teacher.trajectory_generator.params),
+            "reward_generator": count_parameters(teacher.reward_generator.params),
         },
         "seconds": {name: about["seconds"] for name, about in stages.items()},
         "stages": figures,
@@ -94,6 +105,14 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
         "config": config.to_dict(),
     }
+
+
+def _mean(counts: Sequence[int]) -> int | float:
+    return counts[0] if len(counts) == 1 else float(np.mean(counts))
+
+
+def _imagined_episodes(data: Trajectories) -> int:
+    return int(np.maximum.reduceat(data.source == IMAGINED, data.starts).sum())
 
 
 def table(config: Config, summary: dict[str, Any]) -> str:
@@ -148,7 +167,7 @@ def draw(outcome: Outcome, summary: dict[str, Any], run: Run) -> None:
     axes.set_xlabel("normalised score (bars: mean ± standard error; dots: seeds)")
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, "scores.png", run)
-    if outcome.imagined.size:
+    if outcome.imagined[0].size:
         _save(_trajectories(outcome), "trajectories.png", run)
 
 
@@ -172,7 +191,7 @@ def _trajectories(outcome: Outcome):
     )
     columns: list[tuple[str, Trajectories]] = [
         ("recorded, best five", best),
-        ("imagined, first five", outcome.imagined),
+        ("imagined, first five", outcome.imagined[0]),
     ]
     for column, (title, data) in enumerate(columns):
         grid[0, column].set_title(title)

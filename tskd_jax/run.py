@@ -260,7 +260,10 @@ class Run:
         def keep(part: str, compute: Callable[[], tuple[np.ndarray, ...]]):
             return self._part(name, part, compute)
 
-        return Hooks(on_progress, save, restore, on_compiled, keep)
+        def within(part: str) -> Hooks:
+            return self.hooks(f"{name}.{part}")
+
+        return Hooks(on_progress, save, restore, on_compiled, keep, within, self.say)
 
     def _part(self, name: str, part: str, compute: Callable[[], tuple[np.ndarray, ...]]):
         place = self.path / "parts" / name / part

@@ -1,9 +1,12 @@
 """The stages that `method.tskd` strings together, each kept in the run once it is done."""
 
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
@@ -18,6 +21,7 @@ from tskd_jax.errors import DatasetError
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import episode_seeds, evaluate_students, record, rollout
 from tskd_jax.run import Run
+from tskd_jax.seeds import figures_of, pipeline_seeds
 from tskd_jax.stitching import dynamics
 from tskd_jax.student import behavioural_cloning
 from tskd_jax.student.policy import Policy
@@ -31,12 +35,15 @@ from tskd_jax.teacher import (
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.planner import Planner
+from tskd_jax.training import Hooks
 from tskd_jax.types import Config
+
+Model = TypeVar("Model")
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Everything that is learned before stitching."""
+    """Everything that is learned before stitching, of one seed."""
 
     inverse_dynamics: InverseDynamics
     ensemble: dynamics.DynamicsEnsemble
@@ -74,100 +81,131 @@ def load_recorded(config: Config, task: Task, run: Run) -> Trajectories:
     return recorded
 
 
-def train_teacher(config: Config, recorded: Trajectories, task: Task, run: Run) -> Teacher:
-    """Inverse dynamics, the dynamics ensemble, DDR-I and DDR-II, on recorded transitions only."""
-    return Teacher(
+def train_teachers(config: Config, recorded: Trajectories, task: Task, run: Run) -> list[Teacher]:
+    """Inverse dynamics, the dynamics ensemble, DDR-I and DDR-II, on recorded transitions only.
+
+    Like all that comes before the students, there is one for each of `pipeline_seeds(config)`.
+    """
+    parts = (
         train_inverse_dynamics(config, recorded, task, run),
         train_dynamics(config, recorded, run),
         train_trajectory_generator(config, recorded, run),
         train_reward_generator(config, recorded, run),
     )
+    return [Teacher(*of_seed) for of_seed in zip(*parts, strict=True)]
 
 
 def train_inverse_dynamics(
     config: Config, recorded: Trajectories, task: Task, run: Run
-) -> InverseDynamics:
+) -> list[InverseDynamics]:
     def fresh():
         return inverse_dynamics.create(config.inverse_dynamics, recorded, task)
 
-    def compute(hooks):
-        key = named_key(config, "inverse")
-        return inverse_dynamics.train(fresh(), config.inverse_dynamics, recorded, key, hooks)
+    def train(hooks):
+        keys = named_keys(config, "inverse")
+        return inverse_dynamics.train_seeds(fresh(), config.inverse_dynamics, recorded, keys, hooks)
 
-    model = run.stage("inverse_dynamics", fresh, compute)
-    run.end_of("inverse_dynamics")
-    return model
+    return _train("inverse_dynamics", config, fresh, train, run)
 
 
-def train_dynamics(config: Config, recorded: Trajectories, run: Run) -> dynamics.DynamicsEnsemble:
+def train_dynamics(
+    config: Config, recorded: Trajectories, run: Run
+) -> list[dynamics.DynamicsEnsemble]:
     def fresh():
         return dynamics.create(config.dynamics, recorded, config.dynamics.elites)
 
-    def compute(hooks):
-        return dynamics.train(config.dynamics, recorded, named_key(config, "dynamics"), hooks)
+    def train(hooks):
+        keys = named_keys(config, "dynamics")
+        return dynamics.train_seeds(config.dynamics, recorded, keys, hooks)
 
-    model = run.stage("dynamics", fresh, compute)
-    run.end_of("dynamics")
-    return model
+    return _train("dynamics", config, fresh, train, run)
 
 
-def train_trajectory_generator(config: Config, recorded: Trajectories, run: Run) -> Diffuser:
+def train_trajectory_generator(config: Config, recorded: Trajectories, run: Run) -> list[Diffuser]:
     def fresh():
         return trajectory_generator.create(config.trajectory_generator, recorded)
 
-    def compute(hooks):
-        key = named_key(config, "trajectory_generator")
-        return trajectory_generator.train(fresh(), recorded, key, hooks)
+    def train(hooks):
+        keys = named_keys(config, "trajectory_generator")
+        return trajectory_generator.train_seeds(fresh(), recorded, keys, hooks)
 
-    model = run.stage("trajectory_generator", fresh, compute)
-    run.end_of("trajectory_generator")
-    return model
+    return _train("trajectory_generator", config, fresh, train, run)
 
 
-def train_reward_generator(config: Config, recorded: Trajectories, run: Run) -> Diffuser:
+def train_reward_generator(config: Config, recorded: Trajectories, run: Run) -> list[Diffuser]:
     def fresh():
         return reward_generator.create(config.reward_generator, recorded)
 
-    def compute(hooks):
-        key = named_key(config, "reward_generator")
-        return reward_generator.train(fresh(), recorded, key, hooks, config.reward_sampling)
+    def train(hooks):
+        keys = named_keys(config, "reward_generator")
+        return reward_generator.train_seeds(fresh(), recorded, keys, hooks, config.reward_sampling)
 
-    model = run.stage("reward_generator", fresh, compute)
-    run.end_of("reward_generator")
-    return model
+    return _train("reward_generator", config, fresh, train, run)
+
+
+def _train(
+    name: str,
+    config: Config,
+    fresh: Callable[[], Model],
+    train: Callable[[Hooks], list[tuple[Model, dict[str, Any]]]],
+    run: Run,
+) -> list[Model]:
+    """A stage that trains a model for each seed of the pipeline."""
+    seeds = pipeline_seeds(config)
+
+    def compute(hooks):
+        models, figures = zip(*train(hooks), strict=True)
+        return list(models), figures_of(seeds, figures)
+
+    models = run.stage(name, lambda: [fresh()] * len(seeds), compute)
+    run.end_of(name)
+    return models
 
 
 def imagine(
-    config: Config, teacher: Teacher, recorded: Trajectories, task: Task, run: Run
-) -> Trajectories:
+    config: Config, teachers: Sequence[Teacher], recorded: Trajectories, task: Task, run: Run
+) -> list[Trajectories]:
     """The n trajectories of every epoch (Algorithm 4), cut where they stop being credible.
 
     DDR-I does not change between epochs, so all are imagined at once.
     """
+    seeds = pipeline_seeds(config)
 
     def compute(hooks):
-        key = named_key(config, "imagination")
+        keys = named_keys(config, "imagination")
         count = config.imagination.trajectories * config.stitching.epochs
-        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+        drawn = [int(jax.random.randint(key, (), 0, 2**31 - 1)) for key in keys]
 
         def report(done, total):
             hooks.on_progress(done, total, {})
 
         if config.imagination.mode == "environment":
-            whole = _plan_in_simulator(config, teacher, task, seed, count, report)
+            planners = _planners(config, teachers)
+            whole = [
+                _plan_in_simulator(planner, task, seed, count, report)
+                for planner, seed in zip(planners, drawn, strict=True)
+            ]
         else:
             first = recorded.initial_observations
-            whole = imagination.imagine(
-                teacher.trajectory_generator,
+            chosen = [
+                np.random.default_rng(seed).integers(len(first), size=count) for seed in drawn
+            ]
+            whole = imagination.imagine_seeds(
+                [teacher.trajectory_generator for teacher in teachers],
                 config.sampling,
                 task,
-                teacher.inverse_dynamics,
-                first[np.random.default_rng(seed).integers(len(first), size=count)],
-                key,
+                [teacher.inverse_dynamics for teacher in teachers],
+                first[np.stack(chosen)],
+                keys,
                 chunk=config.imagination.chunk,
                 keep=hooks.keep,
                 on_progress=report,
             )
+        judged = [judge(*of_seed) for of_seed in zip(teachers, whole, strict=True)]
+        believed, figures = zip(*judged, strict=True)
+        return list(believed), figures_of(seeds, figures)
+
+    def judge(teacher: Teacher, whole: Trajectories) -> tuple[Trajectories, dict[str, Any]]:
         believed = whole
         if config.imagination.consistency:
             lengths = dynamics.consistent_lengths(
@@ -202,15 +240,12 @@ def imagine(
         return believed, figures
 
     if not config.imagination.enabled:
-        return recorded.select(np.arange(0))
-    return run.stage("imagination", lambda: recorded, compute)
+        return [recorded.select(np.arange(0))] * len(seeds)
+    return run.stage("imagination", lambda: [recorded] * len(seeds), compute)
 
 
-def _plan_in_simulator(
-    config: Config, teacher: Teacher, task: Task, seed: int, count: int, report
-) -> Trajectories:
+def _plan_in_simulator(planner: Planner, task: Task, seed: int, count: int, report) -> Trajectories:
     """Algorithm 1 to the letter: states are observed, actions executed, rewards imagined."""
-    planner = _planner(config, teacher)
     episodes = record(planner, task, episode_seeds(seed, count), report)
     planned = np.stack(planner.rewards)
     step = np.arange(episodes.size) - np.repeat(episodes.starts, episodes.lengths)
@@ -220,30 +255,41 @@ def _plan_in_simulator(
     )
 
 
-def _planner(config: Config, teacher: Teacher) -> Planner:
+def _planners(config: Config, teachers: Sequence[Teacher]) -> list[Planner]:
     # What is observed is exact, however blurred imagination says that its own states are.
     sampling = FrozenConfigDict(config.sampling.to_dict() | {"history_noise": 0.0})
-    return Planner(
-        teacher.trajectory_generator,
-        sampling,
-        teacher.inverse_dynamics,
-        named_key(config, "planner"),
-    )
+    return [
+        Planner(teacher.trajectory_generator, sampling, teacher.inverse_dynamics, key)
+        for teacher, key in zip(teachers, named_keys(config, "planner"), strict=True)
+    ]
 
 
-def distil(name: str, config: Config, data: Trajectories, task: Task, run: Run) -> list[Policy]:
+def distil(
+    name: str, config: Config, datasets: Sequence[Trajectories], task: Task, run: Run
+) -> list[Policy]:
+    """A student for each of `config.seeds`, from its own dataset or from the only one."""
     seeds = tuple(config.seeds)
 
     def compute(hooks):
+        alike = all(data is datasets[0] for data in datasets)
         policies, figures = behavioural_cloning.train(
-            f"student.{name}", config.student, data, task, seeds, hooks
+            f"student.{name}",
+            config.student,
+            datasets[0] if alike else datasets,
+            task,
+            seeds,
+            hooks,
         )
-        about = {
-            "transitions": data.size,
-            "imagined": int((data.source == IMAGINED).sum()),
-            "lowest_return": float(data.returns().min()),
-        }
-        return [(policy.weights, policy.biases) for policy in policies], figures | about
+        about = [
+            {
+                "transitions": data.size,
+                "imagined": int((data.source == IMAGINED).sum()),
+                "lowest_return": float(data.returns().min()),
+            }
+            for data in datasets
+        ]
+        figures |= figures_of(pipeline_seeds(config), about)
+        return [(policy.weights, policy.biases) for policy in policies], figures
 
     layers = len(config.student.hidden) + 1
     one = ((0,) * layers, (0,) * layers)
@@ -265,17 +311,26 @@ def evaluate(name: str, config: Config, policies: list[Policy], task: Task, run:
     return run.stage(f"evaluation.{name}", lambda: np.zeros(()), compute)
 
 
-def evaluate_teacher(config: Config, teacher: Teacher, task: Task, run: Run) -> np.ndarray:
+def evaluate_teachers(
+    config: Config, teachers: Sequence[Teacher], task: Task, run: Run
+) -> np.ndarray:
     def compute(hooks):
-        seeds = episode_seeds(config.seed, config.evaluation.teacher_episodes)
-        returns = rollout(
-            _planner(config, teacher), task, seeds, lambda t, total: hooks.on_progress(t, total, {})
+        def report(time, total):
+            hooks.on_progress(time, total, {})
+
+        episodes = config.evaluation.teacher_episodes
+        planners = zip(pipeline_seeds(config), _planners(config, teachers), strict=True)
+        returns = np.stack(
+            [rollout(plan, task, episode_seeds(seed, episodes), report) for seed, plan in planners]
         )
-        return returns[None], {"score": float(task.normalized_score(returns.mean()))}
+        return returns, {"score": float(task.normalized_score(returns.mean()))}
 
     return run.stage("evaluation.teacher", lambda: np.zeros(()), compute)
 
 
-def named_key(config: Config, name: str) -> jax.Array:
-    """Randomness by name of its use, so that no part's depends on which others ran."""
-    return jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()) & 0x7FFFFFFF)
+def named_keys(config: Config, name: str) -> jax.Array:
+    """(seeds,) randomness by name of its use, so that no part's depends on which others ran."""
+    of_use = zlib.crc32(name.encode()) & 0x7FFFFFFF
+    return jnp.stack(
+        [jax.random.fold_in(jax.random.key(seed), of_use) for seed in pipeline_seeds(config)]
+    )

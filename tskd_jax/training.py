@@ -80,6 +80,8 @@ class Hooks:
         data, state and what it needs in between.
       keep: (name of a part, compute) -> the part's arrays: for what is no training and is computed
         part by part. Computes it, or brings back what an earlier process computed.
+      within: name of a part -> hooks for a training that is that part of this one.
+      say: called with a line that the user should read.
     """
 
     on_progress: Callable[[int, int, dict[str, float]], None] = lambda done, steps, metrics: None
@@ -87,6 +89,8 @@ class Hooks:
     restore: Callable[[TrainState], TrainState] = lambda state: state
     on_compiled: Callable[[int], None] = lambda size: None
     keep: Keep = lambda part, compute: compute()
+    within: Callable[[str], "Hooks"] = lambda part: Hooks()
+    say: Callable[[str], None] = lambda line: None
 
 
 def adam(learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:
@@ -99,10 +103,27 @@ def adam(learning_rate: float, schedule: str, steps: int) -> optax.GradientTrans
     return optax.adam(learning_rate)
 
 
-def uniform_rows(data: Any, key: jax.Array, batch_size: int) -> Any:
-    """A batch of rows of every leaf, drawn evenly with replacement."""
-    rows = len(jax.tree.leaves(data)[0])
-    index = jax.random.randint(key, (batch_size,), 0, rows)
+def uniform_rows(
+    data: Any,
+    key: jax.Array,
+    batch_size: int,
+    count: jax.Array | int | None = None,
+    rows: jax.Array | None = None,
+) -> Any:
+    """A batch of rows of every leaf, drawn evenly with replacement.
+
+    Args:
+      data: pytree of arrays (N, …).
+      key: randomness.
+      batch_size: rows a batch.
+      count: () how many of the rows are drawn from, the first ones; None: all.
+      rows: (R,) which rows are drawn from, of which `count` are the first; None: all, in order.
+    """
+    if count is None:
+        count = len(jax.tree.leaves(data)[0]) if rows is None else len(rows)
+    index = jax.random.randint(key, (batch_size,), 0, count)
+    if rows is not None:
+        index = rows[index]
     return jax.tree.map(lambda leaf: leaf[index], data)
 
 
@@ -168,7 +189,8 @@ def fit(
     accumulate: int = 1,
     ema: Ema | None = None,
     hooks: Hooks | None = None,
-    rows: np.ndarray | None = None,
+    rows: Any = None,
+    data_axes: Any = None,
 ) -> TrainState:
     """Minimise a loss over batches, in compiled chunks with the data on the device.
 
@@ -177,15 +199,18 @@ def fit(
       init: key -> parameters.
       loss: (params, ema, batch, key) -> scalar.
       draw: (data, key) -> batch. Runs inside the compiled program.
-      data: pytree of arrays, shared by all members.
+      data: pytree of arrays, shared by all members where `data_axes` does not say otherwise.
       optimizer: an optax transformation.
       steps: updates in all.
       key: a key; an array of keys trains one member each, in one program, and a member's result
-        does not depend on which others ran beside it.
+        does not depend on which others ran beside it. Members of members are (seeds, members) keys.
       accumulate: batches for one update, whose gradients are averaged; one at a time in memory.
       ema: the moving average; by default a plain copy.
       hooks: progress and checkpoints.
       rows: the dataset's row of each row of `data`, for messages; by default they are the same.
+        With `data_axes`, a sequence of such, one for each entry of the leading axis.
+      data_axes: as `in_axes` of `jax.vmap` for `data`, whose parts may have the leading axis of the
+        keys: None where all share.
 
     Returns:
       The state after `steps` updates.
@@ -196,7 +221,12 @@ def fit(
       OutOfMemoryError: the machine cannot hold what the training needs.
     """
     ema, hooks = ema or Ema(), hooks or Hooks()
-    with_members = (lambda f, **axes: jax.vmap(f, **axes)) if key.ndim else (lambda f, **axes: f)
+
+    def with_members(function, outer: Any = 0, inner: Any = 0):
+        """Mapped over each axis of the keys; `outer` and `inner` are its `in_axes`."""
+        for axis in reversed(range(key.ndim)):
+            function = jax.vmap(function, outer if axis == 0 else inner)
+        return function
 
     def start(key):
         params = init(jax.random.fold_in(key, 0))
@@ -209,8 +239,9 @@ def fit(
         def body(carry):
             state, sums, _, done, _ = carry
             is_last = done + 1 == count
+            of_all = (0, 0, 0, 0, None)
             params, average, opt_state, metrics = with_members(
-                update, in_axes=(0, 0, 0, 0, None, None, None)
+                update, (*of_all, data_axes, None), (*of_all, None, None)
             )(state.params, state.ema, state.opt_state, state.key, state.step, data, is_last)
             good = (jnp.abs(metrics["loss"]) <= largest) & jnp.isfinite(metrics["gradient_norm"])
             state = state.replace(
@@ -253,7 +284,19 @@ def fit(
         seconds = time.perf_counter() - begin
         if not good:
             raise DivergenceError(
-                _divergence(name, of_step, largest, done, steps, key, draw, data, accumulate, rows)
+                _divergence(
+                    name,
+                    of_step,
+                    largest,
+                    done,
+                    steps,
+                    key,
+                    draw,
+                    data,
+                    accumulate,
+                    rows,
+                    data_axes,
+                )
             )
         if not warm:
             largest = np.float32(EXPLODED * max(1.0, float(jnp.abs(of_step["loss"]).max())))
@@ -270,27 +313,48 @@ def fit(
     return state
 
 
-def _divergence(name, of_step, largest, step, steps, key, draw, data, accumulate, rows) -> str:
+def _divergence(
+    name, of_step, largest, step, steps, key, draw, data, accumulate, rows, data_axes
+) -> str:
     """What is to be said about the update at which a training left for infinity."""
-    losses, norms = (np.atleast_1d(of_step[part]) for part in ("loss", "gradient_norm"))
+    losses, norms = (np.asarray(of_step[part]) for part in ("loss", "gradient_norm"))
     bad = ~(np.abs(losses) <= largest) | ~np.isfinite(norms)
-    member = int(bad.argmax())
+    member = tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
     loss, norm = float(losses[member]), float(norms[member])
+    if data_axes is not None:
+        data = of_first_axis(data, data_axes, member[0])
+        rows = None if rows is None else rows[member[0]]
     if not np.isfinite(loss):
         problem = f"the loss is {loss}"
     elif not np.isfinite(norm):
         problem = "the gradient is not finite"
     else:
         problem = f"the loss explodes to {loss:.4g}"
-    drawn = _rows_drawn(draw, data, key[member] if key.ndim else key, step, accumulate)
+    drawn = _rows_drawn(draw, data, key[member], step, accumulate)
     drawn = np.unique(drawn if rows is None else np.asarray(rows)[drawn])
     more = f", … of {len(drawn)}" if len(drawn) > ROWS_NAMED else ""
-    of_member = f"member {member}, " if key.ndim else ""
+    of_member = f"member {' of '.join(map(str, reversed(member)))}, " if member else ""
     return (
         f"{name}: {problem} at step {step} of {steps} ({of_member}loss {loss:.4g}, gradient norm "
         f"{norm:.4g}; rows of the batch: {', '.join(map(str, drawn[:ROWS_NAMED]))}{more}); the "
         "last good checkpoint is kept; look for outliers in those rows, or try a smaller learning "
         "rate in another --workdir"
+    )
+
+
+def of_first_axis(data: Any, axes: Any, index: int | np.ndarray) -> Any:
+    """What one entry of the leading axis (or several) sees of `data`.
+
+    Args:
+      data: a pytree of arrays.
+      axes: a prefix of it: 0 where a part has that axis, None where all share.
+      index: a position, or several.
+    """
+    return jax.tree.map(
+        lambda axis, part: part if axis is None else jax.tree.map(lambda leaf: leaf[index], part),
+        axes,
+        data,
+        is_leaf=lambda axis: axis is None,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tskd_jax import seeds
 from tskd_jax.config import default_config
 from tskd_jax.data.normalizer import fit_normalizer
 from tskd_jax.data.trajectories import Trajectories, from_columns
@@ -168,13 +169,13 @@ def test_elites_are_the_best_on_held_out_data(monkeypatch):
     # b²/2 nats. The best three are those of b = 0, ½ and -1: members 1, 4 and 2.
     bias = np.array([3, 0, -1, 2, 0.5, 5, -4], np.float32)
 
-    def no_training(_name, init, *_arguments, key, **_options):
+    def no_training(*, init, key, **_options):
         params = jax.tree.map(jnp.zeros_like, jax.vmap(init)(key))
         last = params["params"]["Dense_1"]
         last["bias"] = last["bias"].at[:, 0].set(bias)
-        return type("State", (), {"params": params})
+        return type("State", (), {"params": params, "ema": params})
 
-    monkeypatch.setattr(dynamics, "fit", no_training)
+    monkeypatch.setattr(seeds, "fit", no_training)
     data, _ = linear_gaussian()
     config = make_config(members=7, elites=3, held_out=0.3)
     key = jax.random.key(1)
@@ -208,8 +209,8 @@ def test_members_trained_together_are_those_trained_one_by_one(monkeypatch):
         calls.append((arguments, options, state))
         return state
 
-    fit = dynamics.fit
-    monkeypatch.setattr(dynamics, "fit", watched)
+    fit = seeds.fit
+    monkeypatch.setattr(seeds, "fit", watched)
     dynamics.train(config, data, jax.random.key(0), Hooks())
     ((arguments, options, together),) = calls
     assert options["key"].shape == (7,)

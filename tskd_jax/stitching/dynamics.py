@@ -10,8 +10,9 @@ from tskd_jax.batching import in_batches
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.networks import MLP
+from tskd_jax.seeds import fit_seeds, pad_rows
 from tskd_jax.teacher.inverse_dynamics import split_rows
-from tskd_jax.training import Hooks, adam, fit, uniform_rows
+from tskd_jax.training import Hooks, adam, uniform_rows
 from tskd_jax.types import Config, Leaf
 
 LOG_STD_RANGE = (-10.0, 2.0)
@@ -116,9 +117,16 @@ def train(
     config: Config, trajectories: Trajectories, key: jax.Array, hooks: Hooks
 ) -> tuple[DynamicsEnsemble, dict[str, float]]:
     """Fit `members` Gaussians by maximum likelihood and keep the `elites` best on held-out data."""
+    return train_seeds(config, trajectories, key[None], hooks)[0]
+
+
+def train_seeds(
+    config: Config, trajectories: Trajectories, keys: jax.Array, hooks: Hooks
+) -> list[tuple[DynamicsEnsemble, dict[str, float]]]:
+    """As `train` for each of the keys (seeds,): all members of all seeds in one program."""
     model = create(config, trajectories, config.members)
-    split_key, fit_key = jax.random.split(key)
-    rows, held_out = split_rows(trajectories, config.held_out, split_key)
+    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    splits = [split_rows(trajectories, config.held_out, key) for key in split_keys]
     columns = (trajectories.observations, trajectories.next_observations)
     scale, shift = model.change_deviation[None], model.change_mean[None]
 
@@ -127,22 +135,39 @@ def train(
         change = (next_states - states - shift) / scale
         return -gaussian_log_density(change, mean, jnp.exp(log_std)).mean()
 
-    state = fit(
+    def draw(data, key):
+        columns, rows, count = data
+        return uniform_rows(columns, key, config.batch_size, count, rows)
+
+    fitted = fit_seeds(
         "dynamics",
         model.init,
         lambda params, _ema, batch, _key: negative_log_likelihood(params, *batch),
-        lambda data, key: uniform_rows(data, key, config.batch_size),
-        tuple(column[rows] for column in columns),
+        draw,
+        (columns, *pad_rows([rows for rows, _ in splits])),
         adam(config.learning_rate, config.schedule, config.steps),
         steps=config.steps,
-        key=jax.random.split(fit_key, config.members),
+        key=jax.vmap(lambda key: jax.random.split(key, config.members))(fit_keys),
+        data_axes=(None, 0, 0),
         hooks=hooks,
-        rows=rows,
     )
-    model = model.replace(params=state.params)
+    return [
+        _elites(config, model.replace(params=of.params), columns, *split)
+        for of, split in zip(fitted, splits, strict=True)
+    ]
+
+
+def _elites(
+    config: Config,
+    model: DynamicsEnsemble,
+    columns: tuple[np.ndarray, np.ndarray],
+    rows: np.ndarray,
+    held_out: np.ndarray,
+) -> tuple[DynamicsEnsemble, dict[str, float]]:
+    """The members that explain held-out rows best, and how well they do."""
     densities = log_densities(model, *(column[held_out] for column in columns))
     order = np.argsort(-densities.mean(0), kind="stable")[: config.elites]
-    model = model.replace(params=jax.tree.map(lambda leaf: leaf[order], state.params))
+    model = model.replace(params=jax.tree.map(lambda leaf: leaf[order], model.params))
     likelihood = log_mean_densities(model, *(column[held_out] for column in columns))
     judged = likelihoods(model, *(column[held_out] for column in columns))
     quantiles = np.quantile(judged, np.linspace(0, 1, LEVELS)).astype(np.float32)

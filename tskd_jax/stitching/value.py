@@ -1,5 +1,7 @@
 """State values V(s) of the data's own behaviour (section 5.2, Equation 10)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,8 @@ from tskd_jax.batching import in_batches
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.networks import MLP
-from tskd_jax.training import Ema, Hooks, adam, fit, uniform_rows
+from tskd_jax.seeds import fit_seeds, pad_rows
+from tskd_jax.training import Ema, Hooks, adam, uniform_rows
 from tskd_jax.types import Config, Leaf
 
 
@@ -47,45 +50,59 @@ def train(
     config: Config, trajectories: Trajectories, key: jax.Array, hooks: Hooks
 ) -> tuple[Value, dict[str, float]]:
     """TD(0) on those trajectories. A truncation is not a failure: V bootstraps through it."""
-    returns = trajectories.returns_to_go(config.discount)
-    keys = jax.random.split(key, 2)
-    model = Value(
-        params=None,
-        states=fit_normalizer("gaussian", trajectories.observations),
-        scale=np.float32(returns.std() or 1.0),
-        hidden=tuple(config.hidden),
-    )
-    model = model.replace(params=jax.vmap(model.init)(keys))
+    return train_seeds(config, [trajectories], key[None], hooks)[0]
+
+
+def train_seeds(
+    config: Config, datasets: Sequence[Trajectories], keys: jax.Array, hooks: Hooks
+) -> list[tuple[Value, dict[str, float]]]:
+    """As `train` for each of the keys (seeds,) on data of its own, in one program."""
+    returns = [data.returns_to_go(config.discount) for data in datasets]
+    models = [
+        Value(
+            params=None,
+            states=fit_normalizer("gaussian", data.observations),
+            scale=np.float32(of_data.std() or 1.0),
+            hidden=tuple(config.hidden),
+        )
+        for data, of_data in zip(datasets, returns, strict=True)
+    ]
+    names = ("observations", "rewards", "next_observations", "terminals")
+    columns = [tuple(getattr(data, name) for name in names) for data in datasets]
+
+    def draw(data, key):
+        columns, count, model = data
+        return uniform_rows(columns, key, config.batch_size, count), model
 
     def loss(params, target, batch, _key):
-        states, rewards, next_states, terminals = batch
+        (states, rewards, next_states, terminals), model = batch
         following = jnp.where(terminals, 0.0, model.one(target, next_states))
         goal = jax.lax.stop_gradient(rewards / model.scale + config.discount * following)
         return jnp.square(goal - model.one(params, states)).mean()
 
-    state = fit(
+    fitted = fit_seeds(
         "value",
-        model.init,
+        models[0].init,
         loss,
-        lambda data, key: uniform_rows(data, key, config.batch_size),
-        (
-            trajectories.observations,
-            trajectories.rewards,
-            trajectories.next_observations,
-            trajectories.terminals,
-        ),
+        draw,
+        (*pad_rows(columns), jax.tree.map(lambda *leaves: np.stack(leaves), *models)),
         adam(config.learning_rate, config.schedule, config.steps),
         steps=config.steps,
-        key=keys,
+        key=jax.vmap(lambda key: jax.random.split(key, 2))(keys),
+        data_axes=0,
         ema=Ema(decay=1 - config.target_average),
         hooks=hooks,
     )
-    model = model.replace(params=state.params)
-    estimates = values(model, trajectories.observations)
-    return model, {
-        "mean": float(estimates.mean()),
-        "correlation_with_returns": _correlation(estimates, returns),
-    }
+
+    def judged(model, of, data, returns):
+        model = model.replace(params=of.params)
+        estimates = values(model, data.observations)
+        return model, {
+            "mean": float(estimates.mean()),
+            "correlation_with_returns": _correlation(estimates, returns),
+        }
+
+    return [judged(*of) for of in zip(models, fitted, datasets, returns, strict=True)]
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """Behavioural cloning: π(s) fitted to actions by mean squared error (section 3)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
@@ -8,16 +9,17 @@ import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.networks import MLP
+from tskd_jax.seeds import fit_seeds, pad_rows
 from tskd_jax.student.policy import Policy
 from tskd_jax.tasks import Task
-from tskd_jax.training import Hooks, adam, fit, uniform_rows
+from tskd_jax.training import Hooks, adam, uniform_rows
 from tskd_jax.types import Config
 
 
 def train(
     name: str,
     config: Config,
-    trajectories: Trajectories,
+    trajectories: Trajectories | Sequence[Trajectories],
     task: Task,
     seeds: tuple[int, ...],
     hooks: Hooks,
@@ -27,7 +29,7 @@ def train(
     Args:
       name: of the method, for messages.
       config: `config.student`.
-      trajectories: what is imitated.
+      trajectories: what is imitated, by all or one for each seed.
       task: action size and bound.
       seeds: a student depends on its own seed only.
       hooks: progress and checkpoints.
@@ -36,11 +38,15 @@ def train(
       (policies on raw states, in the order of the seeds; metrics).
     """
     network = MLP(tuple(config.hidden), task.action_size)
-    states = trajectories.observations
-    mean = states.mean(0) if config.normalize else np.zeros(states.shape[1], np.float32)
-    deviation = states.std(0) if config.normalize else np.ones(states.shape[1], np.float32)
-    # A dimension that is constant in training, however small its noise, must not explode later.
-    deviation = np.where(deviation > 1e-3, deviation, 1.0).astype(np.float32)
+    shared = isinstance(trajectories, Trajectories)
+    datasets = [trajectories] if shared else trajectories
+    scales = [_scale(data.observations, config.normalize) for data in datasets]
+    columns = [
+        ((data.observations - mean) / deviation, data.actions)
+        for data, (mean, deviation) in zip(datasets, scales, strict=True)
+    ]
+    if shared:
+        scales *= len(seeds)
 
     def init(key):
         return network.init(key, jnp.zeros((1, task.state_size)))
@@ -55,23 +61,36 @@ def train(
         last.update(metrics)
         hooks.on_progress(done, steps, metrics)
 
-    state = fit(
+    def draw(data, key):
+        columns, count = data
+        return uniform_rows(columns, key, config.batch_size, count)
+
+    fitted = fit_seeds(
         name,
         init,
         loss,
-        lambda data, key: uniform_rows(data, key, config.batch_size),
-        ((states - mean) / deviation, trajectories.actions),
+        draw,
+        (columns[0], len(columns[0][0])) if shared else pad_rows(columns),
         adam(config.learning_rate, config.schedule, config.steps),
         steps=config.steps,
         key=jnp.stack([jax.random.key(seed) for seed in seeds]),
+        data_axes=None if shared else 0,
         hooks=replace(hooks, on_progress=watch),
     )
-    params = jax.tree.map(np.asarray, state.params)
     policies = [
-        fold(jax.tree.map(lambda leaf: leaf[i], params), mean, deviation, task.action_bound)  # noqa: B023
-        for i in range(len(seeds))
+        fold(of.params, *scale, task.action_bound) for of, scale in zip(fitted, scales, strict=True)
     ]
     return policies, {"loss": last.get("loss")}
+
+
+def _scale(states: np.ndarray, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, deviation) by which the network's inputs are standardised."""
+    if not normalize:
+        size = states.shape[1]
+        return np.zeros(size, np.float32), np.ones(size, np.float32)
+    deviation = states.std(0)
+    # A dimension that is constant in training, however small its noise, must not explode later.
+    return states.mean(0), np.where(deviation > 1e-3, deviation, 1.0).astype(np.float32)
 
 
 def fold(params, mean: np.ndarray, deviation: np.ndarray, action_bound: float) -> Policy:

@@ -1,6 +1,6 @@
 """What DDR-I and DDR-II share: a conditional diffuser over tokens of states and rewards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.data.windows import Tape, make_tape
 from tskd_jax.diffusion import Sampler, Schedule, TemporalUNet, as_noise, cosine_schedule
-from tskd_jax.training import Ema, Hooks, adam, fit
+from tskd_jax.seeds import fit_seeds, pad_rows
+from tskd_jax.training import Ema, Hooks, adam, uniform_rows
 from tskd_jax.types import Config, Leaf
 
 
@@ -121,28 +122,29 @@ def tape_of(model: Diffuser, trajectories: Trajectories) -> Tape:
     return make_tape(trajectories, model.states, model.rewards, labels)
 
 
-def train(
+def train_seeds(
     name: str,
     model: Diffuser,
     loss: Callable[[Any, Any, jax.Array], Array],
     tape: Tape,
-    rows: np.ndarray,
-    key: jax.Array,
+    rows: Sequence[np.ndarray],
+    keys: jax.Array,
     hooks: Hooks,
-) -> tuple[Diffuser, dict[str, float | None]]:
-    """Fit a diffuser.
+) -> list[tuple[Diffuser, dict[str, float | None]]]:
+    """Fit a diffuser for each seed, in one program.
 
     Args:
       name: of the stage.
       model: from `create`.
       loss: (params, (transitions (batch,), tape), key) -> scalar.
       tape: from `tape_of`.
-      rows: (N',) transitions to train on.
-      key: randomness.
+      rows: of each seed, (N',) transitions to train on.
+      keys: (seeds,).
       hooks: progress and checkpoints.
 
     Returns:
-      (the diffuser with the averaged weights, metrics; no loss where nothing was left to train).
+      Of each seed (the diffuser with the averaged weights, metrics: the loss is the mean of all
+      seeds, and None where nothing was left to train).
     """
     config = model.config
     last_loss = {}
@@ -152,24 +154,25 @@ def train(
         hooks.on_progress(done, steps, metrics)
 
     def draw(data, key):
-        rows, tape = data
-        return rows[jax.random.randint(key, (config.batch_size,), 0, len(rows))], tape
+        rows, count, tape = data
+        return uniform_rows(rows, key, config.batch_size, count), tape
 
-    state = fit(
+    fitted = fit_seeds(
         name,
         lambda key: model.init(key, _token_size(model)),
         lambda params, _ema, batch, key: loss(params, batch, key),
         draw,
-        (jnp.asarray(rows, jnp.int32), tape),
+        (*pad_rows([of_seed.astype(np.int32) for of_seed in rows]), tape),
         adam(config.learning_rate, config.schedule, config.steps),
         steps=config.steps,
-        key=key,
+        key=keys,
+        data_axes=(0, 0, None),
         accumulate=config.accumulate,
         ema=Ema(config.ema_decay, config.ema_every, min(config.ema_start, config.steps // 2)),
         hooks=replace(hooks, on_progress=watch),
         rows=rows,
     )
-    return model.replace(params=state.ema), {"loss": last_loss.get("loss")}
+    return [(model.replace(params=of.ema), {"loss": last_loss.get("loss")}) for of in fitted]
 
 
 def _token_size(model: Diffuser) -> int:

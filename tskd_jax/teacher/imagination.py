@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from tskd_jax.types import Config, Leaf
 
 @struct.dataclass
 class _Progress:
-    """Trajectories under way; every leaf but `time` has them as its leading axis.
+    """Trajectories under way; every leaf but `time` has them as its leading axis, seed by seed.
 
     Attributes:
       states: (B, T + stride + C, m) normalised, filled up to `time`.
@@ -42,7 +42,7 @@ class _Progress:
     time: Leaf
 
 
-@functools.partial(jax.jit, static_argnames=("sampling", "task"), donate_argnums=3)
+@functools.partial(jax.jit, static_argnames=("sampling", "task", "seeds"), donate_argnums=3)
 def _advance(
     model: Diffuser,
     sampling: Config,
@@ -50,17 +50,30 @@ def _advance(
     progress: _Progress,
     plans: jax.Array,
     enough_ended: jax.Array,
+    seeds: int = 1,
 ) -> _Progress:
-    """Up to `plans` plans further, or until at most `enough_ended` trajectories are alive."""
+    """Up to `plans` plans further, or until no seed has more than `enough_ended` alive."""
     stride, context = sampling.stride, model.config.context
     limit = task.episode_limit
+
+    def replan_all(time, length, *columns):
+        def of_seed(params, *columns):
+            history, keys, plan = columns
+            of_its_own = model.replace(params=params)
+            return replan(of_its_own, sampling, history, length, keys, plan, time, stride)
+
+        if seeds == 1:
+            return of_seed(model.params, *columns)
+        split = jax.tree.map(lambda leaf: leaf.reshape(seeds, -1, *leaf.shape[1:]), columns)
+        latest = jax.vmap(of_seed)(model.params, *split)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), latest)
 
     def body(carry):
         p, count = carry
         length = jnp.minimum(context, p.time + 1)
         history = jax.lax.dynamic_slice_in_dim(p.states, p.time + 1 - length, context, 1)
         keys = jax.vmap(jax.random.fold_in, (0, None))(p.key, p.time)
-        latest = replan(model, sampling, history, length, keys, p.plan, p.time, stride)
+        latest = replan_all(p.time, length, history, keys, p.plan)
         rewards, states = latest.answer(length, stride)
         alive = task.alive(model.states.unnormalize(states))
         # Steps taken of this plan: up to and with the first dead state, or the episode limit.
@@ -79,7 +92,7 @@ def _advance(
 
     def goes_on(carry):
         p, count = carry
-        alive = (~p.terminal).sum()
+        alive = (~p.terminal).reshape(seeds, -1).sum(1).max()
         return (count < plans) & (p.time < limit) & (alive > enough_ended)
 
     return jax.lax.while_loop(goes_on, body, (progress, 0))[0]
@@ -115,7 +128,47 @@ def imagine(
       keep: as in `Hooks`; each chunk is a part.
       on_progress: called with (transitions done, an upper bound of all).
     """
-    keys = jax.random.split(key, len(starts))
+    return imagine_seeds(
+        [model],
+        sampling,
+        task,
+        [inverse_dynamics],
+        starts[None],
+        key[None],
+        chunk=chunk,
+        keep=keep,
+        on_progress=on_progress,
+    )[0]
+
+
+def imagine_seeds(
+    models: Sequence[Diffuser],
+    sampling: Config,
+    task: Task,
+    inverse_dynamics: Sequence[InverseDynamics],
+    starts: np.ndarray,
+    keys: jax.Array,
+    *,
+    chunk: int = 512,
+    keep: Keep = lambda part, compute: compute(),
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Trajectories]:
+    """As `imagine` for each seed, in one program.
+
+    Args:
+      models: DDR-I of each seed; they differ in their parameters alone.
+      sampling, task, keep, on_progress: as of `imagine`.
+      inverse_dynamics: of each seed.
+      starts: (seeds, n, m).
+      keys: (seeds,).
+      chunk: trajectories of all seeds together at a time.
+    """
+    seeds, count = starts.shape[:2]
+    trajectory_keys = jax.vmap(lambda key: jax.random.split(key, count))(keys)
+    model = models[0]
+    if seeds > 1:
+        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[of.params for of in models])
+        model = model.replace(params=params)
     done = 0
 
     def compute(first, size):
@@ -123,16 +176,37 @@ def imagine(
         rows = slice(first, first + size)
 
         def report(transitions, before=done):
-            on_progress(before + transitions, len(starts) * task.episode_limit)
+            on_progress(before + transitions, seeds * count * task.episode_limit)
 
         part = keep(
             f"{first}-{first + size}",
-            lambda: _imagine_batch(model, sampling, task, starts[rows], keys[rows], report),
+            lambda: _imagine_batch(
+                model, sampling, task, starts[:, rows], trajectory_keys[:, rows], report
+            ),
         )
         done += int(part[2].sum())
         return part
 
-    parts = memory.in_chunks(len(starts), chunk, compute)
+    parts = memory.in_chunks(count, max(1, chunk // seeds), compute)
+    by_seed = zip(*(_by_seed(seeds, *part) for part in parts), strict=True)
+    return [
+        _as_trajectories(of_seed, inverse)
+        for of_seed, inverse in zip(by_seed, inverse_dynamics, strict=True)
+    ]
+
+
+def _by_seed(seeds: int, states, rewards, lengths, terminal) -> list[tuple[np.ndarray, ...]]:
+    """What `_imagine_batch` gave, cut into what each seed imagined."""
+    lengths, terminal = lengths.reshape(seeds, -1), terminal.reshape(seeds, -1)
+    steps = np.cumsum(lengths.sum(1))[:-1]
+    states = np.split(states, steps + lengths.shape[1] * np.arange(1, seeds))
+    return list(zip(states, np.split(rewards, steps), lengths, terminal, strict=True))
+
+
+def _as_trajectories(
+    parts: Sequence[tuple[np.ndarray, ...]], inverse_dynamics: InverseDynamics
+) -> Trajectories:
+    """The trajectories of all chunks of a seed."""
     states, rewards, lengths, terminal = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
@@ -152,8 +226,12 @@ def imagine(
 
 
 def _imagine_batch(model, sampling, task, starts, keys, report):
-    """(states (Σ(T+1), m), rewards (ΣT,), lengths (n,), terminal (n,)), raw units."""
-    count, size = starts.shape
+    """(states (Σ(T+1), m), rewards (ΣT,), lengths (n,), terminal (n,)), raw units.
+
+    Starts are (seeds, n / seeds, m) and keys (seeds, n / seeds); results are seed by seed.
+    """
+    seeds, each, size = starts.shape
+    starts, keys, count = starts.reshape(-1, size), keys.reshape(-1), seeds * each
     slots = task.episode_limit + sampling.stride
     everything = _Progress(
         states=np.zeros((count, slots + model.config.context, size), np.float32),
@@ -167,9 +245,12 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
     everything.states[:, 0] = np.asarray(model.states.normalize(jnp.asarray(starts, jnp.float32)))
     running, now, plans = np.arange(count), 0, 1
     while len(running) and now < task.episode_limit:
-        bucket = 1 << (len(running) - 1).bit_length()
-        rows = np.resize(running, bucket)  # padding repeats trajectories, marked as ended
-        padding = np.arange(bucket) >= len(running)
+        of_seed = [running[running // each == seed] for seed in range(seeds)]
+        bucket = 1 << (max(map(len, of_seed)) - 1).bit_length()
+        # Padding repeats trajectories (or the very first), marked as ended.
+        rows = np.concatenate([np.resize(some, bucket) for some in of_seed])
+        padding = np.concatenate([np.arange(bucket) >= len(some) for some in of_seed])
+        kept = np.flatnonzero(~padding)
         progress = _Progress(
             states=jnp.asarray(everything.states[rows]),
             rewards=jnp.asarray(everything.rewards[rows]),
@@ -186,16 +267,16 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
         enough_ended = bucket // 2 if bucket > 16 else 0
         while True:
             begin = time.perf_counter()
-            progress = _advance(model, sampling, task, progress, plans, enough_ended)
+            progress = _advance(model, sampling, task, progress, plans, enough_ended, seeds)
             now = int(progress.time)
-            terminal = np.asarray(progress.terminal)[: len(running)]
-            lengths = np.asarray(progress.length)[: len(running)]
+            terminal = np.asarray(progress.terminal)[kept]
+            lengths = np.asarray(progress.length)[kept]
             report(int(everything.length.sum() - everything.length[running].sum() + lengths.sum()))
             if time.perf_counter() - begin < 0.5:
                 plans *= 2
-            if now >= task.episode_limit or (~terminal).sum() <= enough_ended:
+            alive = np.bincount(running[~terminal] // each, minlength=seeds).max()
+            if now >= task.episode_limit or alive <= enough_ended:
                 break
-        kept = slice(0, len(running))
         everything.states[running] = np.asarray(progress.states)[kept]
         everything.rewards[running] = np.asarray(progress.rewards)[kept]
         everything.plan.states[running] = np.asarray(progress.plan.states)[kept]

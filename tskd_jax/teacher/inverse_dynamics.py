@@ -10,8 +10,9 @@ from tskd_jax.batching import in_batches
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.networks import MLP
+from tskd_jax.seeds import fit_seeds, pad_rows
 from tskd_jax.tasks import Task
-from tskd_jax.training import Hooks, adam, fit, uniform_rows
+from tskd_jax.training import Hooks, adam, uniform_rows
 from tskd_jax.types import Config, Leaf
 
 
@@ -75,34 +76,53 @@ def train(
     hooks: Hooks,
 ) -> tuple[InverseDynamics, dict[str, float]]:
     """Fit f on recorded transitions by mean squared error; report the error on held-out ones."""
-    split_key, fit_key = jax.random.split(key)
-    rows, held_out = split_rows(trajectories, 0.05, split_key)
+    return train_seeds(model, config, trajectories, key[None], hooks)[0]
+
+
+def train_seeds(
+    model: InverseDynamics,
+    config: Config,
+    trajectories: Trajectories,
+    keys: jax.Array,
+    hooks: Hooks,
+) -> list[tuple[InverseDynamics, dict[str, float]]]:
+    """As `train` for each of the keys (seeds,), in one program."""
+    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    splits = [split_rows(trajectories, 0.05, key) for key in split_keys]
     columns = (trajectories.observations, trajectories.next_observations, trajectories.actions)
 
     def loss(params, _ema, batch, _key):
         states, next_states, actions = batch
         return jnp.square(model.replace(params=params)(states, next_states) - actions).mean()
 
-    state = fit(
+    def draw(data, key):
+        columns, rows, count = data
+        return uniform_rows(columns, key, config.batch_size, count, rows)
+
+    fitted = fit_seeds(
         "inverse_dynamics",
         model.init,
         loss,
-        lambda data, key: uniform_rows(data, key, config.batch_size),
-        tuple(column[rows] for column in columns),
+        draw,
+        (columns, *pad_rows([rows for rows, _ in splits])),
         adam(config.learning_rate, config.schedule, config.steps),
         steps=config.steps,
-        key=fit_key,
+        key=fit_keys,
+        data_axes=(None, 0, 0),
         hooks=hooks,
-        rows=rows,
     )
-    model = model.replace(params=state.params)
-    states, next_states, actions = (column[held_out] for column in columns)
-    errors = np.square(actions_between(model, states, next_states) - actions)
-    spread = np.square(actions - actions.mean(0))
-    return model, {
-        "held_out_mse": float(errors.mean()),
-        "held_out_r2": float(1 - errors.mean() / max(spread.mean(), 1e-12)),
-    }
+
+    def judged(params, held_out):
+        trained = model.replace(params=params)
+        states, next_states, actions = (column[held_out] for column in columns)
+        errors = np.square(actions_between(trained, states, next_states) - actions)
+        spread = np.square(actions - actions.mean(0))
+        return trained, {
+            "held_out_mse": float(errors.mean()),
+            "held_out_r2": float(1 - errors.mean() / max(spread.mean(), 1e-12)),
+        }
+
+    return [judged(of.params, held) for of, (_, held) in zip(fitted, splits, strict=True)]
 
 
 _apply = jax.jit(lambda model, states, next_states: model(states, next_states))

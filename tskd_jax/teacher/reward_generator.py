@@ -41,8 +41,22 @@ def train(
       sampling: `config.reward_sampling`, for the judgement.
       judged: how many held-out transitions are judged.
     """
+    return train_seeds(model, trajectories, key[None], hooks, sampling, judged)[0]
+
+
+def train_seeds(
+    model: Diffuser,
+    trajectories: Trajectories,
+    keys: jax.Array,
+    hooks: Hooks,
+    sampling: Config,
+    judged: int = 2048,
+) -> list[tuple[Diffuser, dict[str, float | None]]]:
+    """As `train` for each of the keys (seeds,), in one program."""
     config = model.config
-    split_key, fit_key, judge_key = jax.random.split(key, 3)
+    split_keys, fit_keys, judge_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
+        keys
+    )
 
     def loss(params, batch, key):
         transitions, tape = batch
@@ -65,22 +79,28 @@ def train(
             key=key,
         )
 
-    rows, held_out = split_rows(trajectories, 0.05, split_key)
+    splits = [split_rows(trajectories, 0.05, key) for key in split_keys]
     tape = diffuser.tape_of(model, trajectories)
-    model, metrics = diffuser.train("reward_generator", model, loss, tape, rows, fit_key, hooks)
-    held_out = np.random.default_rng(0).permutation(held_out)[:judged]
-    predicted = rewards_between(
-        model,
-        sampling,
-        trajectories.observations[held_out],
-        trajectories.next_observations[held_out],
-        judge_key,
-    )
-    true = trajectories.rewards[held_out]
-    return model, metrics | {
-        "held_out_mse": float(np.square(predicted - true).mean()),
-        "held_out_reward_variance": float(true.var()),
-    }
+    rows = [rows for rows, _ in splits]
+    trained = diffuser.train_seeds("reward_generator", model, loss, tape, rows, fit_keys, hooks)
+
+    def judge(model, metrics, held_out, key):
+        held_out = np.random.default_rng(0).permutation(held_out)[:judged]
+        states, next_states = (
+            column[held_out]
+            for column in (trajectories.observations, trajectories.next_observations)
+        )
+        predicted = rewards_between(model, sampling, states, next_states, key)
+        true = trajectories.rewards[held_out]
+        return model, metrics | {
+            "held_out_mse": float(np.square(predicted - true).mean()),
+            "held_out_reward_variance": float(true.var()),
+        }
+
+    return [
+        judge(*of, held_out, key)
+        for of, (_, held_out), key in zip(trained, splits, judge_keys, strict=True)
+    ]
 
 
 def _change(

@@ -30,6 +30,13 @@ def train(
     is given later is its own output, which is never quite clean. With `noise_level_input` the
     network is told that deviation, so that it need not distrust a clean history.
     """
+    return train_seeds(model, trajectories, key[None], hooks)[0]
+
+
+def train_seeds(
+    model: Diffuser, trajectories: Trajectories, keys: jax.Array, hooks: Hooks
+) -> list[tuple[Diffuser, dict[str, float | None]]]:
+    """As `train` for each of the keys (seeds,), in one program."""
     config = model.config
 
     def loss(params, batch, key):
@@ -72,8 +79,8 @@ def train(
         )
 
     tape = diffuser.tape_of(model, trajectories)
-    rows = np.arange(trajectories.size)
-    return diffuser.train("trajectory_generator", model, loss, tape, rows, key, hooks)
+    rows = [np.arange(trajectories.size)] * len(keys)
+    return diffuser.train_seeds("trajectory_generator", model, loss, tape, rows, keys, hooks)
 
 
 def _tokens(model: Diffuser, states, rewards, level, present, current) -> Array:
