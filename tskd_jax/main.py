@@ -6,7 +6,7 @@ python -m tskd_jax.main --replay=summary.json    repeats a run and says whether 
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -32,9 +32,18 @@ def main(argv: Sequence[str]) -> int:
     0: done. 1: a replay that does not match. 2: an error of the input or of the machine, told in
     one line. 130 and 143: ended by SIGINT or SIGTERM; the same command goes on.
     """
+    return told_in_one_line(lambda request: _main(list(argv), request))
+
+
+def told_in_one_line(command: Callable[[Request], int]) -> int:
+    """The exit status of a command, as of `main`; what ends it is told in one line.
+
+    Args:
+      command: told whether a signal asks it to end; gives its exit status.
+    """
     with listening() as request:
         try:
-            return _main(list(argv), request)
+            return command(request)
         except TskdError as error:
             return _fail(str(error))
         except Interrupted as stop:

@@ -10,7 +10,6 @@ metrics.csv          loss, norms and rate of every training; tensorboard/ has th
 lock                 held by the process that works here
 """
 
-import hashlib
 import shutil
 import sys
 import time
@@ -66,6 +65,7 @@ class Run:
         request: Request | None = None,
     ):
         self.path = workdir
+        self._config = config
         self.out = out or sys.stderr
         self._stop_after = stop_after
         self._save_seconds = config.checkpoint_seconds
@@ -173,17 +173,25 @@ class Run:
         return _into(like(), self._saved(name, place, record))
 
     def _results_before(self, name: str) -> str:
-        """What the results were that were there before this one: it is believed after the same.
+        return manifest.results_before(self.manifest, name)
 
-        A result that is computed again keeps its place, and so do scripts that ask for some stages
-        only: what they leave out is before a result as it was when that was made.
+    def adopt(self, other: Path) -> list[str]:
+        """Take over the finished stages of another run that were made of what this one's will be.
+
+        Files are shared where the file system can; they are believed as any others, by checksum.
+
+        Args:
+          other: the folder of a run. What is damaged there is left.
+
+        Returns:
+          The stages taken over. Their figures name the folder that they are from.
         """
-        sha = ""
-        for other, record in self.manifest["results"].items():
-            if _within(name, other):
-                break
-            sha = hashlib.sha256(f"{sha} {other} {record['content']}".encode()).hexdigest()
-        return sha
+        places = manifest.adopt(self.manifest, self._config, other)
+        for name, place in places.items():
+            files.share(place, self.path / "stages" / name)
+        if places:
+            self._write_manifest()
+        return list(places)
 
     def end_of(self, group: str) -> None:
         """Stop here if `--stop_after` names this group of stages.
