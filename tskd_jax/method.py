@@ -28,6 +28,7 @@ from tskd_jax.stages import (
     imagine,
     load_recorded,
     named_keys,
+    say_memory,
     train_teachers,
 )
 from tskd_jax.stitching import find_successors, stitch, value
@@ -85,6 +86,7 @@ def tskd(config: Config, run: Run) -> Outcome:
     task = get_task(config.environment.name)
     recorded = load_recorded(config, task, run)
     run.end_of("dataset")
+    say_memory(config, task, run)
 
     teachers = train_teachers(config, recorded, task, run)
     imagined = imagine(config, teachers, recorded, task, run)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
+from tskd_jax import memory
 from tskd_jax.data import load
 from tskd_jax.data.demands import Demands, suspicions
 from tskd_jax.data.trajectories import (
@@ -27,6 +28,7 @@ from tskd_jax.student import behavioural_cloning
 from tskd_jax.student.policy import Policy
 from tskd_jax.tasks import Task
 from tskd_jax.teacher import (
+    diffuser,
     imagination,
     inverse_dynamics,
     reward_generator,
@@ -79,6 +81,27 @@ def load_recorded(config: Config, task: Task, run: Run) -> Trajectories:
     # The result is the statistics: the data itself stays where it is.
     run.stage("dataset", lambda: np.int64(0), lambda _hooks: (np.int64(recorded.size), about))
     return recorded
+
+
+def say_memory(config: Config, task: Task, run: Run) -> None:
+    """Where the whole pipeline has several seeds: how many fit side by side, before it begins.
+
+    What really fits is known when a training's program is compiled (`seeds.fit_seeds`).
+    """
+    seeds, (free, _) = len(pipeline_seeds(config)), memory.of_device()
+    if seeds == 1:
+        return
+    for name, model in (
+        ("trajectory_generator", trajectory_generator),
+        ("reward_generator", reward_generator),
+    ):
+        size = model.token_size(config[name], task.state_size)
+        each = diffuser.training_bytes(config[name], size)
+        groups = f", at most {max(1, free // each)} at a time" if seeds * each > free else ""
+        run.say(
+            f"{name}: {seeds} seeds take at least {memory.readable(seeds * each)} of memory, "
+            f"{memory.readable(free)} are free{groups}"
+        )
 
 
 def train_teachers(config: Config, recorded: Trajectories, task: Task, run: Run) -> list[Teacher]:

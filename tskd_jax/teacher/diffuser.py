@@ -45,10 +45,7 @@ class Diffuser:
 
     @property
     def network(self) -> TemporalUNet:
-        config = self.config
-        return TemporalUNet(
-            config.features, tuple(config.multipliers), config.kernel_size, config.dtype
-        )
+        return make_network(self.config)
 
     @property
     def schedule(self) -> Schedule:
@@ -65,20 +62,39 @@ class Diffuser:
 
     def init(self, key: jax.Array, dim: int) -> Any:
         """Fresh parameters for tokens of that many numbers."""
-        one = jnp.ones(1)
-        x = jnp.zeros((1, self.config.horizon, dim))
-        return self.network.init(key, x, jnp.zeros(1, jnp.int32), one, one)
+        return _init(self.config, key, dim)
+
+
+def make_network(config: Config) -> TemporalUNet:
+    """The network of `config.trajectory_generator` or `config.reward_generator`."""
+    return TemporalUNet(
+        config.features, tuple(config.multipliers), config.kernel_size, config.dtype
+    )
+
+
+def _init(config: Config, key: jax.Array, dim: int) -> Any:
+    one, x = jnp.ones(1), jnp.zeros((1, config.horizon, dim))
+    return make_network(config).init(key, x, jnp.zeros(1, jnp.int32), one, one)
+
+
+def training_bytes(config: Config, dim: int) -> int:
+    """Memory that a training takes at least, for tokens of that many numbers.
+
+    The parameters, their average, Adam's two moments and a gradient; activations come on top.
+    """
+    params = jax.eval_shape(lambda key: _init(config, key, dim), jax.random.key(0))
+    return 5 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
 
 
 def create(
-    config: Config, trajectories: Trajectories, token_size: Callable[[int], int]
+    config: Config, trajectories: Trajectories, token_size: Callable[[Config, int], int]
 ) -> Diffuser:
     """An untrained diffuser for that dataset.
 
     Args:
       config: of this model.
       trajectories: the recorded dataset.
-      token_size: state size m -> numbers a token (m + 1 for DDR-I, 2m + 1 for DDR-II).
+      token_size: (config, state size m) -> numbers a token (m + 1 for DDR-I, 2m + 1 for DDR-II).
     """
     labels = _returns_to_go(config, trajectories)
     scale = config.return_scale or float(labels.max())
@@ -101,7 +117,7 @@ def create(
         reference_labels=(labels[rows] / (abs(scale) or 1.0)).astype(np.float32),
         config=config,
     )
-    dim = token_size(trajectories.observations.shape[1])
+    dim = token_size(config, trajectories.observations.shape[1])
     return model.replace(params=jax.jit(model.init, static_argnums=1)(jax.random.key(0), dim))
 
 

@@ -20,7 +20,12 @@ from tskd_jax.types import Config
 
 def create(config: Config, trajectories: Trajectories) -> Diffuser:
     """An untrained DDR-II; `config` is `config.reward_generator`."""
-    return diffuser.create(config, trajectories, lambda m: 2 * m + 1)
+    return diffuser.create(config, trajectories, token_size)
+
+
+def token_size(_config: Config, state_size: int) -> int:
+    """Numbers of a token: two states and a reward."""
+    return 2 * state_size + 1
 
 
 def train(

@@ -17,7 +17,12 @@ from tskd_jax.types import Config, Leaf
 
 def create(config: Config, trajectories: Trajectories) -> Diffuser:
     """An untrained DDR-I; `config` is `config.trajectory_generator`."""
-    return diffuser.create(config, trajectories, lambda m: m + 1 + config.noise_level_input)
+    return diffuser.create(config, trajectories, token_size)
+
+
+def token_size(config: Config, state_size: int) -> int:
+    """Numbers of a token: a state, a reward, and the noise level where it is told."""
+    return state_size + 1 + config.noise_level_input
 
 
 def train(
