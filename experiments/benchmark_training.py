@@ -1,4 +1,4 @@
-"""Updates per second of every model, alone and as five in one program.
+"""Updates per second of every model, of one seed and of five in one program.
 
     python experiments/benchmark_training.py [--scales=quick,small,paper] [--models=…] [--name=NAME]
 
@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from ml_collections import ConfigDict
 from tables import device_name, show, write
 
+from tskd_jax import seeds
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
@@ -31,18 +31,18 @@ from tskd_jax.scales import SCALES
 from tskd_jax.stitching import dynamics, value
 from tskd_jax.student import behavioural_cloning
 from tskd_jax.tasks import Task, get_task
-from tskd_jax.teacher import diffuser, inverse_dynamics, reward_generator, trajectory_generator
+from tskd_jax.teacher import inverse_dynamics, reward_generator, trajectory_generator
 from tskd_jax.throughput import matmul_peak
 from tskd_jax.training import Ema, Hooks, make_update
 from tskd_jax.types import Config
 
-# model -> how many are trained side by side
+# model -> how many are trained side by side, of one seed and of five
 MODELS = {
     "trajectory_generator": (1, 5),
-    "reward_generator": (1,),
-    "inverse_dynamics": (1,),
+    "reward_generator": (1, 5),
+    "inverse_dynamics": (1, 5),
     "dynamics": (7, 35),
-    "value": (2,),
+    "value": (2, 10),
     "student": (1, 5),
 }
 SCALES_FLAG = flags.DEFINE_list("scales", ["quick", "small"], f"Of {tuple(SCALES)}.")
@@ -62,23 +62,22 @@ class Captured(Exception):
 def seconds_alone(train: Callable[[], None]) -> float:
     """Median time of an update of that training compiled by itself; state donated, as in `fit`."""
 
-    def capture(_name, init, loss, draw, data, optimizer, *, key, accumulate=1, ema=None, **_):
-        raise Captured(init, loss, draw, data, optimizer, key, accumulate, ema or Ema())
+    def capture(**what):
+        raise Captured(what)
 
-    with contextlib.ExitStack() as stack:
-        for module in (behavioural_cloning, diffuser, dynamics, inverse_dynamics, value):
-            stack.enter_context(mock.patch.object(module, "fit", capture))
+    with mock.patch.object(seeds, "fit", capture):
         try:
             train()
         except Captured as captured:
-            init, loss, draw, data, optimizer, key, accumulate, ema = captured.args
-    update = make_update(loss, draw, optimizer, ema, accumulate)
-    if key.ndim:
-        init = jax.vmap(init)
-        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, None, None))
-        opt_state = jax.vmap(optimizer.init)
-    else:
-        opt_state = optimizer.init
+            (what,) = captured.args
+    init, optimizer, data, key = (what[name] for name in ("init", "optimizer", "data", "key"))
+    ema = what["ema"] or Ema()
+    update = make_update(what["loss"], what["draw"], optimizer, ema, what["accumulate"])
+    opt_state = optimizer.init
+    for axis in reversed(range(key.ndim)):
+        of_data = what.get("data_axes") if axis == 0 else None
+        init, opt_state = jax.vmap(init), jax.vmap(opt_state)
+        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, of_data, None))
     params = jax.jit(init)(key)
     state = params, jax.tree.map(jnp.copy, params), opt_state(params)
     data = jax.tree.map(jnp.asarray, data)
@@ -121,26 +120,24 @@ def train(
     model: str, members: int, config: Config, recorded: Trajectories, task: Task, hooks: Hooks
 ) -> None:
     """Begin that training."""
-    key = jax.random.key(0)
-    keys = key if members == 1 else jax.random.split(key, members)
+    count = members // MODELS[model][0]
+    keys = jax.random.split(jax.random.key(0), count)
     if model == "trajectory_generator":
         fresh = trajectory_generator.create(config.trajectory_generator, recorded)
-        trajectory_generator.train(fresh, recorded, keys, hooks)
+        trajectory_generator.train_seeds(fresh, recorded, keys, hooks)
     elif model == "reward_generator":
         fresh = reward_generator.create(config.reward_generator, recorded)
-        reward_generator.train(fresh, recorded, key, hooks, config.reward_sampling)
+        reward_generator.train_seeds(fresh, recorded, keys, hooks, config.reward_sampling)
     elif model == "inverse_dynamics":
         fresh = inverse_dynamics.create(config.inverse_dynamics, recorded, task)
-        inverse_dynamics.train(fresh, config.inverse_dynamics, recorded, key, hooks)
+        inverse_dynamics.train_seeds(fresh, config.inverse_dynamics, recorded, keys, hooks)
     elif model == "dynamics":
-        part = ConfigDict(config.dynamics.to_dict())
-        part.members = members
-        dynamics.train(part, recorded, key, hooks)
+        dynamics.train_seeds(config.dynamics, recorded, keys, hooks)
     elif model == "value":
-        value.train(config.value, recorded, key, hooks)
+        value.train_seeds(config.value, [recorded] * count, keys, hooks)
     else:
-        seeds = tuple(range(members))
-        behavioural_cloning.train("student", config.student, recorded, task, seeds, hooks)
+        of_students = tuple(range(count))
+        behavioural_cloning.train("student", config.student, recorded, task, of_students, hooks)
 
 
 def measure(

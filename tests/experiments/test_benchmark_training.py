@@ -9,7 +9,7 @@ def test_it_measures_models_alone_and_side_by_side(tmp_path):
     run_script(
         "benchmark_training.py",
         "--scales=quick",
-        *("--models=inverse_dynamics,value,student", "--seconds=0.01"),
+        *("--models=inverse_dynamics,value,student", "--seconds=0.01", "--most_members=5"),
         *(f"--results={tmp_path}", "--name=tiny"),
     )
     with (tmp_path / "tiny.csv").open() as file:
@@ -17,6 +17,7 @@ def test_it_measures_models_alone_and_side_by_side(tmp_path):
     measured = [(row["model"], row["members"]) for row in rows]
     assert measured == [
         ("inverse_dynamics", "1"),
+        ("inverse_dynamics", "5"),
         ("value", "2"),
         ("student", "1"),
         ("student", "5"),
@@ -26,5 +27,5 @@ def test_it_measures_models_alone_and_side_by_side(tmp_path):
         assert float(row["loop_over_alone"]) > 0
         assert 0 < float(row["share_of_matmul_peak"]) < 2
     # Five students are five times the work of one.
-    one, five = (float(row["matmul_gflop_per_update"]) for row in rows[2:])
+    one, five = (float(row["matmul_gflop_per_update"]) for row in rows[3:])
     assert abs(five / one - 5) < 0.01
