@@ -43,7 +43,7 @@ def test_what_is_given_and_what_counts_by_hand(monkeypatch, tiny_config):
         losses.append((loss, tape))
         raise StopIteration
 
-    monkeypatch.setattr(reward_generator.diffuser, "train", stop_here)
+    monkeypatch.setattr(reward_generator.diffuser, "train_seeds", stop_here)
     # The network is never run here, and its init takes seconds.
     no_init = staticmethod(lambda key, dim: {"params": {}})
     monkeypatch.setattr(reward_generator.diffuser.Diffuser, "init", no_init)

@@ -115,7 +115,7 @@ def loss_arguments(monkeypatch, config, trajectories, rows):
         losses.append((loss, tape))
         raise StopIteration
 
-    monkeypatch.setattr(trajectory_generator.diffuser, "train", stop_here)
+    monkeypatch.setattr(trajectory_generator.diffuser, "train_seeds", stop_here)
     monkeypatch.setattr(
         trajectory_generator,
         "diffusion_loss",
