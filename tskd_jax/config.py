@@ -198,7 +198,29 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
         "discount": Field(0.99, PROBABILITY, "γ"),
         "target_average": Field(0.005, PROBABILITY, "share of the new weights in the target net"),
     },
-    "trajectory_generator": _diffuser(101, "H, tokens; H - C = 100 (Appendix B)") | _history(),
+    "expectation": _training(20_000, 512, 1e-3, "not in the paper")
+    | {"hidden": Field((512, 512), WIDTHS, "hidden layers")},
+    "trajectory_generator": _diffuser(101, "H, tokens; H - C = 100 (Appendix B)")
+    | _history()
+    | {
+        "surprise": Field(
+            False,
+            ANY,
+            "the next state as its difference from the one expected of the present state",
+        ),
+        "condition": Field(
+            "return",
+            _one_of(["return", "advantage"]),
+            "y: R_t (paper), or the rank in -1 … 1 of what R_t is above the expected return",
+        ),
+        "advantage_trace": Field(0.9, PROBABILITY, "λ of the advantage (Schulman et al. 2016)"),
+        "focus": Field(
+            0.0,
+            _between(0, 0.95),
+            "share of the windows that is drawn from the trajectories that config.filter keeps of "
+            "the recorded ones alone; the others are drawn from all",
+        ),
+    },
     "reward_generator": _diffuser(101, "tokens; only the first is asked about (paper: as DDR-I)"),
     "sampling": _sampling(1.2)
     | {
@@ -223,6 +245,14 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
             "the letter, every action is executed in the simulator",
         ),
         "trajectories": Field(300, COUNT, "n, imagined trajectories an epoch (Appendix B)"),
+        "starts": Field(
+            "episodes",
+            _one_of(["episodes", "kept", "states"]),
+            "recorded states to start from: those of episodes (paper), or any, none twice: of the "
+            "trajectories that config.filter keeps (kept) or of all (states). What begins anywhere "
+            "is added to the student's data as it is: neither stitched nor filtered",
+        ),
+        "length": Field(0, NOT_NEGATIVE, "most steps of an imagined trajectory; 0: to its end"),
         "consistency": Field(
             0.0,
             PROBABILITY,
@@ -276,6 +306,7 @@ TRAININGS = (
     "inverse_dynamics",
     "dynamics",
     "value",
+    "expectation",
     "trajectory_generator",
     "reward_generator",
     "student",
@@ -503,6 +534,18 @@ def _check_together(config: Config) -> None:
                 f"config.{sampler_name}.sampler='ancestral' with {config[sampler_name].steps} of "
                 f"{most} steps is far off; use ddim or dpm++ for few steps"
             )
+    if generator.condition == "advantage" and generator.discount == 1:
+        refuse(
+            "config.trajectory_generator.discount=1 with condition='advantage': the return of what "
+            "was only cut short has no bound; choose less than 1"
+        )
+    if config.imagination.mode == "environment" and (
+        config.imagination.starts != "episodes" or config.imagination.length
+    ):
+        refuse(
+            "config.imagination.mode='environment' starts where the simulator does and goes to the "
+            "end; with it choose imagination.starts='episodes' and length=0"
+        )
     if config.dynamics.elites > config.dynamics.members:
         refuse(
             f"config.dynamics.elites={config.dynamics.elites} is more than "

@@ -15,6 +15,8 @@ IDLE = ("label", "steps_multiplier", "checkpoint_seconds", "evaluation.ablations
 DATASET = ("environment", "dataset")
 # SEED stands for `seeds.pipeline_seeds`, STUDENTS for the students' seeds.
 SEED, STUDENTS = "seed", "seeds"
+# The filter, where training dwells on what it keeps, and where imagination starts there.
+FOCUS, STARTS = "trajectory_generator.focus", "imagination.starts"
 _TEACHER = ("inverse_dynamics", "dynamics", "reward_generator")
 _STITCHING = (SEED, "value", "stitching", "reward_sampling", "imagination.enabled")
 # Stage -> (fields and sections, stages before it); those of variants are in `inputs`.
@@ -22,11 +24,18 @@ _INPUTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "dataset": ((), ()),
     "inverse_dynamics": ((SEED, "inverse_dynamics"), ("dataset",)),
     "dynamics": ((SEED, "dynamics"), ("dataset",)),
-    "trajectory_generator": ((SEED, "trajectory_generator"), ("dataset",)),
+    "expectation": (("expectation", "trajectory_generator.discount"), ("dataset",)),
+    "trajectory_generator": (
+        (SEED, "trajectory_generator", FOCUS),
+        ("dataset", "expectation"),
+    ),
     # How it samples enters the error that it is judged by.
     "reward_generator": ((SEED, "reward_generator", "reward_sampling"), ("dataset",)),
     "imagination": (
-        (SEED, "imagination", "sampling", "stitching.epochs", "evaluation.simulator_check"),
+        (
+            *(SEED, "imagination", STARTS, "sampling"),
+            *("stitching.epochs", "evaluation.simulator_check"),
+        ),
         ("inverse_dynamics", "dynamics", "trajectory_generator"),
     ),
     "stitching.tskd": (_STITCHING, (*_TEACHER, "imagination")),
@@ -48,6 +57,8 @@ def inputs(stage: str) -> tuple[Sequence[str], Sequence[str]]:
         fields, before = _INPUTS[stage]
     elif group == "student":
         fields, before = (SEED, STUDENTS, "student", "filter"), (f"stitching.{method}",)
+        # Branches are added behind the filter (`imagination.starts`).
+        before += () if method == "tskd_no_imagination" else ("imagination",)
     else:
         fields, before = (SEED, STUDENTS, "evaluation.episodes"), (f"student.{method}",)
     return (*DATASET, *fields), before
@@ -61,5 +72,9 @@ def same_fields(stage: str, left: Config, right: Config) -> bool:
 def _value(config: Config, name: str) -> Any:
     if name == SEED:
         return pipeline_seeds(config)
+    if name == FOCUS:
+        return config.filter if config.trajectory_generator.focus else None
+    if name == STARTS:
+        return config.filter if config.imagination.starts == "kept" else None
     section, _, field = name.partition(".")
     return config[section][field] if field else config[section]

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tskd_jax.data.filter import kept_episodes
 from tskd_jax.data.trajectories import (
     Trajectories,
     best_episodes,
@@ -45,6 +46,7 @@ STAGES = (
     "dataset",
     "inverse_dynamics",
     "dynamics",
+    "expectation",
     "trajectory_generator",
     "reward_generator",
     "imagination",
@@ -96,12 +98,20 @@ def tskd(config: Config, run: Run) -> Outcome:
     best, _ = best_episodes(recorded, config.filter.share, task.episode_limit)
     student_data = {"bc": [recorded], "filtered_bc": [recorded.select(np.sort(best))]}
     student_data = {name: data * len(teachers) for name, data in student_data.items()}
+    # Branches from the middle of episodes have no return to be judged by: they pass by the filter.
+    branches = config.imagination.starts != "episodes"
+    blended: dict[tuple[bool, bool], tuple[list[Trajectories], dict[str, Any]]] = {}
     for name, imagines, stitches in _variants(config):
-        added = imagined if imagines else None
-        stitched = _blend(name, config, teachers, recorded, added, task, run, stitches)
-        student_data[name] = [
-            keep_best(config.filter, data, recorded, task, run.say) for data in stitched
-        ]
+        added = imagined if imagines and not branches else None
+        what = added is not None, stitches
+        stitched = _blend(
+            name, config, teachers, recorded, added, task, run, stitches, blended.get(what)
+        )
+        blended.setdefault(what, (stitched, run.figures(f"stitching.{name}")))
+        kept = [keep_best(config.filter, data, recorded, task, run.say) for data in stitched]
+        if imagines and branches:
+            kept = [concatenate(both) for both in zip(kept, imagined, strict=True)]
+        student_data[name] = kept
     run.end_of("stitching")
 
     policies = {name: distil(name, config, data, task, run) for name, data in student_data.items()}
@@ -228,15 +238,9 @@ def keep_best(
     say: Callable[[str], None] = lambda line: None,
 ) -> Trajectories:
     """The trajectories that students imitate (the last line but one of Algorithm 4); never none."""
-    returns = data.returns()
-    if config.rule == "none":
-        return data
-    if config.rule == "margin":
-        kept = returns > returns.max() - config.margin
-    else:
-        _, least = best_episodes(recorded, config.share, task.episode_limit)
-        kept = returns >= least
+    kept = kept_episodes(config, data, recorded, task.episode_limit)
     if not kept.any():
+        returns = data.returns()
         kept[returns.argmax()] = True
         say(
             f"warning: config.filter keeps none of {len(returns)} trajectories; the best one, of "
@@ -273,12 +277,15 @@ def _blend(
     task: Task,
     run: Run,
     stitches: bool,
+    known: tuple[list[Trajectories], dict[str, Any]] | None,
 ) -> list[Trajectories]:
+    """A variant's stage; `known` is what another gave that differs in nothing up to here."""
     stage = f"stitching.{name}"
-    return run.stage(
-        stage,
-        lambda: [recorded] * len(teachers),
-        lambda _hooks: blend(
-            config, teachers, recorded, imagined, task, run, stage, stitches=stitches
-        ),
-    )
+
+    def compute(_hooks):
+        if known is None:
+            return blend(config, teachers, recorded, imagined, task, run, stage, stitches=stitches)
+        data, figures = known
+        return data, {key: value for key, value in figures.items() if key != "seconds"}
+
+    return run.stage(stage, lambda: [recorded] * len(teachers), compute)

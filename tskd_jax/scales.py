@@ -16,10 +16,17 @@ _SMALL_DIFFUSER = {
     "schedule": "cosine",
     "answer_weight": 10.0,
 }
+# One step from recorded states: docs/imagination.md has why.
 _SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
-    "horizon": 8,
-    "history_noise": 0.15,
-    "noise_level_input": True,
+    "features": 64,
+    "multipliers": (1,),
+    "horizon": 2,
+    "batch_size": 256,
+    "relative": True,
+    "surprise": True,
+    "condition": "advantage",
+    "focus": 0.5,
+    "answer_weight": 1.0,
 }
 _SMALL_REWARDS = _SMALL_DIFFUSER | {
     "horizon": 1,
@@ -28,7 +35,14 @@ _SMALL_REWARDS = _SMALL_DIFFUSER | {
     "relative": True,
 }
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
-_SMALL_SAMPLING = _FEW_STEPS | {"target": 0.75, "guidance": 3.0, "history_noise": 0.05}
+_SMALL_SAMPLING = _FEW_STEPS | {"target": 1.0, "guidance": 2.0, "temperature": 0.0}
+_BRANCHES = {
+    "starts": "kept",
+    "length": 1,
+    "trajectories": 50_000,
+    "chunk": 8192,
+    "consistency": 0.001,
+}
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 
 SCALES: dict[str, dict[str, Any]] = {
@@ -37,11 +51,12 @@ SCALES: dict[str, dict[str, Any]] = {
         "inverse_dynamics": _FAST | {"steps": 40_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 20_000},
         "value": {"steps": 50_000},
-        "trajectory_generator": _SMALL_TRAJECTORIES | {"features": 48, "steps": 30_000},
+        "expectation": _FAST | {"steps": 8_000, "batch_size": 256},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 6_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
-        "sampling": _SMALL_SAMPLING | {"stride": 7},
+        "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
-        "imagination": {"trajectories": 64, "consistency": 0.001},
+        "imagination": _BRANCHES,
         "stitching": {"rule": "density_first", "tolerance": 2.0},
         "filter": {"rule": "share"},
         "student": _FAST | {"steps": 20_000},
@@ -50,11 +65,12 @@ SCALES: dict[str, dict[str, Any]] = {
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 2_000},
         "value": _FAST | {"steps": 3_000},
-        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 10_000},
+        "expectation": _FAST | {"steps": 3_000, "batch_size": 256},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 4_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 4_000},
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
-        "imagination": {"trajectories": 16, "consistency": 0.001},
+        "imagination": _BRANCHES,
         "stitching": {"epochs": 1, "rule": "density_first", "tolerance": 2.0},
         "filter": {"rule": "share"},
         "student": _FAST | {"steps": 5_000},

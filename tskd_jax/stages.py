@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import jax
@@ -13,6 +13,7 @@ from ml_collections import FrozenConfigDict
 from tskd_jax import memory
 from tskd_jax.data import load
 from tskd_jax.data.demands import Demands, suspicions
+from tskd_jax.data.filter import kept_episodes
 from tskd_jax.data.trajectories import (
     IMAGINED,
     Trajectories,
@@ -26,15 +27,17 @@ from tskd_jax.seeds import figures_of, pipeline_seeds
 from tskd_jax.stitching import dynamics
 from tskd_jax.student import behavioural_cloning
 from tskd_jax.student.policy import Policy
-from tskd_jax.tasks import Task
+from tskd_jax.tasks import Task, get_task
 from tskd_jax.teacher import (
     diffuser,
+    expectation,
     imagination,
     inverse_dynamics,
     reward_generator,
     trajectory_generator,
 )
 from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.teacher.expectation import Expectation
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.planner import Planner
 from tskd_jax.training import Hooks
@@ -144,13 +147,36 @@ def train_dynamics(
     return _train("dynamics", config, fresh, train, run)
 
 
+def train_expectation(config: Config, recorded: Trajectories, run: Run) -> Expectation | None:
+    """What DDR-I is told as differences from; None where its config has it otherwise.
+
+    It belongs to the dataset, as a normaliser does, and not to a seed.
+    """
+    expected = None
+    if trajectory_generator.needs_expectation(config.trajectory_generator):
+        discount = config.trajectory_generator.discount
+        expected = run.stage(
+            "expectation",
+            lambda: expectation.create(config.expectation, recorded, discount),
+            lambda hooks: expectation.train(config.expectation, recorded, discount, hooks),
+        )
+    run.end_of("expectation")
+    return expected
+
+
 def train_trajectory_generator(config: Config, recorded: Trajectories, run: Run) -> list[Diffuser]:
+    expected = train_expectation(config, recorded, run)
+    limit = get_task(config.environment.name).episode_limit
+
     def fresh():
-        return trajectory_generator.create(config.trajectory_generator, recorded)
+        return trajectory_generator.create(config.trajectory_generator, recorded, expected)
 
     def train(hooks):
         keys = named_keys(config, "trajectory_generator")
-        return trajectory_generator.train_seeds(fresh(), recorded, keys, hooks)
+        kept = kept_episodes(config.filter, recorded, recorded, limit)
+        return trajectory_generator.train_seeds(
+            fresh(), recorded, keys, hooks, expected, np.flatnonzero(kept)
+        )
 
     return _train("trajectory_generator", config, fresh, train, run)
 
@@ -190,9 +216,12 @@ def imagine(
 ) -> list[Trajectories]:
     """The n trajectories of every epoch (Algorithm 4), cut where they stop being credible.
 
-    DDR-I does not change between epochs, so all are imagined at once.
+    DDR-I does not change between epochs, so all are imagined at once. From states in the middle of
+    an episode (`imagination.starts`) there are at most as many as there are such states.
     """
     seeds = pipeline_seeds(config)
+    longest = config.imagination.length or task.episode_limit
+    shortened = replace(task, episode_limit=min(longest, task.episode_limit))
 
     def compute(hooks):
         keys = named_keys(config, "imagination")
@@ -209,14 +238,17 @@ def imagine(
                 for planner, seed in zip(planners, drawn, strict=True)
             ]
         else:
-            first = recorded.initial_observations
+            episodes = config.imagination.starts == "episodes"
+            first = _starts(config, recorded, task)
+            count = count if episodes else min(count, len(first))
             chosen = [
-                np.random.default_rng(seed).integers(len(first), size=count) for seed in drawn
+                np.random.default_rng(seed).choice(len(first), count, replace=episodes)
+                for seed in drawn
             ]
             whole = imagination.imagine_seeds(
                 [teacher.trajectory_generator for teacher in teachers],
                 config.sampling,
-                task,
+                shortened,
                 [teacher.inverse_dynamics for teacher in teachers],
                 first[np.stack(chosen)],
                 keys,
@@ -265,6 +297,16 @@ def imagine(
     if not config.imagination.enabled:
         return [recorded.select(np.arange(0))] * len(seeds)
     return run.stage("imagination", lambda: [recorded] * len(seeds), compute)
+
+
+def _starts(config: Config, recorded: Trajectories, task: Task) -> np.ndarray:
+    """(N', m) the recorded states that imagination may begin with."""
+    if config.imagination.starts == "episodes":
+        return recorded.initial_observations
+    if config.imagination.starts == "states":
+        return recorded.observations
+    kept = kept_episodes(config.filter, recorded, recorded, task.episode_limit)
+    return recorded.select(kept).observations
 
 
 def _plan_in_simulator(planner: Planner, task: Task, seed: int, count: int, report) -> Trajectories:

@@ -205,7 +205,14 @@ def test_termination_penalty_enters_the_label_only(tiny_config, tiny_trajectorie
         )
         for penalty in (0.0, 8.0)
     )
-    tapes = [trajectory_generator.diffuser.tape_of(m, tiny_trajectories) for m in (plain, fined)]
+    tapes = [
+        trajectory_generator.diffuser.tape_of(
+            model,
+            tiny_trajectories,
+            trajectory_generator.conditions(model.config, tiny_trajectories, None),
+        )
+        for model in (plain, fined)
+    ]
     np.testing.assert_array_equal(tapes[0].rewards, tapes[1].rewards)
     # Episode 0 is terminal and has 3 steps: 8 · 0.5², 8 · 0.5, 8 less. Episode 1 is truncated.
     off = np.asarray(tapes[0].labels - tapes[1].labels)

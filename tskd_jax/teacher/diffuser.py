@@ -87,7 +87,11 @@ def training_bytes(config: Config, dim: int) -> int:
 
 
 def create(
-    config: Config, trajectories: Trajectories, token_size: Callable[[Config, int], int]
+    config: Config,
+    trajectories: Trajectories,
+    token_size: Callable[[Config, int], int],
+    labels: np.ndarray,
+    expectation: Any = None,
 ) -> Diffuser:
     """An untrained diffuser for that dataset.
 
@@ -95,8 +99,9 @@ def create(
       config: of this model.
       trajectories: the recorded dataset.
       token_size: (config, state size m) -> numbers a token (m + 1 for DDR-I, 2m + 1 for DDR-II).
+      labels: (N,) what y is of each transition, before it is divided by its scale.
+      expectation: None, or what the next state is told as a difference from.
     """
-    labels = _returns_to_go(config, trajectories)
     scale = config.return_scale or float(labels.max())
     # Terminal states occur only as next states. Samples are clipped to the range of these, so
     # without them no imagined trajectory could ever end.
@@ -109,7 +114,7 @@ def create(
     model = Diffuser(
         params=None,
         states=states,
-        frame=fit_frame(trajectories, states, config.horizon + 1, config.relative),
+        frame=fit_frame(trajectories, states, config.horizon + 1, config.relative, expectation),
         rewards=fit_normalizer(_reward_kind(config), trajectories.rewards[:, None]),
         # Dividing by a negative largest return would turn good into bad.
         return_scale=np.float32(abs(scale) or 1.0),
@@ -126,16 +131,20 @@ def _reward_kind(config: Config) -> str:
     return "limits" if config.normalizer == "gaussian" else config.normalizer
 
 
-def _returns_to_go(config: Config, trajectories: Trajectories) -> np.ndarray:
+def returns_to_go(config: Config, trajectories: Trajectories) -> np.ndarray:
     """R_t of every transition; a termination penalty enters here and nowhere else."""
-    penalized = trajectories.rewards - config.termination_penalty * trajectories.terminals
-    return trajectories.replace(rewards=penalized).returns_to_go(config.discount)
+    return penalized(config, trajectories).returns_to_go(config.discount)
 
 
-def tape_of(model: Diffuser, trajectories: Trajectories) -> Tape:
-    """The dataset as the diffuser sees it."""
-    labels = _returns_to_go(model.config, trajectories) / model.return_scale
-    return make_tape(trajectories, model.states, model.rewards, labels)
+def penalized(config: Config, trajectories: Trajectories) -> Trajectories:
+    """The trajectories with the termination penalty in their rewards: for conditions only."""
+    rewards = trajectories.rewards - config.termination_penalty * trajectories.terminals
+    return trajectories.replace(rewards=rewards)
+
+
+def tape_of(model: Diffuser, trajectories: Trajectories, labels: np.ndarray) -> Tape:
+    """The dataset as the diffuser sees it; `labels` as for `create`."""
+    return make_tape(trajectories, model.states, model.rewards, labels / model.return_scale)
 
 
 def train_seeds(

@@ -20,7 +20,8 @@ from tskd_jax.types import Config
 
 def create(config: Config, trajectories: Trajectories) -> Diffuser:
     """An untrained DDR-II; `config` is `config.reward_generator`."""
-    return diffuser.create(config, trajectories, token_size)
+    labels = diffuser.returns_to_go(config, trajectories)
+    return diffuser.create(config, trajectories, token_size, labels)
 
 
 def token_size(_config: Config, state_size: int) -> int:
@@ -85,7 +86,7 @@ def train_seeds(
         )
 
     splits = [split_rows(trajectories, 0.05, key) for key in split_keys]
-    tape = diffuser.tape_of(model, trajectories)
+    tape = diffuser.tape_of(model, trajectories, diffuser.returns_to_go(config, trajectories))
     rows = [rows for rows, _ in splits]
     trained = diffuser.train_seeds("reward_generator", model, loss, tape, rows, fit_keys, hooks)
 

@@ -6,18 +6,51 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.data.trajectories import Trajectories, ranges
 from tskd_jax.data.windows import window
 from tskd_jax.diffusion import diffusion_loss, guided, sample
-from tskd_jax.teacher import diffuser
+from tskd_jax.teacher import diffuser, expectation
 from tskd_jax.teacher.diffuser import Diffuser, make_sampler, target_condition
+from tskd_jax.teacher.expectation import Expectation
 from tskd_jax.training import Hooks
 from tskd_jax.types import Config, Leaf
 
 
-def create(config: Config, trajectories: Trajectories) -> Diffuser:
-    """An untrained DDR-I; `config` is `config.trajectory_generator`."""
-    return diffuser.create(config, trajectories, token_size)
+def create(
+    config: Config, trajectories: Trajectories, expected: Expectation | None = None
+) -> Diffuser:
+    """An untrained DDR-I; `config` is `config.trajectory_generator`.
+
+    Args:
+      config: as said.
+      trajectories: the recorded dataset.
+      expected: where `needs_expectation(config)`.
+    """
+    return diffuser.create(
+        config,
+        trajectories,
+        token_size,
+        conditions(config, trajectories, expected),
+        expected if config.surprise else None,
+    )
+
+
+def needs_expectation(config: Config) -> bool:
+    """Whether a DDR-I of that config is made of `teacher.expectation`."""
+    return config.surprise or config.condition == "advantage"
+
+
+def conditions(
+    config: Config, trajectories: Trajectories, expected: Expectation | None
+) -> np.ndarray:
+    """(N,) y of every transition, before its scale: R_t, or the rank of its advantage."""
+    if config.condition == "return":
+        return diffuser.returns_to_go(config, trajectories)
+    assert expected is not None
+    penalized = diffuser.penalized(config, trajectories)
+    return expectation.ranks(
+        expectation.advantages(expected, penalized, config.discount, config.advantage_trace)
+    )
 
 
 def token_size(config: Config, state_size: int) -> int:
@@ -26,7 +59,12 @@ def token_size(config: Config, state_size: int) -> int:
 
 
 def train(
-    model: Diffuser, trajectories: Trajectories, key: jax.Array, hooks: Hooks
+    model: Diffuser,
+    trajectories: Trajectories,
+    key: jax.Array,
+    hooks: Hooks,
+    expected: Expectation | None = None,
+    kept: np.ndarray | None = None,
 ) -> tuple[Diffuser, dict[str, float | None]]:
     """Fit DDR-I to all windows of the dataset (Equation 6).
 
@@ -35,11 +73,16 @@ def train(
     is given later is its own output, which is never quite clean. With `noise_level_input` the
     network is told that deviation, so that it need not distrust a clean history.
     """
-    return train_seeds(model, trajectories, key[None], hooks)[0]
+    return train_seeds(model, trajectories, key[None], hooks, expected, kept)[0]
 
 
 def train_seeds(
-    model: Diffuser, trajectories: Trajectories, keys: jax.Array, hooks: Hooks
+    model: Diffuser,
+    trajectories: Trajectories,
+    keys: jax.Array,
+    hooks: Hooks,
+    expected: Expectation | None = None,
+    kept: np.ndarray | None = None,
 ) -> list[tuple[Diffuser, dict[str, float | None]]]:
     """As `train` for each of the keys (seeds,), in one program."""
     config = model.config
@@ -83,9 +126,19 @@ def train_seeds(
             key=loss_key,
         )
 
-    tape = diffuser.tape_of(model, trajectories)
-    rows = [np.arange(trajectories.size)] * len(keys)
+    tape = diffuser.tape_of(model, trajectories, conditions(config, trajectories, expected))
+    rows = [_rows(config, trajectories, kept)] * len(keys)
     return diffuser.train_seeds("trajectory_generator", model, loss, tape, rows, keys, hooks)
+
+
+def _rows(config: Config, trajectories: Trajectories, kept: np.ndarray | None) -> np.ndarray:
+    """The transitions to draw windows of; those of `kept` episodes as often as `focus` says."""
+    everything = np.arange(trajectories.size)
+    if not config.focus or kept is None:
+        return everything
+    favoured = ranges(trajectories.starts[kept], trajectories.lengths[kept])
+    times = config.focus / (1 - config.focus) * len(everything) / len(favoured)
+    return np.concatenate([everything, np.tile(favoured, round(times))])
 
 
 def _tokens(model: Diffuser, states, rewards, level, present, current) -> Array:
