@@ -23,13 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from tables import show, write
+from untrained import fresh_trajectory_generator
 
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.scales import SCALES
 from tskd_jax.tasks import get_task
-from tskd_jax.teacher import inverse_dynamics, trajectory_generator
+from tskd_jax.teacher import inverse_dynamics
 from tskd_jax.teacher.imagination import imagine
 
 NETWORKS = flags.DEFINE_list("networks", ["quick", "small"], f"Of {tuple(SCALES)}.")
@@ -60,7 +61,7 @@ def measure(scale: str, recorded: Trajectories) -> list[dict[str, Any]]:
         episode_limit=STEPS.value,
         alive=lambda states: jnp.isfinite(states[..., 0]),
     )
-    model = trajectory_generator.create(config.trajectory_generator, recorded)
+    model, _ = fresh_trajectory_generator(config, recorded)
     inverse = inverse_dynamics.create(config.inverse_dynamics, recorded, endless)
     programs = []
 

@@ -26,12 +26,12 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 from tables import device_name, show, write
+from untrained import fresh_trajectory_generator
 
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.scales import SCALES
-from tskd_jax.teacher import trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser, make_sampler
 from tskd_jax.teacher.trajectory_generator import no_plan, plan
 from tskd_jax.throughput import matmul_flops, matmul_peak
@@ -106,7 +106,7 @@ def build(scale: str, case: dict[str, Any], recorded: Trajectories) -> tuple[Dif
         }
     )
     final = finalize(ConfigDict(config))
-    return trajectory_generator.create(final.trajectory_generator, recorded), final.sampling
+    return fresh_trajectory_generator(final, recorded)[0], final.sampling
 
 
 def median_seconds(function, *arguments) -> float:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from tables import device_name, show, write
+from untrained import fresh_trajectory_generator
 
 from tskd_jax import seeds
 from tskd_jax.config import finalize, make_config
@@ -123,8 +124,8 @@ def train(
     count = members // MODELS[model][0]
     keys = jax.random.split(jax.random.key(0), count)
     if model == "trajectory_generator":
-        fresh = trajectory_generator.create(config.trajectory_generator, recorded)
-        trajectory_generator.train_seeds(fresh, recorded, keys, hooks)
+        fresh, expected = fresh_trajectory_generator(config, recorded)
+        trajectory_generator.train_seeds(fresh, recorded, keys, hooks, expected)
     elif model == "reward_generator":
         fresh = reward_generator.create(config.reward_generator, recorded)
         reward_generator.train_seeds(fresh, recorded, keys, hooks, config.reward_sampling)

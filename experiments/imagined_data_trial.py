@@ -1,27 +1,43 @@
-"""What do whole imagined trajectories do to a student? (an honest look at the risk)
+"""What does DDR-I's imagination add to a student? (the filter alone, with it, and it alone)
 
     python experiments/imagined_data_trial.py [--config=configs/hopper.py:small] [--workdir=DIR]
+        [--guidances=1,2] [--name=NAME]
 
-Trains the teacher of a config (or takes it from a run's folder), imagines trajectories, keeps
-them whole, and compares students of: the best 10% of the recorded transitions, the same with the
-imagined trajectories added, and the imagined ones alone. One line each, and a CSV in the folder.
+Trains the teacher of a config (or takes it from a run's folder), imagines as the config's
+`imagination` has it, for each guidance weight w, and compares students of: the best `filter.share`
+of the recorded transitions, the same with what was imagined, and that alone. One row each, written
+into NAME.csv in --results when it is known:
+
+- `mean`, `stderr`, `low`, `high`: normalised score over `config.seeds`, and the 95% interval.
+- `difference_low`, `difference_high`: 95% interval of the mean difference to the filter alone,
+  Welch's over seeds.
+- `check`: error of imagined transitions in the simulator, in standard deviations of the state;
+  `check_recorded`: that of recorded ones through the same inverse dynamics.
+- `training_seconds`: of DDR-I and what it is made of; `seconds`: of the row.
 """
 
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import FrozenConfigDict, config_flags
+from scipy.stats import ttest_ind
 from students import score
+from tables import show, write
 
 from tskd_jax.config import finalize
-from tskd_jax.data.trajectories import best_episodes, concatenate
+from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
+from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.scores import summarize
 from tskd_jax.run import Run
 from tskd_jax.stages import (
     load_recorded,
+    shorten,
+    starting_states,
     train_inverse_dynamics,
     train_trajectory_generator,
 )
@@ -30,8 +46,12 @@ from tskd_jax.teacher.imagination import imagine
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")
-COUNT = flags.DEFINE_integer("trajectories", 16, "How many are imagined.")
-EPISODES = flags.DEFINE_integer("episodes", 20, "Evaluation episodes a seed.")
+GUIDANCES = flags.DEFINE_list("guidances", [], "Weights w; none: the config's.")
+COUNT = flags.DEFINE_integer("trajectories", 100_000, "How many are imagined, at most.", 1)
+EPISODES = flags.DEFINE_integer("episodes", 20, "Evaluation episodes a seed.", 1)
+CHECKED = flags.DEFINE_integer("checked", 1500, "Transitions tried in the simulator.", 1)
+NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
+RESULTS = flags.DEFINE_string("results", "experiments/results/imagined_data_trial", "Folder.")
 
 
 def main(_argv) -> None:
@@ -41,33 +61,64 @@ def main(_argv) -> None:
     recorded = load_recorded(config, task, run)
     inverse_dynamics = train_inverse_dynamics(config, recorded, task, run)[0]
     generator = train_trajectory_generator(config, recorded, run)[0]
-    starts = recorded.initial_observations
-    chosen = np.random.default_rng(0).integers(len(starts), size=COUNT.value)
-    imagined = imagine(
-        generator,
-        config.sampling,
-        task,
-        inverse_dynamics,
-        starts[chosen],
-        jax.random.key(1),
+    training = sum(
+        run.figures(stage)["seconds"]
+        for stage in ("inverse_dynamics", "expectation", "trajectory_generator")
+        if stage in run.manifest["stages"]
     )
+    run.close()
+
+    first = starting_states(config, recorded, task)
+    episodes = config.imagination.starts == "episodes"
+    count = COUNT.value if episodes else min(COUNT.value, len(first))
+    starts = first[np.random.default_rng(0).choice(len(first), count, replace=episodes)]
+    deviation = recorded.observations.std(0)
+
+    def check(data: Trajectories) -> float:
+        of = simulator_check.check(task, inverse_dynamics, data, deviation, CHECKED.value)
+        return of["error"]
+
     best, _ = best_episodes(recorded, config.filter.share, task.episode_limit)
     filtered = recorded.select(np.sort(best))
-    lines = ["data,transitions,mean,stderr,low,high"]
-    for name, data in {
-        "filtered": filtered,
-        "filtered+imagined": concatenate([filtered, imagined]),
-        "imagined": imagined,
-    }.items():
-        about = summarize(score(config, task, data, EPISODES.value))
+    table, of_filter = [], None
+    shared = {"check_recorded": check(recorded), "training_seconds": training}
+
+    def add(name: str, data: Trajectories, checked: float) -> np.ndarray:
+        begin = time.perf_counter()
+        scores = score(config, task, data, EPISODES.value)
+        about = summarize(scores)
         low, high = about["interval"]
-        run.say(f"{name:<20} {about['mean']:.1f} ± {about['stderr']:.1f}")
-        lines.append(
-            f"{name},{data.size},{about['mean']:.2f},{about['stderr']:.2f},{low:.2f},{high:.2f}"
+        row: dict[str, Any] = {"data": name, "transitions": data.size, "mean": about["mean"]}
+        row |= {"stderr": about["stderr"], "low": low, "high": high}
+        row |= dict(zip(("difference_low", "difference_high"), _difference(scores), strict=True))
+        row |= {"check": checked} | shared | {"seconds": time.perf_counter() - begin}
+        table.append(row)
+        show(row)
+        write(table, RESULTS.value, NAME.value)
+        return scores
+
+    def _difference(scores: np.ndarray) -> tuple[float, float]:
+        if of_filter is None or len(scores) < 2:
+            return float("nan"), float("nan")
+        found = ttest_ind(scores.mean(1), of_filter.mean(1), equal_var=False)
+        interval = found.confidence_interval(0.95)
+        return float(interval.low), float(interval.high)
+
+    of_filter = add("filtered", filtered, check(filtered))
+    for weight in map(float, GUIDANCES.value or [config.sampling.guidance]):
+        sampling = FrozenConfigDict(config.sampling.to_dict() | {"guidance": weight})
+        imagined = imagine(
+            generator,
+            sampling,
+            shorten(config, task),
+            inverse_dynamics,
+            starts,
+            jax.random.key(1),
+            chunk=config.imagination.chunk,
         )
-    with run.replacing("imagined_data_trial.csv") as path:
-        path.write_text("\n".join(lines) + "\n")
-    run.close()
+        checked = check(imagined)
+        add(f"filtered + imagined, w = {weight:g}", concatenate([filtered, imagined]), checked)
+        add(f"imagined, w = {weight:g}", imagined, checked)
 
 
 if __name__ == "__main__":

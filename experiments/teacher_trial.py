@@ -31,6 +31,7 @@ from ml_collections import config_flags
 from tables import show, write
 from variants import variants
 
+from tskd_jax.data.filter import worth_imitating
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import episode_seeds, rollout
@@ -38,7 +39,7 @@ from tskd_jax.evaluation.scores import standard_error
 from tskd_jax.run import Run
 from tskd_jax.stages import load_recorded, named_keys, train_inverse_dynamics
 from tskd_jax.tasks import Task, get_task
-from tskd_jax.teacher import trajectory_generator
+from tskd_jax.teacher import expectation, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.imagination import imagine
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics
@@ -104,10 +105,19 @@ def main(_argv) -> None:
     for name, config in chosen:
         begin = time.perf_counter()
         if config.trajectory_generator not in trained:
-            fresh = trajectory_generator.create(config.trajectory_generator, recorded)
+            expected = None
+            if trajectory_generator.needs_expectation(config.trajectory_generator):
+                discount = config.trajectory_generator.discount
+                expected, _ = expectation.train(config.expectation, recorded, discount, Hooks())
+            fresh = trajectory_generator.create(config.trajectory_generator, recorded, expected)
             key = named_keys(config, "trajectory_generator")[0]
             trained[config.trajectory_generator] = trajectory_generator.train(
-                fresh, recorded, key, Hooks()
+                fresh,
+                recorded,
+                key,
+                Hooks(),
+                expected,
+                worth_imitating(config.filter, recorded, task.episode_limit),
             )[0]
         training = time.perf_counter() - begin
         row = {"variant": name} | measure(

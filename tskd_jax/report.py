@@ -168,7 +168,9 @@ def draw(outcome: Outcome, summary: dict[str, Any], run: Run) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, "scores.png", run)
     if outcome.imagined[0].size:
-        _save(_trajectories(outcome), "trajectories.png", run)
+        branches = summary["config"]["imagination"]["starts"] != "episodes"
+        picture = _branches(outcome) if branches else _trajectories(outcome)
+        _save(picture, "trajectories.png", run)
 
 
 def _save(figure, name: str, run: Run) -> None:
@@ -177,6 +179,30 @@ def _save(figure, name: str, run: Run) -> None:
     with run.replacing(name) as path:
         figure.savefig(path, dpi=130, format="png")
     plt.close(figure)
+
+
+def _branches(outcome: Outcome):
+    """The best recorded episode: its actions, and those imagined in the same states."""
+    from matplotlib import pyplot as plt
+
+    steps = 150
+    recorded, imagined = outcome.recorded, outcome.imagined[0]
+    best = recorded.select(np.array([recorded.returns().argmax()]))
+    where = {imagined.observations[row].tobytes(): row for row in imagined.starts}
+    pairs = [(t, where.get(state.tobytes())) for t, state in enumerate(best.observations[:steps])]
+    times, rows = np.array([pair for pair in pairs if pair[1] is not None], int).reshape(-1, 2).T
+    shown = min(3, best.actions.shape[1])
+    figure, axes = plt.subplots(
+        shown, 1, figsize=(8, 1.7 * shown + 0.8), sharex=True, squeeze=False, layout="constrained"
+    )
+    for index, plot in enumerate(axes[:, 0]):
+        plot.plot(best.actions[:steps, index], lw=0.9, color="#a9b4c2", label="recorded")
+        plot.plot(times, imagined.actions[rows, index], ".", ms=4, color="#2a6f97", label="DDR-I")
+        plot.set_ylabel(f"action {index}")
+    axes[0, 0].legend(loc="upper right", ncols=2, frameon=False)
+    axes[0, 0].set_title("the best recorded episode, and what DDR-I would do in its states")
+    axes[-1, 0].set_xlabel("time step")
+    return figure
 
 
 def _trajectories(outcome: Outcome):

@@ -13,7 +13,7 @@ from ml_collections import FrozenConfigDict
 from tskd_jax import memory
 from tskd_jax.data import load
 from tskd_jax.data.demands import Demands, suspicions
-from tskd_jax.data.filter import kept_episodes
+from tskd_jax.data.filter import worth_imitating
 from tskd_jax.data.trajectories import (
     IMAGINED,
     Trajectories,
@@ -173,10 +173,8 @@ def train_trajectory_generator(config: Config, recorded: Trajectories, run: Run)
 
     def train(hooks):
         keys = named_keys(config, "trajectory_generator")
-        kept = kept_episodes(config.filter, recorded, recorded, limit)
-        return trajectory_generator.train_seeds(
-            fresh(), recorded, keys, hooks, expected, np.flatnonzero(kept)
-        )
+        kept = worth_imitating(config.filter, recorded, limit)
+        return trajectory_generator.train_seeds(fresh(), recorded, keys, hooks, expected, kept)
 
     return _train("trajectory_generator", config, fresh, train, run)
 
@@ -220,8 +218,7 @@ def imagine(
     an episode (`imagination.starts`) there are at most as many as there are such states.
     """
     seeds = pipeline_seeds(config)
-    longest = config.imagination.length or task.episode_limit
-    shortened = replace(task, episode_limit=min(longest, task.episode_limit))
+    shortened = shorten(config, task)
 
     def compute(hooks):
         keys = named_keys(config, "imagination")
@@ -239,7 +236,7 @@ def imagine(
             ]
         else:
             episodes = config.imagination.starts == "episodes"
-            first = _starts(config, recorded, task)
+            first = starting_states(config, recorded, task)
             count = count if episodes else min(count, len(first))
             chosen = [
                 np.random.default_rng(seed).choice(len(first), count, replace=episodes)
@@ -299,13 +296,19 @@ def imagine(
     return run.stage("imagination", lambda: [recorded] * len(seeds), compute)
 
 
-def _starts(config: Config, recorded: Trajectories, task: Task) -> np.ndarray:
+def shorten(config: Config, task: Task) -> Task:
+    """The task, whose episodes end after `imagination.length` steps where that is not 0."""
+    longest = config.imagination.length or task.episode_limit
+    return replace(task, episode_limit=min(longest, task.episode_limit))
+
+
+def starting_states(config: Config, recorded: Trajectories, task: Task) -> np.ndarray:
     """(N', m) the recorded states that imagination may begin with."""
     if config.imagination.starts == "episodes":
         return recorded.initial_observations
     if config.imagination.starts == "states":
         return recorded.observations
-    kept = kept_episodes(config.filter, recorded, recorded, task.episode_limit)
+    kept = worth_imitating(config.filter, recorded, task.episode_limit)
     return recorded.select(kept).observations
 
 

@@ -11,7 +11,7 @@ def test_it_measures_batches_samplers_and_dtypes(tmp_path):
         "benchmark_sampling.py",
         "--networks=quick",
         *("--batches=1,2", "--samplers=ancestral:100,dpm++:2", "--at_batch=2", "--repeats=1"),
-        *("--strides=1,4", "--budget=0.001", f"--results={tmp_path}", "--name=tiny"),
+        *("--horizon=8", "--strides=1,4", "--budget=0.001", f"--results={tmp_path}", "--name=tiny"),
     )
     with (tmp_path / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))

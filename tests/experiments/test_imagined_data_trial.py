@@ -5,15 +5,28 @@ import csv
 from tiny import TINY_FLAGS, run_script
 
 
-def test_it_compares_three_kinds_of_data(dataset, tmp_path):
+def test_it_compares_three_kinds_of_data_for_each_guidance(dataset, tmp_path):
     run_script(
         "imagined_data_trial.py",
         *("--config=configs/hopper.py:quick", *TINY_FLAGS),
+        # As the scale has it: one step from every state that the filter keeps.
+        *("--config.imagination.starts=kept", "--config.imagination.length=1"),
         *(f"--config.dataset.path={dataset}", f"--workdir={tmp_path / 'run'}"),
-        *("--trajectories=2", "--episodes=1"),
+        *("--guidances=1,2", "--episodes=2", "--checked=20"),
+        *(f"--results={tmp_path}", "--name=tiny"),
     )
-    with (tmp_path / "run" / "imagined_data_trial.csv").open() as file:
+    with (tmp_path / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["data"] for row in rows] == ["filtered", "filtered+imagined", "imagined"]
+    assert [row["data"] for row in rows] == [
+        "filtered",
+        *("filtered + imagined, w = 1", "imagined, w = 1"),
+        *("filtered + imagined, w = 2", "imagined, w = 2"),
+    ]
     sizes = [int(row["transitions"]) for row in rows]
-    assert sizes[1] == sizes[0] + sizes[2]
+    # Each kept state is imagined from once, and each of its transitions is one step long.
+    assert sizes == [sizes[0], 2 * sizes[0], sizes[0], 2 * sizes[0], sizes[0]]
+    assert rows[0]["difference_low"] == "nan"
+    assert all(float(r["difference_low"]) <= float(r["difference_high"]) for r in rows[1:])
+    assert all(float(row["check"]) > 0 for row in rows)
+    # The seconds of DDR-I are those of all that it is made of.
+    assert len({row["training_seconds"] for row in rows}) == 1

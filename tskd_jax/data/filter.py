@@ -9,7 +9,7 @@ from tskd_jax.types import Config
 def kept_episodes(
     config: Config, data: Trajectories, recorded: Trajectories, episode_limit: int
 ) -> np.ndarray:
-    """(E,) bool, which episodes of `data` the filter keeps; perhaps none.
+    """(E,) bool, which episodes of `data` the filter keeps; perhaps none (`worth_imitating`).
 
     Args:
       config: `config.filter`.
@@ -24,3 +24,9 @@ def kept_episodes(
         return returns > returns.max() - config.margin
     _, least = best_episodes(recorded, config.share, episode_limit)
     return returns >= least
+
+
+def worth_imitating(config: Config, recorded: Trajectories, episode_limit: int) -> np.ndarray:
+    """(E',) the recorded episodes that the filter keeps; where it keeps none, the best one."""
+    kept = kept_episodes(config, recorded, recorded, episode_limit)
+    return np.flatnonzero(kept) if kept.any() else np.array([recorded.returns().argmax()])
