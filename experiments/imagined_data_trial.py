@@ -8,7 +8,8 @@ Trains the teacher of a config (or takes it from a run's folder), imagines as th
 of the recorded transitions, the same with what was imagined, and that alone. One row each, written
 into NAME.csv in --results when it is known:
 
-- `mean`, `stderr`, `low`, `high`: normalised score over `config.seeds`, and the 95% interval.
+- `mean`, `stderr`: normalised score over `config.seeds`; `low`, `high`: 95% bootstrap interval of
+  its interquartile mean.
 - `difference_low`, `difference_high`: 95% interval of the mean difference to the filter alone,
   Welch's over seeds.
 - `check`: error of imagined transitions in the simulator, in standard deviations of the state;

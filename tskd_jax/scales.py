@@ -16,7 +16,12 @@ _SMALL_DIFFUSER = {
     "schedule": "cosine",
     "answer_weight": 10.0,
 }
-# One step from recorded states: docs/imagination.md has why.
+_QUICK_TRAJECTORIES = _SMALL_DIFFUSER | {
+    "horizon": 8,
+    "history_noise": 0.15,
+    "noise_level_input": True,
+}
+# One step from recorded states: docs/imagination.md has why, and why not yet at `quick`.
 _SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
     "features": 64,
     "multipliers": (1,),
@@ -35,7 +40,8 @@ _SMALL_REWARDS = _SMALL_DIFFUSER | {
     "relative": True,
 }
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
-_SMALL_SAMPLING = _FEW_STEPS | {"target": 1.0, "guidance": 2.0, "temperature": 0.0}
+_QUICK_SAMPLING = _FEW_STEPS | {"target": 0.75, "guidance": 3.0, "history_noise": 0.05}
+_SMALL_SAMPLING = _FEW_STEPS | {"target": 1.0, "guidance": 1.0, "temperature": 0.0}
 _BRANCHES = {
     "starts": "kept",
     "length": 1,
@@ -65,12 +71,11 @@ SCALES: dict[str, dict[str, Any]] = {
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 2_000},
         "value": _FAST | {"steps": 3_000},
-        "expectation": _FAST | {"steps": 3_000, "batch_size": 256},
-        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 4_000},
+        "trajectory_generator": _QUICK_TRAJECTORIES | {"steps": 10_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 4_000},
-        "sampling": _SMALL_SAMPLING,
+        "sampling": _QUICK_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
-        "imagination": _BRANCHES,
+        "imagination": {"trajectories": 16, "consistency": 0.001},
         "stitching": {"epochs": 1, "rule": "density_first", "tolerance": 2.0},
         "filter": {"rule": "share"},
         "student": _FAST | {"steps": 5_000},

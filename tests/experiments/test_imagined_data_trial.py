@@ -9,8 +9,11 @@ def test_it_compares_three_kinds_of_data_for_each_guidance(dataset, tmp_path):
     run_script(
         "imagined_data_trial.py",
         *("--config=configs/hopper.py:quick", *TINY_FLAGS),
-        # As the scale has it: one step from every state that the filter keeps.
+        # As `small` has it: one step from every state that the filter keeps.
         *("--config.imagination.starts=kept", "--config.imagination.length=1"),
+        *("--config.trajectory_generator.surprise=True", "--config.sampling.stride=1"),
+        *("--config.trajectory_generator.condition=advantage", "--config.sampling.target=1.0"),
+        "--config.trajectory_generator.focus=0.5",
         *(f"--config.dataset.path={dataset}", f"--workdir={tmp_path / 'run'}"),
         *("--guidances=1,2", "--episodes=2", "--checked=20"),
         *(f"--results={tmp_path}", "--name=tiny"),
