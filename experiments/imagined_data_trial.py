@@ -48,7 +48,7 @@ from tskd_jax.teacher.imagination import imagine
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")
 GUIDANCES = flags.DEFINE_list("guidances", [], "Weights w; none: the config's.")
-COUNT = flags.DEFINE_integer("trajectories", 100_000, "How many are imagined, at most.", 1)
+COUNT = flags.DEFINE_integer("trajectories", None, "How many are imagined; None: config's n.", 1)
 EPISODES = flags.DEFINE_integer("episodes", 20, "Evaluation episodes a seed.", 1)
 CHECKED = flags.DEFINE_integer("checked", 1500, "Transitions tried in the simulator.", 1)
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
@@ -71,7 +71,8 @@ def main(_argv) -> None:
 
     first = starting_states(config, recorded, task)
     episodes = config.imagination.starts == "episodes"
-    count = COUNT.value if episodes else min(COUNT.value, len(first))
+    count = COUNT.value or config.imagination.trajectories
+    count = count if episodes else min(count, len(first))
     starts = first[np.random.default_rng(0).choice(len(first), count, replace=episodes)]
     deviation = recorded.observations.std(0)
 

@@ -18,6 +18,15 @@ ONCE = (
     "--config.trajectory_generator.context=5",
     "--config.sampling.stride=3",
 )
+# Imagination from the states that the filter keeps, as `small` has it.
+BRANCHES = (
+    "--config.imagination.starts=kept",
+    "--config.imagination.length=1",
+    "--config.trajectory_generator.surprise=True",
+    "--config.trajectory_generator.condition=advantage",
+    "--config.trajectory_generator.focus=0.5",
+    "--config.sampling.target=1.0",
+)
 
 
 def write(path, lengths, constant):
@@ -51,6 +60,7 @@ def write(path, lengths, constant):
                 "--config.stitching.radius=1e6",
                 "--config.filter.rule=margin",
                 "--config.filter.margin=0.0",
+                *BRANCHES,
             ),
             ["finds nearly everything", "keeps none of", "is used alone"],
         ),
@@ -70,7 +80,11 @@ def test_runs_and_is_finite(tmp_path, capfd, lengths, constant, flags, words):
     for word in words:
         assert word in said
     text = (workdir / "summary.json").read_text()
-    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
+    summary = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
+    if BRANCHES[0] in flags:
+        # One trajectory is used alone, and one step is imagined from 6 of its states; n = 6.
+        student = summary["stages"]["student.tskd"]
+        assert (student["transitions"], student["imagined"]) == (40 + 6, 6)
     for student in workdir.glob("students/*/*.npz"):
         with np.load(student) as arrays:
             assert all(np.isfinite(arrays[name]).all() for name in arrays.files)

@@ -15,7 +15,7 @@ def test_it_compares_three_kinds_of_data_for_each_guidance(dataset, tmp_path):
         *("--config.trajectory_generator.condition=advantage", "--config.sampling.target=1.0"),
         "--config.trajectory_generator.focus=0.5",
         *(f"--config.dataset.path={dataset}", f"--workdir={tmp_path / 'run'}"),
-        *("--guidances=1,2", "--episodes=2", "--checked=20"),
+        *("--guidances=1,2", "--trajectories=100000", "--episodes=2", "--checked=20"),
         *(f"--results={tmp_path}", "--name=tiny"),
     )
     with (tmp_path / "tiny.csv").open() as file:
