@@ -82,9 +82,10 @@ def test_runs_and_is_finite(tmp_path, capfd, lengths, constant, flags, words):
     text = (workdir / "summary.json").read_text()
     summary = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
     if BRANCHES[0] in flags:
-        # One trajectory is used alone, and one step is imagined from 6 of its states; n = 6.
+        # The one trajectory that is used alone (stitched, to the limit of 1000), and one imagined
+        # step from each of n = 6 states of the recorded one that stands for none kept.
         student = summary["stages"]["student.tskd"]
-        assert (student["transitions"], student["imagined"]) == (40 + 6, 6)
+        assert (student["transitions"], student["imagined"]) == (1000 + 6, 6)
     for student in workdir.glob("students/*/*.npz"):
         with np.load(student) as arrays:
             assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
