@@ -1,6 +1,5 @@
 """fit(): the one compiled training loop that every model uses."""
 
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from tskd_jax import memory
+from tskd_jax import devices, memory
 from tskd_jax.errors import DivergenceError
 from tskd_jax.throughput import flops_of
 from tskd_jax.types import Leaf
@@ -102,8 +101,8 @@ def adam(learning_rate: float, schedule: str, steps: int) -> optax.GradientTrans
 def uniform_rows(data: Any, key: jax.Array, batch_size: int) -> Any:
     """A batch of rows of every leaf, drawn evenly with replacement."""
     rows = len(jax.tree.leaves(data)[0])
-    index = jax.random.randint(key, (batch_size,), 0, rows)
-    return jax.tree.map(lambda leaf: leaf[index], data)
+    index = devices.by_rows(jax.random.randint(key, (batch_size,), 0, rows))
+    return devices.by_rows(jax.tree.map(lambda leaf: leaf[index], data))
 
 
 def make_update(
@@ -176,7 +175,8 @@ def fit(
       name: of the model, for messages.
       init: key -> parameters.
       loss: (params, ema, batch, key) -> scalar.
-      draw: (data, key) -> batch. Runs inside the compiled program.
+      draw: (data, key) -> batch, whose first leaf has its rows as leading axis. Runs inside the
+        compiled program, and says what is spread over the devices (`devices.by_rows`).
       data: pytree of arrays, shared by all members.
       optimizer: an optax transformation.
       steps: updates in all.
@@ -188,7 +188,7 @@ def fit(
       rows: the dataset's row of each row of `data`, for messages; by default they are the same.
 
     Returns:
-      The state after `steps` updates.
+      The state after `steps` updates, copied to every device.
 
     Raises:
       DivergenceError: the loss or gradient of a member was not finite, or the loss exploded; the
@@ -196,7 +196,14 @@ def fit(
       OutOfMemoryError: the machine cannot hold what the training needs.
     """
     ema, hooks = ema or Ema(), hooks or Hooks()
-    with_members = (lambda f, **axes: jax.vmap(f, **axes)) if key.ndim else (lambda f, **axes: f)
+    with_members = (
+        (lambda f, **axes: jax.vmap(f, spmd_axis_name="members", **axes))
+        if key.ndim
+        else (lambda f, **axes: f)
+    )
+    batch = jax.eval_shape(draw, data, key[0] if key.ndim else key)
+    mesh = devices.mesh(key.size, (*jax.tree.leaves(batch)[0].shape, 1)[0])
+    by_members = devices.BY_MEMBERS if key.ndim else devices.COPIED
 
     def start(key):
         params = init(jax.random.fold_in(key, 0))
@@ -204,7 +211,10 @@ def fit(
 
     update = make_update(loss, draw, optimizer, ema, accumulate)
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    def place(state: TrainState) -> TrainState:
+        step = devices.copied(state.step, mesh)
+        return devices.place(state.replace(step=None), by_members, mesh).replace(step=step)
+
     def run_chunk(state: TrainState, data, count, largest):
         def body(carry):
             state, sums, _, done, _ = carry
@@ -232,13 +242,18 @@ def fit(
     # A copy: donated buffers may not appear twice.
     average = jax.tree.map(jnp.copy, params)
     state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(key))
-    state = hooks.restore(state)
-    data = jax.tree.map(jnp.asarray, data)
+    state = place(hooks.restore(state))
+    data = devices.copied(data, mesh)
     largest = np.float32(np.finfo(np.float32).max)  # until the first loss is known
-    traced = run_chunk.trace(state, data, np.int32(1), largest)
-    # The loop's body counts once: this is what one update costs.
-    flops = flops_of(traced.jaxpr)
-    compiled = traced.lower().compile()
+    with devices.on(mesh):
+        of_state = jax.tree.map(lambda leaf: leaf.sharding, state)
+        program = jax.jit(
+            run_chunk, donate_argnums=0, out_shardings=(of_state, *(of_state.step,) * 3)
+        )
+        traced = program.trace(state, data, np.int32(1), largest)
+        # The loop's body counts once: this is what one update costs.
+        flops = flops_of(traced.jaxpr)
+        compiled = traced.lower().compile()
     needed = memory.of_program(compiled)
     hooks.on_compiled(needed)
     memory.check(name, needed)
@@ -267,7 +282,7 @@ def fit(
         # Doubling approaches the target from below, without a guess about the machine.
         if seconds < CHUNK_SECONDS / 2 or count < FEWEST_AT_ONCE:
             count *= 2
-    return state
+    return devices.copied(state, mesh)
 
 
 def _divergence(name, of_step, largest, step, steps, key, draw, data, accumulate, rows) -> str:
@@ -296,7 +311,7 @@ def _divergence(name, of_step, largest, step, steps, key, draw, data, accumulate
 
 def _rows_drawn(draw, data, key, step, accumulate) -> np.ndarray:
     """Positions in `data` of the batches of that update: what is drawn of numbered rows."""
-    leaves, form = jax.tree.flatten(data)
+    leaves, form = jax.tree.flatten(devices.fetch(data))
     numbered = form.unflatten([jnp.arange(len(leaves[0]), dtype=jnp.int32), *leaves[1:]])
     key = jax.random.fold_in(key, step)
     keys = jax.random.split(key, accumulate) if accumulate > 1 else key[None]

@@ -10,6 +10,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from tskd_jax import devices
 from tskd_jax.data.frames import Frame, fit_frame
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
@@ -153,7 +154,8 @@ def train(
 
     def draw(data, key):
         rows, tape = data
-        return rows[jax.random.randint(key, (config.batch_size,), 0, len(rows))], tape
+        index = jax.random.randint(key, (config.batch_size,), 0, len(rows))
+        return devices.by_rows(rows[devices.by_rows(index)]), tape
 
     state = fit(
         name,

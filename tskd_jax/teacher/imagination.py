@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from tskd_jax import memory
+from tskd_jax import devices, memory
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, from_columns, ranges
 from tskd_jax.tasks import Task
 from tskd_jax.teacher.diffuser import Diffuser
@@ -29,7 +29,7 @@ class _Progress:
       length: (B,) transitions so far.
       terminal: (B,) ended by the termination rule.
       plan: the latest, of (B, H, ·).
-      key: (B,) keys.
+      key: (B, words) data of their keys.
       time: () t.
     """
 
@@ -54,12 +54,14 @@ def _advance(
     """Up to `plans` plans further, or until at most `enough_ended` trajectories are alive."""
     stride, context = sampling.stride, model.config.context
     limit = task.episode_limit
+    trajectory_keys = jax.random.wrap_key_data(progress.key)
 
     def body(carry):
         p, count = carry
+        later = p.time + stride
         length = jnp.minimum(context, p.time + 1)
         history = jax.lax.dynamic_slice_in_dim(p.states, p.time + 1 - length, context, 1)
-        keys = jax.vmap(jax.random.fold_in, (0, None))(p.key, p.time)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(trajectory_keys, p.time)
         latest = replan(model, sampling, history, length, keys, p.plan, p.time, stride)
         rewards, states = latest.answer(length, stride)
         alive = task.alive(model.states.unnormalize(states))
@@ -73,9 +75,9 @@ def _advance(
             length=jnp.where(p.terminal, p.length, p.length + taken),
             terminal=p.terminal | dies,
             plan=latest,
-            time=p.time + stride,
+            time=None,
         )
-        return p, count + 1
+        return devices.by_rows(p).replace(time=later), count + 1
 
     def goes_on(carry):
         p, count = carry
@@ -115,7 +117,8 @@ def imagine(
       keep: as in `Hooks`; each chunk is a part.
       on_progress: called with (transitions done, an upper bound of all).
     """
-    keys = jax.random.split(key, len(starts))
+    keys = np.asarray(jax.random.key_data(jax.random.split(key, len(starts))))
+    model = devices.copied(model)
     done = 0
 
     def compute(first, size):
@@ -165,41 +168,41 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
         time=None,
     )
     everything.states[:, 0] = np.asarray(model.states.normalize(jnp.asarray(starts, jnp.float32)))
-    running, now, plans = np.arange(count), 0, 1
+    running, now, plans, mesh = np.arange(count), 0, 1, devices.mesh()
     while len(running) and now < task.episode_limit:
-        bucket = 1 << (len(running) - 1).bit_length()
+        bucket = devices.padded(1 << (len(running) - 1).bit_length())
         rows = np.resize(running, bucket)  # padding repeats trajectories, marked as ended
         padding = np.arange(bucket) >= len(running)
         progress = _Progress(
-            states=jnp.asarray(everything.states[rows]),
-            rewards=jnp.asarray(everything.rewards[rows]),
-            length=jnp.asarray(everything.length[rows]),
-            terminal=jnp.asarray(everything.terminal[rows] | padding),
-            plan=Plan(
-                jnp.asarray(everything.plan.states[rows]),
-                jnp.asarray(everything.plan.rewards[rows]),
-            ),
+            states=everything.states[rows],
+            rewards=everything.rewards[rows],
+            length=everything.length[rows],
+            terminal=everything.terminal[rows] | padding,
+            plan=Plan(everything.plan.states[rows], everything.plan.rewards[rows]),
             key=keys[rows],
-            time=jnp.int32(now),
+            time=None,
         )
+        progress = devices.spread(progress).replace(time=devices.copied(np.int32(now)))
         # Small batches are not worth a compilation of their own.
         enough_ended = bucket // 2 if bucket > 16 else 0
         while True:
             begin = time.perf_counter()
-            progress = _advance(model, sampling, task, progress, plans, enough_ended)
+            with devices.on(mesh):
+                progress = _advance(model, sampling, task, progress, plans, enough_ended)
             now = int(progress.time)
-            terminal = np.asarray(progress.terminal)[: len(running)]
-            lengths = np.asarray(progress.length)[: len(running)]
+            ended, lengths = devices.fetch((progress.terminal, progress.length))
+            terminal, lengths = ended[: len(running)], lengths[: len(running)]
             report(int(everything.length.sum() - everything.length[running].sum() + lengths.sum()))
             if time.perf_counter() - begin < 0.5:
                 plans *= 2
             if now >= task.episode_limit or (~terminal).sum() <= enough_ended:
                 break
         kept = slice(0, len(running))
-        everything.states[running] = np.asarray(progress.states)[kept]
-        everything.rewards[running] = np.asarray(progress.rewards)[kept]
-        everything.plan.states[running] = np.asarray(progress.plan.states)[kept]
-        everything.plan.rewards[running] = np.asarray(progress.plan.rewards)[kept]
+        made = devices.fetch((progress.states, progress.rewards, progress.plan))
+        everything.states[running] = made[0][kept]
+        everything.rewards[running] = made[1][kept]
+        everything.plan.states[running] = made[2].states[kept]
+        everything.plan.rewards[running] = made[2].rewards[kept]
         everything.length[running] = lengths
         everything.terminal[running] = terminal
         running = running[~terminal]
