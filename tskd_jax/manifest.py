@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tskd_jax import files
-from tskd_jax.config import differences
+from tskd_jax.config import differences, identity
 from tskd_jax.errors import WorkdirError
 from tskd_jax.types import Config
 
@@ -37,7 +37,7 @@ def claim(folder: Path, config: Config, say: Callable[[str], None]) -> dict[str,
     Raises:
       WorkdirError: the folder is of another config.
     """
-    mine = json.loads(files.to_json(config.to_dict()))
+    mine = json.loads(files.to_json(identity(config)))
     path = folder / "config.json"
     manifest, problem = files.read_sealed(folder / "manifest.json")
     known = manifest and manifest.get("config")

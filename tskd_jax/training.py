@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from tskd_jax import devices, memory
+from tskd_jax import devices, hosts, memory
 from tskd_jax.errors import DivergenceError
 from tskd_jax.throughput import flops_of
 from tskd_jax.types import Leaf
@@ -265,7 +265,7 @@ def fit(
                 state, data, np.int32(min(count, steps - done)), largest
             )
             done = int(state.step)
-        seconds = time.perf_counter() - begin
+        seconds = hosts.from_first(lambda begin=begin: time.perf_counter() - begin)
         if not good:
             raise DivergenceError(
                 _divergence(name, of_step, largest, done, steps, key, draw, data, accumulate, rows)
