@@ -146,7 +146,7 @@ def test_paper_generation(environment):
         length=shape((count,), "i4"),
         terminal=shape((count,), "bool"),
         plan=jax.eval_shape(lambda: trajectory_generator.no_plan(model, count)),
-        key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
+        key=shape((count, 2), "u4"),
         time=shape((), "i4"),
     )
     result = jax.eval_shape(

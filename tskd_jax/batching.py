@@ -6,14 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from tskd_jax import memory
+from tskd_jax import devices, memory
 
 
 def in_batches(function: Callable, *columns: np.ndarray, size: int = 8192) -> Any:
     """`function` on rows of `columns`, batch by batch; its outputs concatenated on the host.
 
     Batches are padded by repeating the last row, to `size` or, for fewer rows, to the next power
-    of two: one compilation, or a few, whatever the number of rows.
+    of two, and to a multiple of the devices, over which they are spread: one compilation, or a few,
+    whatever the number of rows.
 
     Args:
       function: arrays (b, …) -> pytree of arrays (b, …); compiled by the caller.
@@ -24,13 +25,15 @@ def in_batches(function: Callable, *columns: np.ndarray, size: int = 8192) -> An
     size = min(size, 1 << max(rows - 1, 0).bit_length())
 
     def compute(start: int, size: int):
-        index = np.clip(np.arange(start, start + size), 0, max(rows - 1, 0))
+        index = np.clip(np.arange(start, start + devices.padded(size)), 0, max(rows - 1, 0))
         if rows:
             batch = [column[index] for column in columns]
         else:
-            batch = [np.zeros((1, *column.shape[1:]), column.dtype) for column in columns]
+            shapes = [(len(index), *column.shape[1:]) for column in columns]
+            batch = [np.zeros(s, column.dtype) for s, column in zip(shapes, columns, strict=True)]
         kept = min(size, rows - start)
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[:kept], function(*batch))
+        output = devices.fetch(function(*devices.spread(batch)))
+        return jax.tree.map(lambda leaf: leaf[:kept], output)
 
     outputs = memory.in_chunks(rows, size, compute)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)

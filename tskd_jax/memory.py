@@ -39,7 +39,7 @@ def of_device() -> tuple[int, int]:
     """(bytes free, bytes in all) where arrays are; very many where it is unknown."""
     import jax
 
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0), stats["bytes_limit"]

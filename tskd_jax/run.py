@@ -218,7 +218,7 @@ class Run:
         def on_progress(done: int, total: int, metrics: dict[str, float]) -> None:
             bar.update(done, total, metrics)
             if "matmul_flops_per_second" in metrics:
-                share = metrics["matmul_flops_per_second"] / matmul_peak()
+                share = metrics["matmul_flops_per_second"] / (matmul_peak() * jax.device_count())
                 metrics = metrics | {"share_of_matmul_peak": share}
             if metrics:  # of a training, which `save` ends when it has saved
                 self._metrics.log(name, done, metrics | {"seconds": time.perf_counter() - begun})

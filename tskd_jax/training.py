@@ -1,6 +1,5 @@
 """fit(): the one compiled training loop that every model uses."""
 
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.sharding import PartitionSpec
 
-from tskd_jax import memory
+from tskd_jax import devices, memory
 from tskd_jax.errors import DivergenceError
 from tskd_jax.throughput import flops_of
 from tskd_jax.types import Leaf
@@ -110,7 +110,7 @@ def uniform_rows(
     count: jax.Array | int | None = None,
     rows: jax.Array | None = None,
 ) -> Any:
-    """A batch of rows of every leaf, drawn evenly with replacement.
+    """A batch of rows of every leaf, drawn evenly with replacement, spread over the devices.
 
     Args:
       data: pytree of arrays (N, …).
@@ -121,10 +121,10 @@ def uniform_rows(
     """
     if count is None:
         count = len(jax.tree.leaves(data)[0]) if rows is None else len(rows)
-    index = jax.random.randint(key, (batch_size,), 0, count)
+    index = devices.by_rows(jax.random.randint(key, (batch_size,), 0, count))
     if rows is not None:
-        index = rows[index]
-    return jax.tree.map(lambda leaf: leaf[index], data)
+        index = devices.by_rows(rows[index])
+    return devices.by_rows(jax.tree.map(lambda leaf: leaf[index], data))
 
 
 def make_update(
@@ -198,7 +198,8 @@ def fit(
       name: of the model, for messages.
       init: key -> parameters.
       loss: (params, ema, batch, key) -> scalar.
-      draw: (data, key) -> batch. Runs inside the compiled program.
+      draw: (data, key) -> batch, whose first leaf has its rows as leading axis. Runs inside the
+        compiled program, and says what is spread over the devices (`devices.by_rows`).
       data: pytree of arrays, shared by all members where `data_axes` does not say otherwise.
       optimizer: an optax transformation.
       steps: updates in all.
@@ -213,7 +214,7 @@ def fit(
         keys: None where all share.
 
     Returns:
-      The state after `steps` updates.
+      The state after `steps` updates, copied to every device.
 
     Raises:
       DivergenceError: the loss or gradient of a member was not finite, or the loss exploded; the
@@ -221,11 +222,18 @@ def fit(
       OutOfMemoryError: the machine cannot hold what the training needs.
     """
     ema, hooks = ema or Ema(), hooks or Hooks()
+    seen_by_first = data if data_axes is None else of_first_axis(data, data_axes, 0)
+    batch = jax.eval_shape(draw, seen_by_first, key.ravel()[0])
+    mesh = devices.mesh(key.shape, (*jax.tree.leaves(batch)[0].shape, 1)[0])
+    mesh_axes = devices.MEMBERS[len(devices.MEMBERS) - key.ndim :]
+    by_members = PartitionSpec(*mesh_axes)
 
     def with_members(function, outer: Any = 0, inner: Any = 0):
         """Mapped over each axis of the keys; `outer` and `inner` are its `in_axes`."""
         for axis in reversed(range(key.ndim)):
-            function = jax.vmap(function, outer if axis == 0 else inner)
+            function = jax.vmap(
+                function, outer if axis == 0 else inner, spmd_axis_name=mesh_axes[axis]
+            )
         return function
 
     def start(key):
@@ -234,7 +242,18 @@ def fit(
 
     update = make_update(loss, draw, optimizer, ema, accumulate)
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    def place(state: TrainState) -> TrainState:
+        step = devices.copied(state.step, mesh)
+        return devices.place(state.replace(step=None), by_members, mesh).replace(step=step)
+
+    def place_data(data: Any) -> Any:
+        def where(axis, part):
+            return devices.place(part, PartitionSpec(*mesh_axes[: axis is not None]), mesh)
+
+        if data_axes is None:
+            return devices.copied(data, mesh)
+        return jax.tree.map(where, data_axes, data, is_leaf=lambda axis: axis is None)
+
     def run_chunk(state: TrainState, data, count, largest):
         def body(carry):
             state, sums, _, done, _ = carry
@@ -263,13 +282,18 @@ def fit(
     # A copy: donated buffers may not appear twice.
     average = jax.tree.map(jnp.copy, params)
     state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(key))
-    state = hooks.restore(state)
-    data = jax.tree.map(jnp.asarray, data)
+    state = place(hooks.restore(state))
+    data = place_data(data)
     largest = np.float32(np.finfo(np.float32).max)  # until the first loss is known
-    traced = run_chunk.trace(state, data, np.int32(1), largest)
-    # The loop's body counts once: this is what one update costs.
-    flops = flops_of(traced.jaxpr)
-    compiled = traced.lower().compile()
+    with devices.on(mesh):
+        of_state = jax.tree.map(lambda leaf: leaf.sharding, state)
+        program = jax.jit(
+            run_chunk, donate_argnums=0, out_shardings=(of_state, *(of_state.step,) * 3)
+        )
+        traced = program.trace(state, data, np.int32(1), largest)
+        # The loop's body counts once: this is what one update costs.
+        flops = flops_of(traced.jaxpr)
+        compiled = traced.lower().compile()
     needed = memory.of_program(compiled)
     hooks.on_compiled(needed)
     memory.check(name, needed)
@@ -310,7 +334,7 @@ def fit(
         # Doubling approaches the target from below, without a guess about the machine.
         if seconds < CHUNK_SECONDS / 2 or count < FEWEST_AT_ONCE:
             count *= 2
-    return state
+    return devices.copied(state, mesh)
 
 
 def _divergence(
@@ -360,7 +384,7 @@ def of_first_axis(data: Any, axes: Any, index: int | np.ndarray) -> Any:
 
 def _rows_drawn(draw, data, key, step, accumulate) -> np.ndarray:
     """Positions in `data` of the batches of that update: what is drawn of numbered rows."""
-    leaves, form = jax.tree.flatten(data)
+    leaves, form = jax.tree.flatten(devices.fetch(data))
     numbered = form.unflatten([jnp.arange(len(leaves[0]), dtype=jnp.int32), *leaves[1:]])
     key = jax.random.fold_in(key, step)
     keys = jax.random.split(key, accumulate) if accumulate > 1 else key[None]

@@ -165,7 +165,7 @@ def _expected_of_trees(queries, states, above, radius, test) -> float:
 
 def _expected_of_tiles(queries, states, above, radius, test) -> float:
     """Seconds, from one tile for each device."""
-    count = min(len(queries), tile_search.tile_of_device().queries * jax.local_device_count())
+    count = min(len(queries), tile_search.tile_of_device().queries * jax.device_count())
     search = queries, states, above, radius, test, "accelerator", count
     _seconds(*search)  # compiles
     return _seconds(*search) * len(queries) / count

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from tskd_jax import devices
 from tskd_jax.stitching.density_test import GaussianTest
 
 
@@ -73,9 +74,9 @@ def first_candidate(
     """
     count, size = queries.shape
     tile = tile or tile_of_device()
-    devices = jax.local_devices()
+    shards = jax.device_count()
     tile = Tile(
-        min(tile.queries, _power_of_two(-(-count // len(devices)))),
+        min(tile.queries, _power_of_two(-(-count // shards))),
         min(tile.states, _power_of_two(len(states))),
     )
     x, y = _single(queries), _single(states)
@@ -95,20 +96,17 @@ def first_candidate(
 
     # Queries of like reach share a tile, and each device gets a like mix of them.
     order = np.argsort(-above, kind="stable")
-    padded = -(-count // (tile.queries * len(devices))) * tile.queries * len(devices)
+    padded = -(-count // (tile.queries * shards)) * tile.queries * shards
     order = np.pad(order, (0, padded - count), mode="edge")
-    order = order.reshape(-1, len(devices)).T.reshape(-1)
+    order = order.reshape(-1, shards).T.reshape(-1)
     columns = jax.tree.map(lambda column: column[order], (x, limit, ellipsoids))
     above_column = above[order].astype(np.int32)
-    mesh = Mesh(np.array(devices), ("queries",))
-    spread, copied = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("queries",), ()))
-    columns, above_column = jax.device_put((columns, above_column), spread)
+    mesh = devices.mesh()
+    columns, above_column = devices.spread((columns, above_column))
     by_dimension = np.pad(y, ((0, -len(y) % tile.states), (0, 0))).T
-    best = _search(
-        columns, above_column, jax.device_put(by_dimension, copied), tile=tile, mesh=mesh
-    )
+    best = _search(columns, above_column, devices.copied(by_dimension), tile=tile, mesh=mesh)
     answer = np.empty(count, np.int64)
-    answer[order] = np.asarray(best)
+    answer[order] = devices.fetch(best)
     return answer
 
 
@@ -137,7 +135,7 @@ def _upwards(limit: np.ndarray) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames=("tile", "mesh"))
 def _search(columns, above, states, *, tile: Tile, mesh: Mesh):
-    spread, copied = PartitionSpec("queries"), PartitionSpec()
+    spread, copied = devices.BY_ROWS, devices.COPIED
     search = functools.partial(_search_shard, tile=tile)
     return jax.shard_map(
         search, mesh=mesh, in_specs=(spread, spread, copied), out_specs=spread, check_vma=False

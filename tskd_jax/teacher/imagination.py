@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from tskd_jax import memory
+from tskd_jax import devices, memory
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, from_columns, ranges
 from tskd_jax.tasks import Task
 from tskd_jax.teacher.diffuser import Diffuser
@@ -21,7 +21,7 @@ from tskd_jax.types import Config, Leaf
 
 @struct.dataclass
 class _Progress:
-    """Trajectories under way; every leaf but `time` has them as its leading axis, seed by seed.
+    """Trajectories under way; every leaf but `time` has them as leading axis, of each seed in turn.
 
     Attributes:
       states: (B, T + stride + C, m) normalised, filled up to `time`.
@@ -29,7 +29,7 @@ class _Progress:
       length: (B,) transitions so far.
       terminal: (B,) ended by the termination rule.
       plan: the latest, of (B, H, ·).
-      key: (B,) keys.
+      key: (B, words) data of their keys.
       time: () t.
     """
 
@@ -55,6 +55,7 @@ def _advance(
     """Up to `plans` plans further, or until no seed has more than `enough_ended` alive."""
     stride, context = sampling.stride, model.config.context
     limit = task.episode_limit
+    trajectory_keys = jax.random.wrap_key_data(progress.key)
 
     def replan_all(time, length, *columns):
         def of_seed(params, *columns):
@@ -64,15 +65,16 @@ def _advance(
 
         if seeds == 1:
             return of_seed(model.params, *columns)
-        split = jax.tree.map(lambda leaf: leaf.reshape(seeds, -1, *leaf.shape[1:]), columns)
-        latest = jax.vmap(of_seed)(model.params, *split)
+        split = jax.tree.map(lambda leaf: leaf.reshape(-1, seeds, *leaf.shape[1:]), columns)
+        latest = jax.vmap(of_seed, (0, *(1 for _ in split)), 1)(model.params, *split)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), latest)
 
     def body(carry):
         p, count = carry
+        later = p.time + stride
         length = jnp.minimum(context, p.time + 1)
         history = jax.lax.dynamic_slice_in_dim(p.states, p.time + 1 - length, context, 1)
-        keys = jax.vmap(jax.random.fold_in, (0, None))(p.key, p.time)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(trajectory_keys, p.time)
         latest = replan_all(p.time, length, history, keys, p.plan)
         rewards, states = latest.answer(length, stride)
         alive = task.alive(model.states.unnormalize(states))
@@ -86,13 +88,13 @@ def _advance(
             length=jnp.where(p.terminal, p.length, p.length + taken),
             terminal=p.terminal | dies,
             plan=latest,
-            time=p.time + stride,
+            time=None,
         )
-        return p, count + 1
+        return devices.by_rows(p).replace(time=later), count + 1
 
     def goes_on(carry):
         p, count = carry
-        alive = (~p.terminal).reshape(seeds, -1).sum(1).max()
+        alive = (~p.terminal).reshape(-1, seeds).sum(0).max()
         return (count < plans) & (p.time < limit) & (alive > enough_ended)
 
     return jax.lax.while_loop(goes_on, body, (progress, 0))[0]
@@ -164,11 +166,14 @@ def imagine_seeds(
       chunk: trajectories of all seeds together at a time.
     """
     seeds, count = starts.shape[:2]
-    trajectory_keys = jax.vmap(lambda key: jax.random.split(key, count))(keys)
+    trajectory_keys = np.asarray(
+        jax.random.key_data(jax.vmap(lambda key: jax.random.split(key, count))(keys))
+    )
     model = models[0]
     if seeds > 1:
         params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[of.params for of in models])
         model = model.replace(params=params)
+    model = devices.copied(model)
     done = 0
 
     def compute(first, size):
@@ -228,10 +233,12 @@ def _as_trajectories(
 def _imagine_batch(model, sampling, task, starts, keys, report):
     """(states (Σ(T+1), m), rewards (ΣT,), lengths (n,), terminal (n,)), raw units.
 
-    Starts are (seeds, n / seeds, m) and keys (seeds, n / seeds); results are seed by seed.
+    Starts are (seeds, n / seeds, m), and the data of keys (seeds, n / seeds, words); results are
+    seed by seed.
     """
     seeds, each, size = starts.shape
-    starts, keys, count = starts.reshape(-1, size), keys.reshape(-1), seeds * each
+    starts, count = starts.reshape(-1, size), seeds * each
+    keys = keys.reshape(count, -1)
     slots = task.episode_limit + sampling.stride
     everything = _Progress(
         states=np.zeros((count, slots + model.config.context, size), np.float32),
@@ -243,44 +250,47 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
         time=None,
     )
     everything.states[:, 0] = np.asarray(model.states.normalize(jnp.asarray(starts, jnp.float32)))
-    running, now, plans = np.arange(count), 0, 1
+    running, now, plans, mesh = np.arange(count), 0, 1, devices.mesh()
     while len(running) and now < task.episode_limit:
         of_seed = [running[running // each == seed] for seed in range(seeds)]
-        bucket = 1 << (max(map(len, of_seed)) - 1).bit_length()
-        # Padding repeats trajectories (or the very first), marked as ended.
-        rows = np.concatenate([np.resize(some, bucket) for some in of_seed])
-        padding = np.concatenate([np.arange(bucket) >= len(some) for some in of_seed])
-        kept = np.flatnonzero(~padding)
-        progress = _Progress(
-            states=jnp.asarray(everything.states[rows]),
-            rewards=jnp.asarray(everything.rewards[rows]),
-            length=jnp.asarray(everything.length[rows]),
-            terminal=jnp.asarray(everything.terminal[rows] | padding),
-            plan=Plan(
-                jnp.asarray(everything.plan.states[rows]),
-                jnp.asarray(everything.plan.rewards[rows]),
-            ),
-            key=keys[rows],
-            time=jnp.int32(now),
+        bucket = devices.padded(1 << (max(map(len, of_seed)) - 1).bit_length())
+        # Padding repeats trajectories (or the very first), marked as ended. The seed is the inner
+        # axis, so that every device gets as many trajectories of each.
+        rows = np.stack([np.resize(some, bucket) for some in of_seed], 1).reshape(-1)
+        padding = np.stack([np.arange(bucket) >= len(some) for some in of_seed], 1).reshape(-1)
+        kept = np.concatenate(
+            [np.arange(len(some)) * seeds + seed for seed, some in enumerate(of_seed)]
         )
+        progress = _Progress(
+            states=everything.states[rows],
+            rewards=everything.rewards[rows],
+            length=everything.length[rows],
+            terminal=everything.terminal[rows] | padding,
+            plan=Plan(everything.plan.states[rows], everything.plan.rewards[rows]),
+            key=keys[rows],
+            time=None,
+        )
+        progress = devices.spread(progress).replace(time=devices.copied(np.int32(now)))
         # Small batches are not worth a compilation of their own.
         enough_ended = bucket // 2 if bucket > 16 else 0
         while True:
             begin = time.perf_counter()
-            progress = _advance(model, sampling, task, progress, plans, enough_ended, seeds)
+            with devices.on(mesh):
+                progress = _advance(model, sampling, task, progress, plans, enough_ended, seeds)
             now = int(progress.time)
-            terminal = np.asarray(progress.terminal)[kept]
-            lengths = np.asarray(progress.length)[kept]
+            ended, lengths = devices.fetch((progress.terminal, progress.length))
+            terminal, lengths = ended[kept], lengths[kept]
             report(int(everything.length.sum() - everything.length[running].sum() + lengths.sum()))
             if time.perf_counter() - begin < 0.5:
                 plans *= 2
             alive = np.bincount(running[~terminal] // each, minlength=seeds).max()
             if now >= task.episode_limit or alive <= enough_ended:
                 break
-        everything.states[running] = np.asarray(progress.states)[kept]
-        everything.rewards[running] = np.asarray(progress.rewards)[kept]
-        everything.plan.states[running] = np.asarray(progress.plan.states)[kept]
-        everything.plan.rewards[running] = np.asarray(progress.plan.rewards)[kept]
+        made = devices.fetch((progress.states, progress.rewards, progress.plan))
+        everything.states[running] = made[0][kept]
+        everything.rewards[running] = made[1][kept]
+        everything.plan.states[running] = made[2].states[kept]
+        everything.plan.rewards[running] = made[2].rewards[kept]
         everything.length[running] = lengths
         everything.terminal[running] = terminal
         running = running[~terminal]

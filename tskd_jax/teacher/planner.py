@@ -7,9 +7,9 @@ measured against.
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from tskd_jax import devices
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.trajectory_generator import Plan, no_plan, replan
@@ -49,8 +49,9 @@ class Planner:
 
     def __call__(self, observations: np.ndarray, time: int) -> np.ndarray:
         """Actions (E, n) for observations (E, m) at time step `time`, which counts from 0."""
-        context = self._model.config.context
-        present = jnp.asarray(observations, jnp.float32)
+        context, episodes = self._model.config.context, len(observations)
+        rows = np.resize(np.arange(episodes), devices.padded(episodes))
+        present = np.asarray(observations, np.float32)[rows]
         now = np.asarray(self._model.states.normalize(present))
         if time == 0:
             self.rewards = []
@@ -60,15 +61,11 @@ class Planner:
             self._history = np.roll(self._history, -1, axis=1)
         length = min(context, time + 1)
         self._history[:, length - 1] = now
-        keys = jax.random.split(jax.random.fold_in(self._key, time), len(now))
+        keys = jax.random.split(jax.random.fold_in(self._key, time), episodes)[rows]
+        history, keys, latest, spread = devices.spread((self._history, keys, self._latest, present))
         rewards, following, self._latest = _plan(
-            self._model,
-            self._sampling,
-            jnp.asarray(self._history),
-            jnp.int32(length),
-            keys,
-            self._latest,
-            jnp.int32(time),
+            self._model, self._sampling, history, np.int32(length), keys, latest, np.int32(time)
         )
-        self.rewards.append(np.asarray(rewards))
-        return np.asarray(_act(self._model, self._inverse, present, following))
+        self.rewards.append(devices.fetch(rewards)[:episodes])
+        actions = _act(self._model, self._inverse, spread, following)
+        return devices.fetch(actions)[:episodes]
