@@ -51,6 +51,8 @@ def sweep(request: Request) -> int:
     if not GRID.value:
         raise ConfigError("--grid=SECTION.FIELD=VALUE,VALUE,… is needed")
     points = grid(base, GRID.value)
+    if any(config.distributed != "off" for _, config in points):
+        raise ConfigError("distributed: a sweep is one process; its runs may be jobs of their own")
     folder = Path(WORKDIR.value or Path("runs") / f"sweep-{base.label}")
     rows = [row_of(point, config, folder) for point, config in points]
     write(rows, folder)

@@ -8,6 +8,7 @@ from typing import Any
 import tables
 
 from tskd_jax import files
+from tskd_jax.config import identity
 from tskd_jax.types import Config
 
 RESULTS = ("score", "stderr", "interquartile_mean", "low", "high", "seconds")
@@ -31,7 +32,7 @@ def row_of(point: dict[str, Any], config: Config, folder: Path) -> dict[str, Any
         summary = json.loads((folder / name_of(point) / "summary.json").read_text())
     except (FileNotFoundError, ValueError):
         return row | dict.fromkeys(RESULTS, "")
-    if files.json_digest(summary["config"]) != files.json_digest(config.to_dict()):
+    if files.json_digest(summary["config"]) != files.json_digest(identity(config)):
         return row | dict.fromkeys(RESULTS, "")
     score, seconds = summary["scores"]["tskd"], summary["seconds"]
     # What a run has taken over was another one's work.

@@ -130,7 +130,12 @@ def _checkpointer():
     quiet_dependencies()
     # What it raises is told in one line; its threads log it with their tracebacks, too.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    return ocp.PyTreeCheckpointer()
+    # Of a job's processes only the first writes and reads: orbax must not wait for the others.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _pack(leaf: Any) -> Any:

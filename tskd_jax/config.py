@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from tskd_jax.data import normalizer
 from tskd_jax.diffusion import prediction, sampler
 from tskd_jax.errors import ConfigError
+from tskd_jax.hosts import FORM, is_form
 from tskd_jax.scales import SCALES
 from tskd_jax.stitching import neighbours
 from tskd_jax.tasks import TASKS
@@ -171,6 +172,11 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
     ),
     "steps_multiplier": Field(1.0, POSITIVE, "scales every training length, for smoke runs"),
     "checkpoint_seconds": Field(120.0, POSITIVE, "between two checkpoints inside a training"),
+    "distributed": Field(
+        "off",
+        Allowed(FORM, is_form),
+        "the processes of one job (docs/scaling.md); no part of what a result is",
+    ),
     "environment": {"name": Field("hopper", _one_of(TASKS), "the task")},
     "dataset": {
         "name": Field("hopper-sac-replay", ANY, "bundled name, D4RL name or Minari id"),
@@ -311,6 +317,10 @@ TRAININGS = (
     "reward_generator",
     "student",
 )
+
+
+# Where a run is made. What it is does not depend on it: it may go on elsewhere.
+PLACES = ("distributed",)
 
 
 def default_config() -> Config:
@@ -462,8 +472,13 @@ def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= most
 
 
+def identity(config: Config) -> dict[str, Any]:
+    """A final config as a plain dict, without the fields that say where it is run."""
+    return {name: value for name, value in config.to_dict().items() if name not in PLACES}
+
+
 def from_final(plain: dict[str, Any]) -> Config:
-    """A final config from what `to_dict` gave, after a round trip through JSON.
+    """A final config from what `identity` gave, after a round trip through JSON.
 
     Raises:
       ConfigError: a field is unknown, missing, or out of range.
@@ -471,6 +486,7 @@ def from_final(plain: dict[str, Any]) -> Config:
     config = cast(Config, default_config())
     if not isinstance(plain, dict):
         raise ConfigError("it is no config")
+    plain = {name: config[name] for name in PLACES} | plain
     unknown = differences(_shape(plain), _shape(config.to_dict()))
     if unknown:
         raise ConfigError(f"fields that are unknown or missing: {', '.join(unknown)}")

@@ -21,6 +21,10 @@ class DivergenceError(TskdError):
     """Training left for infinity; the message names model, step, batch and what to try."""
 
 
+class JobError(TskdError):
+    """Several processes cannot be one job; the message says why, and which one it is."""
+
+
 class OutOfMemoryError(TskdError):
     """Something does not fit into memory; the message says how much it needs and what to try."""
 

@@ -10,7 +10,7 @@ from tskd_jax.seeds import pipeline_seeds
 from tskd_jax.types import Config
 
 # Of these no result depends.
-IDLE = ("label", "steps_multiplier", "checkpoint_seconds", "evaluation.ablations")
+IDLE = ("label", "steps_multiplier", "checkpoint_seconds", "distributed", "evaluation.ablations")
 # A dataset's result is its size: whatever is made of it asks for the same dataset by these.
 DATASET = ("environment", "dataset")
 # SEED stands for `seeds.pipeline_seeds`, STUDENTS for the students' seeds.

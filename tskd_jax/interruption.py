@@ -23,14 +23,20 @@ class Request:
     def __init__(self) -> None:
         self.signum: int | None = None
 
+    def asked(self) -> int:
+        """The signal that has come, here or in another process of the job; 0 for none."""
+        from tskd_jax import hosts  # imports JAX, which the command does when signals are heard
+
+        return hosts.largest(self.signum or 0)
+
     def obey(self, where: str) -> None:
-        """Call where the run can end without loss.
+        """Call where the run can end without loss, in every process of a job.
 
         Raises:
           Interrupted: a signal has asked for it.
         """
-        if self.signum is not None:
-            raise Interrupted(self.signum, where)
+        if signum := self.asked():
+            raise Interrupted(signum, where)
 
 
 @contextmanager

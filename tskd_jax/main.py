@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
 
     0: done. 1: a replay that does not match. 2: an error of the input or of the machine, told in
     one line. 130 and 143: ended by SIGINT or SIGTERM; the same command goes on.
+    In a job of several processes another one's end is status 2, too.
     """
     return told_in_one_line(lambda request: _main(list(argv), request))
 
@@ -48,10 +49,11 @@ def told_in_one_line(command: Callable[[Request], int]) -> int:
             return _fail(str(error))
         except Interrupted as stop:
             print(f"tskd-jax: {stop.name}: stopped {stop}; {GO_ON}", file=sys.stderr)
+            if job := _job():
+                job.leave()
             return stop.status
         except KeyboardInterrupt:
-            print(f"tskd-jax: interrupted; {GO_ON}", file=sys.stderr)
-            return 130
+            return _fail(f"interrupted; {GO_ON}", 130)
         except OSError as error:
             # The machine's fault and not the program's: a full disk, a folder that went away.
             place = error.filename2 or error.filename
@@ -59,17 +61,29 @@ def told_in_one_line(command: Callable[[Request], int]) -> int:
             return _fail(f"{told}; mend that, and the same command goes on")
         except MemoryError:
             return _fail("out of memory; close other programs, or choose a smaller scale")
+        except Exception as error:
+            if job := _job():
+                job.explain(error)
+            raise
 
 
-def _fail(problem: str) -> int:
+def _fail(problem: str, status: int = 2) -> int:
     print(f"tskd-jax: {' '.join(problem.split())}", file=sys.stderr)
-    return 2
+    if job := _job():
+        job.abandon(problem, status)
+    return status
+
+
+def _job():
+    """`tskd_jax.hosts`, which imports JAX; until somebody has imported it, there is no job."""
+    return sys.modules.get("tskd_jax.hosts")
 
 
 def _main(argv: list[str], request: Request) -> int:
     from ml_collections import config_flags
 
     from tskd_jax import config as config_module
+    from tskd_jax import hosts
     from tskd_jax.method import STAGES
 
     values = flags.FlagValues()
@@ -117,9 +131,12 @@ def _main(argv: list[str], request: Request) -> int:
     if given is None:
         raise ConfigError("--config=FILE is needed, such as --config=configs/hopper.py")
     config = config_module.finalize(given)
+    hosts.join(config.distributed)
     workdir = values["workdir"].value or Path("runs") / config.label
     summary = _run(config, Path(workdir), values["stop_after"].value, request)
-    return 0 if summary is None else _show(config, summary, Path(workdir))
+    status = 0 if summary is None else _show(config, summary, Path(workdir))
+    hosts.leave()
+    return status
 
 
 def _one_line(error: Exception) -> str:
@@ -132,14 +149,16 @@ def _one_line(error: Exception) -> str:
 
 
 def _run(config, workdir: Path, stop_after: str | None, request: Request) -> dict | None:
-    """The summary of the whole run; None where --stop_after ended it."""
-    from tskd_jax import report
+    """The summary of the whole run, in its first process; None where --stop_after ended it."""
+    from tskd_jax import hosts, report
     from tskd_jax.method import tskd
     from tskd_jax.run import Run, Stopped
 
     run = Run(workdir, config, stop_after, request=request)
     try:
-        return report.write(config, tskd(config, run), run)
+        outcome, summary = tskd(config, run), {}
+        hosts.from_first(lambda: summary.update(report.write(config, outcome, run)))
+        return summary or None
     except Stopped as stopped:
         run.say(f"stopped after {stopped}; the same command without --stop_after goes on")
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tskd_jax import files
-from tskd_jax.config import differences, from_final
+from tskd_jax.config import differences, from_final, identity
 from tskd_jax.errors import WorkdirError
 from tskd_jax.inputs import inputs, same_fields
 from tskd_jax.types import Config
@@ -39,7 +39,7 @@ def claim(folder: Path, config: Config, say: Callable[[str], None]) -> dict[str,
     Raises:
       WorkdirError: the folder is of another config.
     """
-    mine = json.loads(files.to_json(config.to_dict()))
+    mine = json.loads(files.to_json(identity(config)))
     path = folder / "config.json"
     manifest, problem = files.read_sealed(folder / "manifest.json")
     known = manifest and manifest.get("config")

@@ -83,6 +83,8 @@ def is_exhausted(error: BaseException) -> bool:
 def in_chunks(count: int, size: int, compute: Callable[[int, int], Result]) -> list[Result]:
     """Results for `count` rows, `size` at a time, or half as many whenever memory runs out.
 
+    In a job of several processes it ends there.
+
     Args:
       count: rows; 0 is one chunk of none.
       size: rows at a time, at first.
@@ -93,7 +95,10 @@ def in_chunks(count: int, size: int, compute: Callable[[int, int], Result]) -> l
         try:
             results.append(compute(first, size))
         except Exception as error:
-            if not is_exhausted(error) or size == 1:
+            import jax
+
+            # The processes of a job take the same steps, or wait for one another for ever.
+            if not is_exhausted(error) or size == 1 or jax.distributed.is_initialized():
                 raise
             size = max(1, size // 2)
         else:

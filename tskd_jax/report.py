@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from tskd_jax import __version__
+from tskd_jax.config import identity
 from tskd_jax.data import d4rl
 from tskd_jax.data.trajectories import IMAGINED, Trajectories
 from tskd_jax.evaluation.scores import summarize
@@ -103,7 +104,7 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "tskd_jax": __version__}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
-        "config": config.to_dict(),
+        "config": identity(config),
     }
 
 

@@ -8,8 +8,12 @@ training/NAME/STEP/  the last two checkpoints inside a stage; removed once it is
 parts/NAME/PART/     finished parts of a stage that is not a training; removed likewise
 metrics.csv          loss, norms and rate of every training; tensorboard/ has the same
 lock                 held by the process that works here
+
+Of a job of several processes only the first touches the folder. What it reads, and whether the
+others go on from it, it tells them; each keeps the same manifest.
 """
 
+import os
 import shutil
 import sys
 import time
@@ -23,7 +27,7 @@ import numpy as np
 from flax import serialization
 from tqdm import tqdm
 
-from tskd_jax import checkpoints, files, lock, manifest, memory
+from tskd_jax import checkpoints, devices, files, hosts, lock, manifest, memory
 from tskd_jax.checkpoints import Damaged
 from tskd_jax.errors import WorkdirError
 from tskd_jax.interruption import Request
@@ -66,23 +70,29 @@ class Run:
     ):
         self.path = workdir
         self._config = config
-        self.out = out or sys.stderr
+        self._first = hosts.is_first()
+        self.out = (out or sys.stderr) if self._first else open(os.devnull, "w")  # noqa: SIM115
         self._stop_after = stop_after
         self._save_seconds = config.checkpoint_seconds
         self._request = request or Request()
         self._metrics = Metrics(workdir)
         quiet_dependencies()
         self._lock: IO[str] | None = None
+        self._made: list[Path] = []
+        self.manifest: dict[str, Any] = hosts.from_first(lambda: self._claim(config))
+
+    def _claim(self, config: Config) -> dict[str, Any]:
+        workdir = self.path
         self._made = [path for path in (workdir, *workdir.parents) if not path.exists()]
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             manifest.check_that_it_is_a_run(workdir)
             self._hold_lock()
             new = not (workdir / "config.json").exists()
-            self.manifest = manifest.claim(workdir, config, self.say)
+            claimed = manifest.claim(workdir, config, self.say)
             if new:
                 self._made.insert(0, workdir / "config.json")
-            self._sweep()
+            self._sweep(claimed)
         except OSError as error:
             self._unmake()
             raise WorkdirError(
@@ -91,6 +101,7 @@ class Run:
         except WorkdirError:
             self._unmake()
             raise
+        return claimed
 
     def _hold_lock(self) -> None:
         path = self.path / "lock"
@@ -99,19 +110,20 @@ class Run:
         if new:
             self._made.insert(0, path)
 
-    def _sweep(self) -> None:
+    def _sweep(self, claimed: dict[str, Any]) -> None:
         """Remove what a killed process left half-written, or had no time to remove."""
         left = [
             folder
             for place, table in (("training", "checkpoints"), ("parts", "parts"))
             for folder in self.path.glob(f"{place}/*")
-            if folder.name not in self.manifest[table]
+            if folder.name not in claimed[table]
         ]
         for folder in (*left, *self.path.glob("stages/.*.partial")):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _write_manifest(self) -> None:
-        manifest.write(self.path, self.manifest)
+        if self._first:
+            manifest.write(self.path, self.manifest)
 
     # Stages
 
@@ -148,8 +160,10 @@ class Run:
         result, figures = compute(self.hooks(name))
         seconds = time.perf_counter() - begin + before
         result = jax.tree.map(np.asarray, result)
-        tree = serialization.to_state_dict(result)
-        checksum = checkpoints.save(place, tree)
+        # The same in all processes to the bit, whatever their machines are.
+        tree = hosts.from_first(lambda: serialization.to_state_dict(result))
+        result = serialization.from_state_dict(result, tree)
+        checksum = hosts.from_first(lambda: checkpoints.save(place, tree))
         for table in (partial, self.manifest["checkpoints"], self.manifest["parts"]):
             for part in [part for part in table if _within(part, name)]:
                 del table[part]
@@ -163,7 +177,7 @@ class Run:
         self._write_manifest()
         for folder in (*self.path.glob("training/*"), *self.path.glob("parts/*")):
             if _within(folder.name, name):
-                shutil.rmtree(folder, ignore_errors=True)
+                self._remove(folder)
         self.say(f"{name:<32} {duration(seconds):>8}   {in_words(figures)}")
         self._request.obey(f"after {name}")
         return result
@@ -186,12 +200,18 @@ class Run:
         Returns:
           The stages taken over. Their figures name the folder that they are from.
         """
-        places = manifest.adopt(self.manifest, self._config, other)
-        for name, place in places.items():
-            files.share(place, self.path / "stages" / name)
-        if places:
-            self._write_manifest()
-        return list(places)
+
+        def take() -> dict[str, Any]:
+            places = manifest.adopt(self.manifest, self._config, other)
+            for name, place in places.items():
+                files.share(place, self.path / "stages" / name)
+            if places:
+                self._write_manifest()
+            return {"taken": list(places), "manifest": self.manifest}
+
+        answer = hosts.from_first(take)
+        self.manifest = answer["manifest"]
+        return answer["taken"]
 
     def end_of(self, group: str) -> None:
         """Stop here if `--stop_after` names this group of stages.
@@ -221,17 +241,17 @@ class Run:
                 share = metrics["matmul_flops_per_second"] / (matmul_peak() * jax.device_count())
                 metrics = metrics | {"share_of_matmul_peak": share}
             if metrics:  # of a training, which `save` ends when it has saved
-                self._metrics.log(name, done, metrics | {"seconds": time.perf_counter() - begun})
+                self._log(name, done, metrics | {"seconds": time.perf_counter() - begun})
             else:
                 self._request.obey(f"in {name}, which begins again")
 
         def save(state: TrainState) -> None:
             nonlocal saved
-            wanted = self._request.signum is not None
-            if not wanted and time.perf_counter() - saved < self._save_seconds:
+            due = hosts.from_first(lambda: time.perf_counter() - saved >= self._save_seconds)
+            if not due and not self._request.asked():
                 return
-            step = int(state.step)
-            checksum = checkpoints.save(folder / str(step), _train_state_dict(state))
+            step, tree = int(state.step), _train_state_dict(state)
+            checksum = hosts.from_first(lambda: checkpoints.save(folder / str(step), tree))
             kept = self.manifest["checkpoints"].setdefault(name, {})
             kept[str(step)] = {"files": checksum, "after": self._results_before(name)}
             for old in sorted(kept, key=int)[:-KEPT_CHECKPOINTS]:
@@ -239,9 +259,9 @@ class Run:
             partial = self.manifest["partial_seconds"]
             partial[name] = partial.get(name, 0.0) + time.perf_counter() - saved
             self._write_manifest()
-            for path in folder.iterdir():
+            for path in folder.glob("*"):
                 if path.name not in kept:
-                    shutil.rmtree(path, ignore_errors=True)
+                    self._remove(path)
             saved = time.perf_counter()
             self._request.obey(f"in {name}, after update {step}")
 
@@ -255,9 +275,9 @@ class Run:
                     instead = "the checkpoint before it is used" if kept else "begun again"
                     self.say(f"{folder / step}: {problem}; {instead}")
                     continue
-                self._metrics.forget_after(name, int(step))
+                self._forget_after(name, int(step))
                 return restored
-            self._metrics.forget_after(name, 0)
+            self._forget_after(name, 0)
             return state
 
         def on_compiled(size: int) -> None:
@@ -283,7 +303,8 @@ class Run:
             except Damaged as problem:
                 self.say(f"{place}: {problem}; it is computed again")
         result = tuple(map(np.asarray, compute()))
-        checksum = checkpoints.save(place, serialization.to_state_dict(result))
+        tree = serialization.to_state_dict(result)
+        checksum = hosts.from_first(lambda: checkpoints.save(place, tree))
         kept[part] = {"files": checksum, "after": self._results_before(name)}
         self._write_manifest()
         self._request.obey(f"in {name}, after part {part}")
@@ -293,7 +314,7 @@ class Run:
         """A tree that was saved, if it is as it was and was made of the results of now."""
         if record.get("after") != self._results_before(name):
             raise Damaged("it was made of other results than there are now")
-        return checkpoints.load(place, record["files"])
+        return hosts.from_first(lambda: checkpoints.load(place, record["files"]), (Damaged,))
 
     def _checkpoint(
         self, name: str, path: Path, record: dict[str, str], like: TrainState
@@ -303,7 +324,19 @@ class Run:
         plain = jax.tree.map(jax.numpy.asarray, plain)
         return plain.replace(key=jax.random.wrap_key_data(plain.key))
 
-    # Files
+    # Files: of the first process
+
+    def _remove(self, folder: Path) -> None:
+        if self._first:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _log(self, name: str, step: int, metrics: dict[str, float]) -> None:
+        if self._first:
+            self._metrics.log(name, step, metrics)
+
+    def _forget_after(self, name: str, step: int) -> None:
+        if self._first:
+            self._metrics.forget_after(name, step)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file, whole or not at all."""
@@ -349,4 +382,5 @@ def _within(part: str, stage: str) -> bool:
 
 
 def _train_state_dict(state: TrainState) -> Any:
-    return serialization.to_state_dict(state.replace(key=jax.random.key_data(state.key)))
+    plain = devices.fetch(state.replace(key=jax.random.key_data(state.key)))
+    return serialization.to_state_dict(plain)

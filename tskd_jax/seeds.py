@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from tskd_jax import memory
+from tskd_jax import hosts, memory
 from tskd_jax.training import Ema, Hooks, fit, of_first_axis
 from tskd_jax.types import Leaf
 
@@ -88,7 +88,7 @@ def fit_seeds(
             rows=None if rows is None else rows[0],
         )
         return [Fitted(state.params, state.ema)]
-    free, _ = memory.of_device()
+    free = hosts.from_first(lambda: memory.of_device()[0])  # one grouping for all processes
 
     def on_compiled(needed: int) -> None:
         hooks.on_compiled(needed)

@@ -12,7 +12,7 @@ import optax
 from flax import struct
 from jax.sharding import PartitionSpec
 
-from tskd_jax import devices, memory
+from tskd_jax import devices, hosts, memory
 from tskd_jax.errors import DivergenceError
 from tskd_jax.throughput import flops_of
 from tskd_jax.types import Leaf
@@ -305,7 +305,7 @@ def fit(
                 state, data, np.int32(min(count, steps - done)), largest
             )
             done = int(state.step)
-        seconds = time.perf_counter() - begin
+        seconds = hosts.from_first(lambda begin=begin: time.perf_counter() - begin)
         if not good:
             raise DivergenceError(
                 _divergence(

@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 
+from tskd_jax import hosts
 from tskd_jax.stitching import tile_search, tree_search
 from tskd_jax.stitching.density_test import GaussianTest
 
@@ -145,7 +146,7 @@ def _fastest(queries, states, above, radius, test) -> str:
         return choice
     search = queries, states, above, radius, test
     seconds = {"cpu": _expected_of_trees(*search), "accelerator": _expected_of_tiles(*search)}
-    choice = min(seconds, key=lambda backend: seconds[backend])
+    choice = hosts.from_first(lambda: min(seconds, key=lambda backend: seconds[backend]))
     expected = ", ".join(f"{backend} {total:.1f} s" for backend, total in seconds.items())
     _log.info("search: %s; expected of %s queries: %s", choice, len(queries), expected)
     return choice

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from tskd_jax import devices, memory
+from tskd_jax import devices, hosts, memory
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, from_columns, ranges
 from tskd_jax.tasks import Task
 from tskd_jax.teacher.diffuser import Diffuser
@@ -281,7 +281,7 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
             ended, lengths = devices.fetch((progress.terminal, progress.length))
             terminal, lengths = ended[kept], lengths[kept]
             report(int(everything.length.sum() - everything.length[running].sum() + lengths.sum()))
-            if time.perf_counter() - begin < 0.5:
+            if hosts.from_first(lambda begin=begin: time.perf_counter() - begin) < 0.5:
                 plans *= 2
             alive = np.bincount(running[~terminal] // each, minlength=seeds).max()
             if now >= task.episode_limit or alive <= enough_ended:
