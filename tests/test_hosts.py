@@ -23,6 +23,7 @@ from tskd_jax import liveness, main
 liveness.BEAT_SECONDS = 0.5
 main.console()
 """
+SMALLER = ("--config.evaluation.ablations=False", "--config.evaluation.simulator_check=0")
 # Processes that do nothing but agree, until somebody is gone.
 AGREEING = """
 import sys, time
@@ -75,11 +76,11 @@ def test_who_is_dead_or_stalled_is_named(compiled_folder, how, ends):
 def test_two_processes_end_with_the_scores_of_one(dataset, compiled, tmp_path):
     """One of them is killed on the way, and both are started again."""
     workdir, alone = tmp_path / "two", tmp_path / "one"
-    argv = processes.command(workdir, dataset, "--config.evaluation.ablations=False")
+    argv = processes.command(workdir, dataset, *SMALLER)
     argv[1:3] = ["-c", COMMAND]
 
     job = start_job(argv, compiled, "--config.distributed=")
-    processes.wait_until(lambda: processes.checkpoints_of(workdir, "dynamics"), job[0])
+    processes.wait_until(lambda: processes.checkpoints_of(workdir, "inverse_dynamics"), job[0])
     job[1].kill()
     job[1].communicate()
     begin = time.monotonic()
@@ -89,9 +90,8 @@ def test_two_processes_end_with_the_scores_of_one(dataset, compiled, tmp_path):
     assert "process 1 of 2" in processes.said(told)[-1]
 
     job = start_job(argv, compiled, "--config.distributed=")
-    # The job's own result, in the meantime.
-    arguments = processes.command(alone, dataset, "--config.evaluation.ablations=False")
-    assert main(["tskd-jax", *arguments[3:]]) == 0
+    # In the meantime, the same by one.
+    assert main(["tskd-jax", *processes.command(alone, dataset, *SMALLER)[3:]]) == 0
     ends = [processes.finish(process) for process in job]
     assert [status for status, _, _ in ends] == [0, 0], ends
     assert "TSKD" in ends[0][1]
@@ -102,7 +102,7 @@ def test_two_processes_end_with_the_scores_of_one(dataset, compiled, tmp_path):
     for method, scores in of_one["scores"].items():
         assert of_two["scores"][method]["per_seed"] == pytest.approx(scores["per_seed"], rel=1e-3)
     # How many processes there are is no part of what was made: one may take it over.
-    assert main(["tskd-jax", *processes.command(workdir, dataset, *arguments[-1:])[3:]]) == 0
+    assert main(["tskd-jax", *processes.command(workdir, dataset, *SMALLER)[3:]]) == 0
 
 
 @pytest.mark.parametrize(

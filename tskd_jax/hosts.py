@@ -18,7 +18,7 @@ from flax import serialization
 from jax.experimental import multihost_utils
 
 from tskd_jax.errors import JobError
-from tskd_jax.liveness import Watch
+from tskd_jax.liveness import Watch, on_abort
 
 Result = TypeVar("Result")
 FORM = "auto | off | coordinator:port,count,index"
@@ -62,6 +62,8 @@ def join(distributed: str) -> None:
             "process_id": int(named[3]),
             "cluster_detection_method": "deactivate",
         }
+    problem = f"config.distributed={distributed}: the processes do not come together"
+    on_abort(lambda: f"{problem} within {JOIN_SECONDS} s")
     try:
         jax.distributed.initialize(
             **options,
@@ -71,8 +73,8 @@ def join(distributed: str) -> None:
     except Exception as error:
         told = " ".join(str(error).split())[:200]
         raise JobError(
-            f"config.distributed={distributed}: the processes do not come together ({told}); start "
-            f"as many as there should be, all with the same coordinator; allowed: {FORM}"
+            f"{problem} ({told}); start as many as there should be, all with the same coordinator; "
+            f"allowed: {FORM}"
         ) from error
     _watch = Watch()
 

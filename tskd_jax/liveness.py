@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -22,6 +23,25 @@ MISSED_BEATS = 8  # after which a process counts as gone: with the beats around 
 FOLDER = "tskd_jax/alive"
 ENDED = "ended: "
 REMEDY = "start all processes again, and they go on from what was saved"
+
+
+def on_abort(why: Callable[[], str]) -> None:
+    """From now on, should JAX abort, let this line be the last that the process says.
+
+    JAX aborts from a thread of its own, or inside a call: Python has nothing to catch.
+    """
+    global _handler
+    _handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _signum: _end(why()))
+    ctypes.CDLL(None).signal(signal.SIGABRT, _handler)
+
+
+_handler: Any = None  # kept, as C does not
+
+
+def _end(problem: str) -> NoReturn:
+    # The main thread may wait in a collective for ever: only the system can end it.
+    os.write(2, f"tskd-jax: {problem}; {REMEDY}\n".encode())
+    os._exit(2)
 
 
 class Watch:
@@ -39,9 +59,7 @@ class Watch:
         self._stopped = threading.Event()
         for work in (self._beat, self._judge):
             threading.Thread(target=work, name=f"liveness{work.__name__}", daemon=True).start()
-        # JAX aborts when process 0 is gone, from a thread of its own and with nothing to catch.
-        self._on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
-        ctypes.CDLL(None).signal(signal.SIGABRT, self._on_abort)
+        on_abort(self._why_aborted)  # JAX does so when process 0 is gone
 
     def stop(self) -> None:
         """The processes are about to part in peace."""
@@ -77,24 +95,24 @@ class Watch:
         for process in range(self._count):
             value = told.get(process, "")
             if value.startswith(ENDED) and process != self._index:
-                self._end(f"{self._name(process)} {value}")
+                _end(f"{self._name(process)} {value}")
             before, silent = self._heard[process]
             self._heard[process] = (value, silent + 1 if value == before else 0)
             if self._heard[process][1] > MISSED_BEATS:
-                self._end(f"{self._name(process)} is dead or stalled: {self._silence()}")
+                _end(f"{self._name(process)} is dead or stalled: {self._silence()}")
 
     def _judge(self) -> None:
         """Notices when the store itself no longer answers."""
         while not self._stopped.wait(BEAT_SECONDS):
             self._unanswered += 1
             if self._unanswered > MISSED_BEATS:
-                self._end(f"{self._coordinator()} is dead or stalled: {self._silence()}")
+                _end(f"{self._coordinator()} is dead or stalled: {self._silence()}")
 
-    def _aborted(self, _signum: int) -> None:
+    def _why_aborted(self) -> str:
         host, _, port = self._address.rpartition(":")
         with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), 2):
-            self._end("JAX has ended this process; what it said stands above")
-        self._end(f"{self._coordinator()} has ended")
+            return "JAX has ended this process; what it said stands above"
+        return f"{self._coordinator()} has ended"
 
     def _name(self, process: int) -> str:
         return f"process {process} of {self._count}"
@@ -104,8 +122,3 @@ class Watch:
 
     def _silence(self) -> str:
         return f"not heard of for {BEAT_SECONDS * MISSED_BEATS:.0f} s"
-
-    def _end(self, problem: str) -> NoReturn:
-        # The main thread may wait in a collective for ever: only the system can end it.
-        os.write(2, f"tskd-jax: {problem}; {REMEDY}\n".encode())
-        os._exit(2)
