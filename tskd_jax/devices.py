@@ -34,13 +34,18 @@ def mesh(members: tuple[int, ...] = (), rows: int | None = None) -> Mesh:
       rows: of a batch; the axis `rows` is the largest of what is left that divides them. None: all
         of it, for rows that are padded.
     """
-    left, shape = jax.device_count(), []
+    shape = shape_of(jax.device_count(), members, rows)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def shape_of(count: int, members: tuple[int, ...], rows: int | None) -> tuple[int, ...]:
+    """The sizes of `AXES` of so many devices; arguments as of `mesh`."""
+    left, shape = count, []
     for size in (*(1,) * (len(MEMBERS) - len(members)), *members):
         shape.append(math.gcd(size, left))
         left //= shape[-1]
     of_rows = left if rows is None else math.gcd(rows, left)
-    shape += [of_rows, left // of_rows]
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return (*shape, of_rows, left // of_rows)
 
 
 def padded(rows: int) -> int:
