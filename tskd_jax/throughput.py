@@ -26,25 +26,40 @@ def matmul_flops(function: Callable, *arguments: Any) -> int:
 
 def flops_of(jaxpr: Any) -> int:
     """As `matmul_flops`, of a traced program."""
-    return sum(_flops(equation) for equation in jaxpr.eqns)
+    return over_products(jaxpr, flops_of_product)
 
 
-def _flops(equation: Any) -> int:
+def over_products(jaxpr: Any, cost: Callable[[Any], int]) -> int:
+    """The sum of a cost over the matrix products and convolutions of a traced program.
+
+    Args:
+      jaxpr: counted as `matmul_flops` says.
+      cost: of a product's equation.
+    """
+    return sum(_cost(equation, cost) for equation in jaxpr.eqns)
+
+
+def _cost(equation: Any, cost: Callable[[Any], int]) -> int:
     name, params = equation.primitive.name, equation.params
-    if name == "dot_general":
-        (contracted, _), _ = params["dimension_numbers"]
-        shape = equation.invars[0].aval.shape
-        size = int(np.prod([shape[axis] for axis in contracted], dtype=np.int64))
-        return 2 * size * int(np.prod(equation.outvars[0].aval.shape, dtype=np.int64))
-    if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
-        outputs = int(np.prod(equation.outvars[0].aval.shape, dtype=np.int64))
-        out_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
-        return 2 * outputs * int(np.prod(kernel, dtype=np.int64)) // out_channels
-    inner = [flops_of(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
+    if name in ("dot_general", "conv_general_dilated"):
+        return cost(equation)
+    inner = [over_products(jaxpr, cost) for value in params.values() for jaxpr in _jaxprs(value)]
     if name == "cond":
         return max(inner, default=0)
     return sum(inner) * (params["length"] if name == "scan" else 1)
+
+
+def flops_of_product(equation: Any) -> int:
+    """Operations of a single product or convolution."""
+    params = equation.params
+    outputs = int(np.prod(equation.outvars[0].aval.shape, dtype=np.int64))
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return 2 * outputs * int(np.prod([shape[axis] for axis in contracted], dtype=np.int64))
+    kernel = equation.invars[1].aval.shape
+    out_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
+    return 2 * outputs * int(np.prod(kernel, dtype=np.int64)) // out_channels
 
 
 def _jaxprs(value: Any) -> list[Any]:
