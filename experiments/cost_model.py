@@ -21,7 +21,6 @@ the run as the first. `here` is this machine, whose peak and bandwidth are measu
 and writes NAME.csv into --results.
 """
 
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -189,7 +188,7 @@ def training(train: Callable[[], Any], place: Any = seeds, dtype: str = "float32
     state = params, params, jax.eval_shape(optimizer.init, params)
     update = make_update(loss, draw, optimizer, what.get("ema") or seeds.Ema(), accumulate)
     step = jnp.zeros((), jnp.int32)
-    flops, moved, products = traced(lambda *s: update(*s, one, step, data, False), *state)
+    flops, moved, products = traced(update, *state, one, step, data, False)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     batch = jax.tree.leaves(jax.eval_shape(draw, data, one))[0]
     # Weights, forward and backward, and their gradients are operands and results, too.
@@ -220,7 +219,7 @@ def generation(
       of_seeds: side by side, or one after another.
       *arguments: shapes of `batch` rows.
     """
-    flops, moved, products = traced(functools.partial(program, model), *arguments)
+    flops, moved, products = traced(program, model, *arguments)
     row = jax.ShapeDtypeStruct((1,), jnp.float32)
     dim = model.params["params"]["out"]["bias"].shape[0]
     x = jax.ShapeDtypeStruct((1, model.config.horizon, dim), jnp.float32)
