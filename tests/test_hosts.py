@@ -23,15 +23,7 @@ from tskd_jax import liveness, main
 liveness.BEAT_SECONDS = 0.5
 main.console()
 """
-SMALLER = (
-    "--config.evaluation.ablations=False",
-    "--config.evaluation.simulator_check=0",
-    "--config.trajectory_generator.multipliers=(1,)",
-    "--config.trajectory_generator.horizon=8",
-    "--config.reward_generator.multipliers=(1,)",
-    "--config.reward_generator.horizon=2",
-    "--config.checkpoint_seconds=0.2",
-)
+SMALLER = ("--config.evaluation.ablations=False", "--config.evaluation.simulator_check=0")
 # Processes that do nothing but agree, until somebody is gone.
 AGREEING = """
 import sys, time
