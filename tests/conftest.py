@@ -1,8 +1,21 @@
 """Settings and small data that all tests share."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import jaxtyping
+
+# Nearly all of these tests' time is compilation. Without optimizations it takes less than half, and
+# each program is compiled once for this process and for those that tests start, which inherit both.
+# Before JAX is imported, which reads them then.
+_COMPILED = tempfile.TemporaryDirectory(prefix="tskd_jax_compiled_", ignore_cleanup_errors=True)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
+os.environ.update(
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
+    JAX_DISABLE_MOST_OPTIMIZATIONS="1",
+)
 
 # Before anything of the package is imported: shapes and dtypes of annotated arguments and results
 # are then checked at every call. A name stands for the module and all that is below it.
@@ -17,7 +30,6 @@ jaxtyping.install_import_hook(list(CHECKED), "beartype.beartype")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
-import processes  # noqa: E402
 import pytest  # noqa: E402
 from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
 
@@ -31,8 +43,6 @@ from tskd_jax.training import Hooks  # noqa: E402
 
 # (1, 3) + (3,) is an error: a forgotten axis must not be filled in silently.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Nearly all of these tests' time is compilation; this more than halves it.
-jax.config.update("jax_disable_most_optimizations", True)
 
 EPISODE_LIMIT = 10
 
@@ -123,17 +133,3 @@ def dataset(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "few.hdf5"
     write(path, load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20)), {})
     return path
-
-
-@pytest.fixture(scope="session")
-def compiled_folder(tmp_path_factory) -> Path:
-    """Programs that were compiled for runs of the command, in this process and in others."""
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module")
-def compiled(compiled_folder):
-    """Nearly all of a tiny run's time is compilation: it is done once for all of them."""
-    processes.cache_compilations(compiled_folder)
-    yield compiled_folder
-    processes.cache_compilations(None)

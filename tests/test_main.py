@@ -29,7 +29,7 @@ def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(dataset, tmp_path_factory, compiled) -> Path:
+def finished(dataset, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("run") / "whole"
     assert main(command(workdir, dataset)) == 0
     return workdir
@@ -113,11 +113,11 @@ def same_students(left: Path, right: Path) -> bool:
     return True
 
 
-def test_killed_and_damaged_it_ends_in_the_same_students(finished, dataset, compiled, tmp_path):
+def test_killed_and_damaged_it_ends_in_the_same_students(finished, dataset, tmp_path):
     """The long form, with kills in every stage, is experiments/torture.py."""
     workdir, moments = tmp_path / "run", random.Random(0)
     for begun in ("dynamics", "imagination"):
-        process = processes.start(processes.command(workdir, dataset), compiled)
+        process = processes.start(processes.command(workdir, dataset))
         processes.wait_until(lambda begun=begun: begun in stages_done(workdir), process)
         time.sleep(moments.uniform(0.0, 2.0))
         process.kill()

@@ -69,7 +69,6 @@ def write(path, lengths, constant):
     ],
     ids=["constant", "short"],
 )
-@pytest.mark.usefixtures("compiled")
 def test_runs_and_is_finite(tmp_path, capfd, lengths, constant, flags, words):
     workdir = tmp_path / "run"
     path = write(tmp_path / "a.hdf5", lengths, constant)

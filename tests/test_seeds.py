@@ -178,7 +178,7 @@ def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pipeline(dataset, tmp_path_factory, compiled) -> tuple[Path, float]:
+def pipeline(dataset, tmp_path_factory) -> tuple[Path, float]:
     """A run of three seeds of everything, and its seconds."""
     workdir = tmp_path_factory.mktemp("pipeline") / "three"
     begin = time.perf_counter()

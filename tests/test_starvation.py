@@ -20,21 +20,21 @@ LONG = (
 )
 
 
-def running(workdir, dataset, compiled_folder):
+def running(workdir, dataset):
     """A process in the middle of a training, with a checkpoint behind it."""
     before = checkpoints_of(workdir, "inverse_dynamics")
-    process = start(command(workdir, dataset, *LONG), compiled_folder)
+    process = start(command(workdir, dataset, *LONG))
     wait_until(lambda: checkpoints_of(workdir, "inverse_dynamics") > before, process)
     return process
 
 
-def test_signals_and_a_second_process(dataset, compiled_folder, tmp_path):
+def test_signals_and_a_second_process(dataset, tmp_path):
     workdir = tmp_path / "run"
     for signum, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        process = running(workdir, dataset, compiled_folder)
+        process = running(workdir, dataset)
         if signum == signal.SIGTERM:
             # While it lives, no second one works in its folder, nor changes anything there.
-            second = finish(start(command(workdir, dataset, *LONG), compiled_folder))
+            second = finish(start(command(workdir, dataset, *LONG)))
             assert second[0] == 2
             (line,) = said(second[2])
             assert f"in use by process {process.pid} on" in line
@@ -48,11 +48,11 @@ def test_signals_and_a_second_process(dataset, compiled_folder, tmp_path):
         last = checkpoints_of(workdir, "inverse_dynamics")[-1]
         assert f"after update {last};" in line
     # Killed, it leaves no lock, and nothing that was saved is lost.
-    process = running(workdir, dataset, compiled_folder)
+    process = running(workdir, dataset)
     process.kill()
     process.wait()
     last = checkpoints_of(workdir, "inverse_dynamics")[-1]
-    process = running(workdir, dataset, compiled_folder)
+    process = running(workdir, dataset)
     assert checkpoints_of(workdir, "inverse_dynamics")[-1] > last
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 143
@@ -66,11 +66,11 @@ def small_disk(folder):
         pytest.skip("mounting is not allowed")
 
 
-def test_a_full_disk(dataset, compiled_folder, tmp_path):
+def test_a_full_disk(dataset, tmp_path):
     small_disk(tmp_path / "disk")
     try:
         workdir = tmp_path / "disk" / "run"
-        code, _, err = finish(start(command(workdir, dataset, *LONG), compiled_folder))
+        code, _, err = finish(start(command(workdir, dataset, *LONG)))
         assert code == 2
         (line,) = said(err)
         assert "No space left on device" in line
@@ -78,32 +78,30 @@ def test_a_full_disk(dataset, compiled_folder, tmp_path):
         # What was done before is whole; with room, the same command goes on.
         assert "dataset" in json.loads((workdir / "manifest.json").read_text())["stages"]
         subprocess.run(["mount", "-o", "remount,size=200m", tmp_path / "disk"], check=True)
-        process = running(workdir, dataset, compiled_folder)
+        process = running(workdir, dataset)
         process.send_signal(signal.SIGTERM)
         assert finish(process)[0] == 143
     finally:
         subprocess.run(["umount", "-l", tmp_path / "disk"], check=True)
 
 
-def test_a_limit_on_the_size_of_files(dataset, compiled_folder, tmp_path):
+def test_a_limit_on_the_size_of_files(dataset, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     workdir = tmp_path / "run"
-    code, _, err = finish(
-        start(command(workdir, dataset, *LONG), compiled_folder, preexec_fn=limit)
-    )
+    code, _, err = finish(start(command(workdir, dataset, *LONG), preexec_fn=limit))
     assert code == 2
     (line,) = said(err)
     assert "File too large" in line
     assert "the same command goes on" in line
-    process = running(workdir, dataset, compiled_folder)
+    process = running(workdir, dataset)
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 143
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["new", "begun"])
-def test_a_folder_that_cannot_be_written(dataset, compiled_folder, tmp_path, begun):
+def test_a_folder_that_cannot_be_written(dataset, tmp_path, begun):
     folder = tmp_path / "frozen"
     folder.mkdir()
     workdir = folder / "run"
@@ -112,7 +110,7 @@ def test_a_folder_that_cannot_be_written(dataset, compiled_folder, tmp_path, beg
         assert main(argv[2:]) == 0
     with frozen(folder):
         before = sorted(folder.rglob("*"))
-        code, _, err = finish(start(argv, compiled_folder))
+        code, _, err = finish(start(argv))
         assert code == 2
         (line,) = said(err)
         assert f"{workdir}: cannot be used (" in line
@@ -145,10 +143,10 @@ def test_a_place_where_nothing_can_be_made(dataset, capfd):
     assert "/proc/tskd/run: cannot be used" in captured.err
 
 
-def test_more_memory_than_there_is(dataset, compiled_folder, tmp_path):
+def test_more_memory_than_there_is(dataset, tmp_path):
     # 10⁹ rows of 22 numbers each and 512 activations: terabytes.
     more = ("--config.inverse_dynamics.batch_size=1000000000", "--stop_after=inverse_dynamics")
-    code, _, err = finish(start(command(tmp_path / "run", dataset, *more), compiled_folder))
+    code, _, err = finish(start(command(tmp_path / "run", dataset, *more)))
     assert code == 2
     (line,) = said(err)
     assert "inverse_dynamics: needs about" in line

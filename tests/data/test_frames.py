@@ -62,3 +62,20 @@ def test_bounds_hold_all_but_the_rarest_surprises(data):
     tokens = frame.encode(pairs, pairs[:, 0], jnp.zeros(len(pairs), jnp.int32))[:, 1]
     inside = (tokens >= low[:, 1] - 1e-4) & (tokens <= high[:, 1] + 1e-4)
     assert inside.mean(0).min() > 0.99
+
+
+@pytest.mark.parametrize("expectation", [None, drift(0.0)])
+def test_a_dimension_that_never_changes_is_finite(data, expectation):
+    still = {}
+    for name in ("observations", "next_observations"):
+        still[name] = getattr(data[0], name).copy()
+        still[name][:, 2] = 0.5
+    trajectories = data[0].replace(**still)
+    normalizer = fit_normalizer("gaussian", trajectories.observations)
+    frame = fit_frame(trajectories, normalizer, 3, True, expectation)
+    current = jnp.zeros(4, jnp.int32)
+    states = jnp.asarray(normalizer.normalize(trajectories.observations[:12])).reshape(4, 3, 3)
+    tokens = np.asarray(frame.encode(states, states[:, 0], current))
+    assert np.isfinite(tokens).all()
+    for numbers in (tokens, *frame.bounds(3, current)):
+        np.testing.assert_array_equal(numbers[:, 1:, 2], 0)

@@ -45,16 +45,16 @@ def stages_done(run: Path) -> dict:
         return {}
 
 
-def test_one_teacher_and_a_table_that_is_right_when_killed_and_resumed(dataset, compiled, tmp_path):
+def test_one_teacher_and_a_table_that_is_right_when_killed_and_resumed(dataset, tmp_path):
     folder = tmp_path / "sweep"
-    process = processes.start(command(dataset, folder), compiled)
+    process = processes.start(command(dataset, folder))
     processes.wait_until(lambda: "stitching.tskd" in stages_done(folder / RUNS[1]), process)
     process.kill()
     process.communicate()
     assert [row["score"] != "" for row in table(folder)] == [True, False, False, False]
 
     before = (folder / RUNS[0] / "manifest.json").read_bytes()
-    status, _, err = processes.finish(processes.start(command(dataset, folder), compiled))
+    status, _, err = processes.finish(processes.start(command(dataset, folder)))
     assert status == 0, err
     assert (folder / RUNS[0] / "manifest.json").read_bytes() == before
 

@@ -225,6 +225,20 @@ def test_members_trained_together_are_those_trained_one_by_one(monkeypatch):
     assert min(np.abs(first[i] - first[j]).max() for i in range(7) for j in range(i)) > 0.1
 
 
+def test_seeds_trained_together_are_those_trained_one_by_one():
+    data, _ = linear_gaussian(10, 20)
+    config = make_config(members=2, elites=2, steps=30)
+    keys = jax.random.split(jax.random.key(0), 2)
+    together = dynamics.train_seeds(config, data, keys, Hooks())
+    for key, (model, figures) in zip(keys, together, strict=True):
+        alone, expected = dynamics.train(config, data, key, Hooks())
+        assert figures == pytest.approx(expected, abs=1e-3)
+        for left, right in zip(
+            jax.tree.leaves(model.params), jax.tree.leaves(alone.params), strict=True
+        ):
+            np.testing.assert_allclose(left, right, atol=1e-4)
+
+
 def test_consistent_lengths_by_hand():
     # One dimension, change N(0, 1): a step d has log-density -½d² - 0.919. The median level here is
     # that of |d| = 2, so a trajectory ends before its first longer step.

@@ -29,13 +29,17 @@ def make_chain(path, rewards, terminal: bool) -> Trajectories:
 
 
 def train(data: Trajectories, discount: float = 0.5, **fields) -> Value:
+    return train_and_judge(data, discount, **fields)[0]
+
+
+def train_and_judge(data: Trajectories, discount: float = 0.5, **fields) -> tuple[Value, dict]:
     config = default_config().value
     config.update(
         {"steps": 1000, "batch_size": 32, "learning_rate": 1e-2, "hidden": (16,)}
         | {"discount": discount, "target_average": 0.1}
         | fields
     )
-    return value.train(config, data, jax.random.key(0), Hooks())[0]
+    return value.train(config, data, jax.random.key(0), Hooks())
 
 
 def test_a_chain_of_three_states():
@@ -63,6 +67,36 @@ def test_equal_returns_do_not_divide_by_zero():
     model = train(make_chain([0, 1], [2.0], terminal=True))
     assert float(model.scale) == 1
     np.testing.assert_allclose(value.values(model, STATES[:1]), [2], atol=0.1)
+
+
+def test_a_target_that_never_moves_is_the_first_net():
+    # V(0) = 1 + γ V₀(1), V(1) = 2 + γ V₀(2), V(2) = 3, each net with its own V₀.
+    data = make_chain([0, 1, 2, 0], [1, 2, 3], terminal=True)
+    states = jnp.asarray(STATES)
+    first = train(data, steps=1, learning_rate=0.0)
+    moved = train(data, target_average=0.0)
+    for net in range(2):
+        before, after = (
+            np.asarray(model.one(jax.tree.map(lambda x, net=net: x[net], model.params), states))
+            for model in (first, moved)
+        )
+        goals = np.array([1, 2, 3]) / moved.scale + 0.5 * np.append(before[1:], 0)
+        np.testing.assert_allclose(after, goals, atol=0.02)
+        assert np.abs(before - goals).max() > 0.5  # it was not there from the start
+
+
+def test_values_are_compared_with_returns():
+    # Hardly trained, so that they neither agree nor disagree in full.
+    data = make_chain([0, 1, 2, 0, 2], [1, 5, -3, 4], terminal=True)
+    model, figures = train_and_judge(data, steps=1)
+    estimates, returns = value.values(model, data.observations), data.returns_to_go(0.5)
+    expected = np.corrcoef(estimates, returns)[0, 1]
+    assert abs(expected) < 0.99
+    assert figures["correlation_with_returns"] == pytest.approx(expected, abs=1e-4)
+    assert figures["mean"] == pytest.approx(estimates.mean(), abs=1e-5)
+    # Where nothing varies there is no correlation, and no division by zero.
+    _, figures = train_and_judge(make_chain([0, 1], [2.0], terminal=True), steps=1)
+    assert figures["correlation_with_returns"] == 0
 
 
 def make_value(biases: list[float], scale: float = 1.0) -> Value:
