@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import processes
 import pytest
@@ -23,7 +22,17 @@ from tskd_jax import liveness, main
 liveness.BEAT_SECONDS = 0.5
 main.console()
 """
-SMALLER = ("--config.evaluation.ablations=False", "--config.evaluation.simulator_check=0")
+# With one channel a group, as in the tiny runs of other tests, what is before GroupNorm has no
+# gradient but rounding, which Adam makes whole steps of: 32 features, on one level.
+SMALLER = (
+    "--config.evaluation.ablations=False",
+    "--config.evaluation.simulator_check=0",
+    *(f"--config.{part}.features=32" for part in ("trajectory_generator", "reward_generator")),
+    *(f"--config.{part}.multipliers=(1,)" for part in ("trajectory_generator", "reward_generator")),
+    "--config.trajectory_generator.horizon=8",
+    "--config.reward_generator.horizon=2",
+    "--config.checkpoint_seconds=1.0",
+)
 # Processes that do nothing but agree, until somebody is gone.
 AGREEING = """
 import sys, time
@@ -32,7 +41,9 @@ liveness.BEAT_SECONDS = 0.25
 hosts.join(sys.argv[1])
 try:
     while True:
-        assert hosts.from_first(lambda: {"of": hosts.jax.process_index()}) == {"of": 0}
+        told = hosts.from_first(lambda: {"of": hosts.jax.process_index(), "a": {"z": 1, "b": 2}})
+        # What is there is told, and in its order.
+        assert str(told) == "{'of': 0, 'a': {'z': 1, 'b': 2}}", told
         print(hosts.largest(hosts.jax.process_index()), flush=True)
         time.sleep(0.05)
 except Exception as error:
@@ -46,10 +57,10 @@ def free_address() -> str:
         return f"localhost:{some.getsockname()[1]}"
 
 
-def start_job(argv: list[str], cache: Path, flag: str = "") -> list[subprocess.Popen]:
+def start_job(argv: list[str], flag: str = "") -> list[subprocess.Popen]:
     """Two processes, one device each."""
     address = free_address()
-    return [processes.start([*argv, f"{flag}{address},2,{index}"], cache) for index in (0, 1)]
+    return [processes.start([*argv, f"{flag}{address},2,{index}"]) for index in (0, 1)]
 
 
 def test_the_default_watch_is_in_time():
@@ -58,8 +69,8 @@ def test_the_default_watch_is_in_time():
 
 @pytest.mark.parametrize("ends", [0, 1])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_who_is_dead_or_stalled_is_named(compiled_folder, how, ends):
-    job = start_job([sys.executable, "-c", AGREEING], compiled_folder)
+def test_who_is_dead_or_stalled_is_named(how, ends):
+    job = start_job([sys.executable, "-c", AGREEING])
     for process in job:
         # They have agreed on the larger of their numbers.
         assert process.stdout.readline().startswith(("1", "[Gloo]"))
@@ -73,14 +84,14 @@ def test_who_is_dead_or_stalled_is_named(compiled_folder, how, ends):
     assert [f"process {ends} of 2" in line for line in processes.said(told)] == [True], told
 
 
-def test_two_processes_end_with_the_scores_of_one(dataset, compiled, tmp_path):
+def test_two_processes_end_with_the_scores_of_one(dataset, tmp_path):
     """One of them is killed on the way, and both are started again."""
     workdir, alone = tmp_path / "two", tmp_path / "one"
     argv = processes.command(workdir, dataset, *SMALLER)
     argv[1:3] = ["-c", COMMAND]
 
-    job = start_job(argv, compiled, "--config.distributed=")
-    processes.wait_until(lambda: processes.checkpoints_of(workdir, "inverse_dynamics"), job[0])
+    job = start_job(argv, "--config.distributed=")
+    processes.wait_until(lambda: processes.checkpoints_of(workdir, "trajectory_generator"), job[0])
     job[1].kill()
     job[1].communicate()
     begin = time.monotonic()
@@ -89,7 +100,7 @@ def test_two_processes_end_with_the_scores_of_one(dataset, compiled, tmp_path):
     assert time.monotonic() - begin < 30
     assert "process 1 of 2" in processes.said(told)[-1]
 
-    job = start_job(argv, compiled, "--config.distributed=")
+    job = start_job(argv, "--config.distributed=")
     # In the meantime, the same by one.
     assert main(["tskd-jax", *processes.command(alone, dataset, *SMALLER)[3:]]) == 0
     ends = [processes.finish(process) for process in job]
@@ -100,7 +111,7 @@ def test_two_processes_end_with_the_scores_of_one(dataset, compiled, tmp_path):
     assert "× 2" in of_two["device"]
     assert of_two["config"] == of_one["config"]
     for method, scores in of_one["scores"].items():
-        assert of_two["scores"][method]["per_seed"] == pytest.approx(scores["per_seed"], rel=1e-3)
+        assert of_two["scores"][method]["per_seed"] == pytest.approx(scores["per_seed"], rel=1e-4)
     # How many processes there are is no part of what was made: one may take it over.
     assert main(["tskd-jax", *processes.command(workdir, dataset, *SMALLER)[3:]]) == 0
 

@@ -33,6 +33,7 @@ MORE_FLAGS = (
     "--config.trajectory_generator.features=32",
     "--config.reward_generator.features=32",
     "--config.evaluation.ablations=False",
+    "--config.checkpoint_seconds=10.0",
 )
 
 

@@ -119,7 +119,12 @@ def largest(number: int) -> int:
 
 
 def _pack(tree: dict[str, Any]) -> bytes:
-    return serialization.msgpack_serialize(tree)
+    # Flax's own copy would sort the keys, and a manifest's results are in order of their making.
+    return serialization.msgpack_serialize(_copy(tree), in_place=True)
+
+
+def _copy(tree: Any) -> Any:
+    return {key: _copy(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
 
 
 def _broadcast(content: bytes) -> bytes:
