@@ -31,6 +31,17 @@ def test_decode_undoes_encode(data, relative, expectation):
     np.testing.assert_allclose(frame.decode(tokens, present, current), states, atol=1e-5)
 
 
+def test_all_but_the_present_are_differences_from_it_in_units_of_their_distance(data):
+    frame = fit_frame(*data, 4, True)
+    states = np.random.default_rng(0).normal(size=(4, data[0].observations.shape[1]))
+    present, current = jnp.asarray(states[None, 1], jnp.float32), jnp.array([1])
+    tokens = frame.encode(jnp.asarray(states[None], jnp.float32), present, current)[0]
+    np.testing.assert_allclose(tokens[1], states[1], rtol=1e-5)
+    for position, distance in ((0, 1), (2, 1), (3, 2)):
+        wanted = (states[position] - states[1]) / frame.scale[distance]
+        np.testing.assert_allclose(tokens[position], wanted, rtol=1e-4)
+
+
 def test_the_next_state_alone_is_a_surprise(data):
     trajectories, normalizer = data
     frame = fit_frame(*data, 5, True, drift(0.25))
