@@ -1,8 +1,12 @@
 """Settings for runs of the command in tests, and of the scripts of experiments/."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+from absl import flags
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,3 +37,19 @@ def run_script(name: str, *flags: str) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def import_script(name: str) -> ModuleType:
+    """A script of experiments/ as a module, for its functions.
+
+    Scripts define flags of the same names: those of this one are taken back, for the next.
+    """
+    known = set(flags.FLAGS)
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        module = importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "experiments"))
+    for flag in set(flags.FLAGS) - known:
+        delattr(flags.FLAGS, flag)
+    return module

@@ -6,7 +6,7 @@ import sys
 
 import jax
 import pytest
-from tiny import ROOT, run_script
+from tiny import ROOT, import_script, run_script
 
 from tskd_jax import files
 from tskd_jax.config import default_config, finalize, identity
@@ -17,12 +17,8 @@ from tskd_jax.training import Hooks
 
 
 @pytest.fixture
-def cost_model(monkeypatch):
-    """The script as a module."""
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-    import cost_model
-
-    return cost_model
+def cost_model():
+    return import_script("cost_model")
 
 
 def test_the_seconds_of_a_program(cost_model):

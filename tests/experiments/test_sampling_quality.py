@@ -1,21 +1,15 @@
 """The comparison of fast samplers: its distance exactly, and the script at a tiny scale."""
 
 import csv
-import sys
 
 import numpy as np
 import pytest
-from tiny import ROOT, TINY_FLAGS, run_script
+from tiny import TINY_FLAGS, import_script, run_script
 
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        import sampling_quality
-    finally:
-        sys.path.remove(str(ROOT / "experiments"))
-    return sampling_quality
+    return import_script("sampling_quality")
 
 
 def test_energy_distance_by_hand(script):
