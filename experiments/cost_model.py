@@ -44,6 +44,7 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import ConfigError
 from tskd_jax.interruption import Request
 from tskd_jax.main import told_in_one_line
+from tskd_jax.method import variants
 from tskd_jax.seeds import pipeline_seeds
 from tskd_jax.stitching import dynamics, value
 from tskd_jax.student import behavioural_cloning
@@ -283,19 +284,13 @@ def works(config: Config, recorded: Trajectories, task: Task, known: dict) -> di
             "student", config.student, recorded, task, tuple(config.seeds), hooks
         )
     )
-    made["student"] = [replace(student, times=student.times * len(methods(config)))]
+    kinds = 2 + len(variants(config))  # both kinds of BC, and TSKD with and without its parts
+    made["student"] = [replace(student, times=student.times * kinds)]
     if config.evaluation.teacher_episodes:
         made["evaluation.teacher"] = [
             plans(config, generator, config.evaluation.teacher_episodes, 1, task.episode_limit, 1)
         ]
     return made
-
-
-def methods(config: Config) -> list[str]:
-    """What students are trained of: both kinds of BC, and TSKD with and without its parts."""
-    parts = [config.imagination.enabled, config.stitching.enabled]
-    ablations = sum(parts) if config.evaluation.ablations and all(parts) else 0
-    return ["bc", "filtered_bc", "tskd", "no_stitching", "no_imagination"][: 3 + ablations]
 
 
 def plans(
@@ -337,8 +332,8 @@ def stitching(
     """Values, search and rewards of all epochs, of TSKD and where it is one of TSKD's parts."""
     if not config.stitching.enabled:
         return []
-    of_seeds, names = len(keys), ("tskd", "tskd_no_imagination")
-    names = names if "no_imagination" in methods(config) else names[:1]
+    of_seeds = len(keys)
+    names = [name for name, _, stitches in variants(config) if stitches]
     epochs = config.stitching.epochs * len(names)
     values = training(lambda: value.train_seeds(config.value, [recorded] * of_seeds, keys, Hooks()))
     size, rows = task.state_size, recorded.size

@@ -101,7 +101,7 @@ def tskd(config: Config, run: Run) -> Outcome:
     # Branches from the middle of episodes have no return to be judged by: they pass by the filter.
     branches = config.imagination.starts != "episodes"
     blended: dict[tuple[bool, bool], tuple[list[Trajectories], dict[str, Any]]] = {}
-    for name, imagines, stitches in _variants(config):
+    for name, imagines, stitches in variants(config):
         added = imagined if imagines and not branches else None
         what = added is not None, stitches
         stitched = _blend(
@@ -259,7 +259,7 @@ def _warn_of_radius(config: Config, share: float, where: str, run: Run) -> None:
         )
 
 
-def _variants(config: Config) -> list[tuple[str, bool, bool]]:
+def variants(config: Config) -> list[tuple[str, bool, bool]]:
     """(name, imagination on, stitching on) of the method and of what it is without a part."""
     imagines, stitches = config.imagination.enabled, config.stitching.enabled
     variants = [("tskd", imagines, stitches)]
