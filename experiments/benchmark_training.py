@@ -14,16 +14,14 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from tables import device_name, show, write
-from untrained import fresh_trajectory_generator
+from untrained import begun, fresh_trajectory_generator
 
-from tskd_jax import seeds
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
@@ -56,21 +54,10 @@ NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kin
 RESULTS = flags.DEFINE_string("results", "experiments/results/benchmark_training", "Folder.")
 
 
-class Captured(Exception):
-    """What a training was about to do."""
-
-
 def seconds_alone(train: Callable[[], None]) -> float:
     """Median time of an update of that training compiled by itself; state donated, as in `fit`."""
 
-    def capture(**what):
-        raise Captured(what)
-
-    with mock.patch.object(seeds, "fit", capture):
-        try:
-            train()
-        except Captured as captured:
-            (what,) = captured.args
+    what = begun(train)
     init, optimizer, data, key = (what[name] for name in ("init", "optimizer", "data", "key"))
     ema = what["ema"] or Ema()
     update = make_update(what["loss"], what["draw"], optimizer, ema, what["accumulate"])

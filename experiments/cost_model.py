@@ -27,14 +27,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 from absl import app, flags
 from ml_collections import config_flags
 from tables import show, write
-from untrained import fresh_trajectory_generator
+from untrained import begun, fresh_trajectory_generator
 
 from tskd_jax import devices, seeds
 from tskd_jax import replay as replay_module
@@ -161,10 +160,6 @@ def traced(function: Callable, *arguments: Any) -> tuple[int, int, int]:
     return flops, moved, number
 
 
-class _Captured(Exception):
-    """What a training was about to do."""
-
-
 def training(train: Callable[[], Any], place: Any = seeds, dtype: str = "float32") -> Work:
     """The work of a training, which is begun and not done.
 
@@ -174,15 +169,10 @@ def training(train: Callable[[], Any], place: Any = seeds, dtype: str = "float32
       dtype: of the products.
     """
 
-    def capture(name, init, loss, draw, data, optimizer, **what):
-        raise _Captured(what | {"parts": (init, loss, draw, data, optimizer)})
-
-    try:
-        with mock.patch.object(place, "fit", capture):
-            train()
-    except _Captured as captured:
-        (what,) = captured.args
-    (init, loss, draw, data, optimizer), key = what["parts"], what["key"]
+    what = begun(train, place)
+    init, loss, draw, data, optimizer, key = (
+        what[name] for name in ("init", "loss", "draw", "data", "optimizer", "key")
+    )
     data = of_first_axis(data, what.get("data_axes"), 0)
     one, accumulate = key.ravel()[0], what.get("accumulate") or 1
     params = jax.eval_shape(init, one)
