@@ -19,6 +19,7 @@ into NAME.csv in --results when it is known:
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,13 @@ import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import FrozenConfigDict, config_flags
-from scipy.stats import ttest_ind
 from students import score
 from tables import show, write
 
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
 from tskd_jax.evaluation import simulator_check
-from tskd_jax.evaluation.scores import summarize
+from tskd_jax.evaluation.scores import difference, summarize
 from tskd_jax.run import Run
 from tskd_jax.stages import (
     load_recorded,
@@ -99,12 +99,9 @@ def main(_argv) -> None:
         write(table, RESULTS.value, NAME.value)
         return scores
 
-    def _difference(scores: np.ndarray) -> tuple[float, float]:
-        if of_filter is None or len(scores) < 2:
-            return float("nan"), float("nan")
-        found = ttest_ind(scores.mean(1), of_filter.mean(1), equal_var=False)
-        interval = found.confidence_interval(0.95)
-        return float(interval.low), float(interval.high)
+    def _difference(scores: np.ndarray) -> Sequence[float]:
+        interval = None if of_filter is None else difference(scores, of_filter)["interval"]
+        return interval or (float("nan"), float("nan"))
 
     of_filter = add("filtered", filtered, check(filtered))
     for weight in map(float, GUIDANCES.value or [config.sampling.guidance]):

@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 
 from tskd_jax.config import default_config, field_names, finalize
 from tskd_jax.inputs import IDLE, inputs, same_fields
+from tskd_jax.method import variants
 
 STAGES = (
     "dataset",
@@ -17,7 +18,9 @@ STAGES = (
     "stitching.tskd",
     "stitching.tskd_no_stitching",
     "stitching.tskd_no_imagination",
-    *(f"student.{method}" for method in ("bc", "filtered_bc", "tskd", "tskd_no_imagination")),
+    "stitching.filter_alone",
+    *(f"student.{method}" for method in ("bc", "filtered_bc", "filter_alone")),
+    *(f"student.{method}" for method in ("tskd", "tskd_no_imagination")),
     *(f"evaluation.{method}" for method in ("bc", "tskd", "teacher")),
 )
 
@@ -53,6 +56,9 @@ def test_stages_come_after_those_they_are_made_of():
         assert set(inputs(stage)[1]) <= set(STAGES[:place]), stage
 
 
+LEARNT = {stage for stage in STAGES if stage.startswith(("student", "evaluation"))} - {
+    "evaluation.teacher"
+}
 STITCHED = {"stitching.tskd", "stitching.tskd_no_imagination"}
 TAUGHT = {"student.tskd", "student.tskd_no_imagination", "evaluation.tskd"}
 
@@ -62,11 +68,11 @@ TAUGHT = {"student.tskd", "student.tskd_no_imagination", "evaluation.tskd"}
     [
         ({"stitching__radius": 0.3}, STITCHED | TAUGHT),
         ({"value__steps": 7}, STITCHED | TAUGHT),
-        ({"filter__margin": 7.0}, TAUGHT),
-        ({"student__steps": 7}, set(STAGES[10:16])),
+        ({"filter__margin": 7.0}, TAUGHT | {"student.filter_alone"}),
+        ({"student__steps": 7}, LEARNT),
         ({"evaluation__episodes": 7}, {"evaluation.bc", "evaluation.tskd"}),
         ({"label": "other"}, set()),
-        ({"seeds": (7,)}, set(STAGES[10:16])),
+        ({"seeds": (7,)}, LEARNT),
         ({"seed": 7}, set(STAGES[1:]) - {"expectation"}),
         ({"dataset__drop_invalid": True}, set(STAGES)),
         (
@@ -84,3 +90,22 @@ def test_the_pipelines_seeds_change_all_but_the_dataset():
     assert differing(seed_axis="pipeline") == set(STAGES[1:]) - {"expectation"}
     one, other = changed(seed_axis="pipeline"), changed(seed_axis="pipeline", seed=7)
     assert all(same_fields(stage, one, other) for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({}, ["tskd", "tskd_no_stitching", "tskd_no_imagination", "filter_alone"]),
+        ({"filter__rule": "share"}, ["tskd", "tskd_no_stitching", "tskd_no_imagination"]),
+        ({"stitching__enabled": False}, ["tskd", "filter_alone"]),
+        ({"stitching__enabled": False, "imagination__enabled": False}, ["tskd"]),
+        ({"evaluation__ablations": False}, ["tskd"]),
+    ],
+)
+def test_the_filter_alone_is_there_where_filtered_bc_is_not_it(fields, names):
+    assert [name for name, _, _ in variants(changed(**fields))] == names
+
+
+def test_the_filter_alone_is_made_of_the_dataset_and_nothing_else():
+    assert inputs("stitching.filter_alone")[1] == ("dataset",)
+    assert inputs("student.filter_alone")[1] == ("stitching.filter_alone",)

@@ -51,6 +51,12 @@ def test_everything_promised_is_there(finished, dataset):
         assert reported["stderr"] == pytest.approx(abs(np.subtract(*scores.mean(1))) / 2)
         for seed in (0, 1):
             assert load_policy(finished / f"students/{method}/seed_{seed}.npz").parameters == 69_635
+        if method != "tskd":
+            of_tskd = 100 * (returns["tskd"] + 20.272305) / (3234.3 + 20.272305)
+            gain = summary["gains"][method]
+            assert gain["mean"] == pytest.approx((of_tskd - scores).mean())
+            assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1]
+    assert set(summary["gains"]) == set(methods) - {"tskd"}
     assert summary["parameters"]["student"] == 69_635
     assert summary["dataset"]["name"] == str(dataset)
     assert len(summary["dataset"]["sha256"]) == 64

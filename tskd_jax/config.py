@@ -303,7 +303,9 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
     "evaluation": {
         "episodes": Field(10, COUNT, "episodes a seed (section 6)"),
         "teacher_episodes": Field(0, NOT_NEGATIVE, "episodes planned by DDR-I itself"),
-        "ablations": Field(True, ANY, "also TSKD without stitching and without imagination"),
+        "ablations": Field(
+            True, ANY, "also TSKD without stitching, without imagination, and the filter alone"
+        ),
         "simulator_check": Field(2000, NOT_NEGATIVE, "imagined transitions tried in the simulator"),
     },
 }

@@ -18,6 +18,7 @@ SEED, STUDENTS = "seed", "seeds"
 # The filter, where training dwells on what it keeps, and where imagination starts there.
 FOCUS, STARTS = "trajectory_generator.focus", "imagination.starts"
 _TEACHER = ("inverse_dynamics", "dynamics", "reward_generator")
+_NOTHING_IMAGINED = ("tskd_no_imagination", "filter_alone")
 _STITCHING = (SEED, "value", "stitching", "reward_sampling", "imagination.enabled")
 # Stage -> (fields and sections, stages before it); those of variants are in `inputs`.
 _INPUTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -41,6 +42,7 @@ _INPUTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "stitching.tskd": (_STITCHING, (*_TEACHER, "imagination")),
     "stitching.tskd_no_imagination": (_STITCHING, _TEACHER),
     "stitching.tskd_no_stitching": ((SEED, "stitching.epochs"), ("imagination",)),
+    "stitching.filter_alone": ((SEED,), ("dataset",)),
     "student.bc": ((SEED, STUDENTS, "student"), ("dataset",)),
     "student.filtered_bc": ((SEED, STUDENTS, "student", "filter.share"), ("dataset",)),
     "evaluation.teacher": (
@@ -58,7 +60,7 @@ def inputs(stage: str) -> tuple[Sequence[str], Sequence[str]]:
     elif group == "student":
         fields, before = (SEED, STUDENTS, "student", "filter"), (f"stitching.{method}",)
         # Branches are added behind the filter (`imagination.starts`).
-        before += () if method == "tskd_no_imagination" else ("imagination",)
+        before += () if method in _NOTHING_IMAGINED else ("imagination",)
     else:
         fields, before = (SEED, STUDENTS, "evaluation.episodes"), (f"student.{method}",)
     return (*DATASET, *fields), before

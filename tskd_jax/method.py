@@ -265,6 +265,9 @@ def variants(config: Config) -> list[tuple[str, bool, bool]]:
     variants = [("tskd", imagines, stitches)]
     if config.evaluation.ablations and imagines and stitches:
         variants += [("tskd_no_stitching", True, False), ("tskd_no_imagination", False, True)]
+    # By `share` the filter alone is filtered BC, and without a rule it is BC.
+    if config.evaluation.ablations and (imagines or stitches) and config.filter.rule == "margin":
+        variants += [("filter_alone", False, False)]
     return variants
 
 

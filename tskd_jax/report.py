@@ -12,7 +12,7 @@ from tskd_jax import __version__
 from tskd_jax.config import identity
 from tskd_jax.data import d4rl
 from tskd_jax.data.trajectories import IMAGINED, Trajectories
-from tskd_jax.evaluation.scores import summarize
+from tskd_jax.evaluation.scores import difference, summarize
 from tskd_jax.method import Outcome
 from tskd_jax.networks import count_parameters
 from tskd_jax.run import Run
@@ -26,6 +26,7 @@ TITLES = {
     "tskd": "TSKD",
     "tskd_no_stitching": "TSKD without stitching",
     "tskd_no_imagination": "TSKD without imagination",
+    "filter_alone": "TSKD without both",
     "teacher": "DDR-I as planner (teacher)",
 }
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
@@ -76,6 +77,7 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         if name != "dataset"
     }
     stitched = run.figures("stitching.tskd")
+    of_tskd = outcome.returns["tskd"]
     teacher = outcome.teachers[0]
     students = outcome.student_data["tskd"]
     return {
@@ -83,6 +85,12 @@ def summarize_run(config: Config, outcome: Outcome, run: Run) -> dict[str, Any]:
         "scores": {
             method: summarize(outcome.task.normalized_score(returns))
             for method, returns in outcome.returns.items()
+        },
+        # What TSKD adds to each of the others.
+        "gains": {
+            method: difference(*map(outcome.task.normalized_score, (of_tskd, returns)))
+            for method, returns in outcome.returns.items()
+            if method != "tskd"
         },
         "trajectories": {
             "recorded": len(outcome.recorded.lengths),
@@ -117,7 +125,7 @@ def _imagined_episodes(data: Trajectories) -> int:
 
 
 def table(config: Config, summary: dict[str, Any]) -> str:
-    """The scores as text."""
+    """The scores as text, and what TSKD is above each of them."""
     episodes = f"{len(config.seeds)} seeds × {config.evaluation.episodes} episodes"
     seconds = summary["seconds"]
     lines = [
@@ -125,7 +133,8 @@ def table(config: Config, summary: dict[str, Any]) -> str:
         f"{summary['dataset']['name']}: normalised score, mean ± standard error, {episodes}",
         "",
     ]
-    lines.append(f"{'method':<32} {'score':>14}   {'parameters':>10}   {'seconds':>8}")
+    titles = ("method", "score", "TSKD gains (95%)", "parameters", "seconds")
+    lines.append("{:<32} {:>14}   {:>21}   {:>10}   {:>8}".format(*titles))
     for method, score in summary["scores"].items():
         title = TITLES[method].format(share=config.filter.share)
         if method == "teacher":
@@ -133,11 +142,24 @@ def table(config: Config, summary: dict[str, Any]) -> str:
         # Of one seed there is no standard error.
         many = len(score["per_seed"]) > 1
         spread = f"± {score['stderr']:<4.1f}" if many else " " * 6
+        gain = _gain(method, summary)
         size = summary["parameters"]["trajectory_generator" if method == "teacher" else "student"]
         spent = sum(s for name, s in seconds.items() if name.endswith(f".{method}"))
-        lines.append(f"{title:<32} {score['mean']:>7.1f} {spread}   {size:>10,}   {spent:>8.0f}")
+        lines.append(
+            f"{title:<32} {score['mean']:>7.1f} {spread}   {gain:>21}   {size:>10,}   {spent:>8.0f}"
+        )
     lines += ["", "seconds per stage: " + ", ".join(f"{g} {s:.0f}" for g, s in _by_group(seconds))]
     return "\n".join(lines)
+
+
+def _gain(method: str, summary: dict[str, Any]) -> str:
+    if method == "tskd":
+        return ""
+    if summary["scores"][method]["per_seed"] == summary["scores"]["tskd"]["per_seed"]:
+        return "0 (same students)"
+    gain = summary["gains"][method]
+    ends = " ({:+.1f} … {:+.1f})".format(*gain["interval"]) if gain["interval"] else ""
+    return f"{gain['mean']:+.1f}{ends}"
 
 
 def _by_group(seconds: dict[str, float]) -> list[tuple[str, float]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tskd_jax.evaluation.scores import interquartile_mean, standard_error, summarize
+from tskd_jax.evaluation.scores import difference, interquartile_mean, standard_error, summarize
 
 
 def test_interquartile_mean_by_hand():
@@ -76,3 +76,25 @@ def test_figures_are_plain_numbers():
     about = summarize(np.arange(6, dtype=np.float32).reshape(2, 3))
     numbers = [about["mean"], about["stderr"], about["interquartile_mean"]]
     assert all(type(x) is float for x in [*numbers, *about["per_seed"], *about["interval"]])
+
+
+def test_difference_by_hand():
+    # Means 10, 20 and 30 against 8 and 12. Variances of the means 100/3 and 8/2: Welch's standard
+    # error √(112/3) = 6.110, degrees of freedom (112/3)² / ((100/3)²/2 + 4²/1) = 2.4388, of which
+    # the t distribution's 97.5% point is 3.6399 (a table has 4.303 for 2, 3.182 for 3).
+    scores = np.array([[5.0, 15], [20, 20], [10, 50]])
+    others = np.array([[8.0, 8, 8], [0, 12, 24]])
+    about = difference(scores, others)
+    assert about["mean"] == pytest.approx(10)
+    low, high = about["interval"]
+    assert (low + high) / 2 == pytest.approx(10)
+    assert 3.182 * 6.110 < (high - low) / 2 < 4.303 * 6.110
+    assert (high - low) / 2 == pytest.approx(3.63991 * 6.1101, rel=1e-4)
+    backwards = difference(others, scores)
+    assert backwards["interval"] == pytest.approx([-high, -low])
+
+
+def test_no_interval_where_there_is_no_spread_to_tell_it_from():
+    one, two = np.array([[1.0, 3]]), np.array([[4.0, 4], [4, 4]])
+    assert difference(one, two) == {"mean": -2.0, "interval": None}
+    assert difference(two, two + 1) == {"mean": -1.0, "interval": [-1.0, -1.0]}

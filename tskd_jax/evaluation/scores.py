@@ -35,6 +35,26 @@ def summarize(scores: np.ndarray) -> dict[str, Any]:
     }
 
 
+def difference(scores: np.ndarray, others: np.ndarray) -> dict[str, Any]:
+    """How far one method is above another.
+
+    Args:
+      scores, others: (seeds, episodes) normalised scores; the numbers of seeds may differ.
+
+    Returns:
+      mean; interval: its 95% interval over seeds, Welch's, or None where either has one seed.
+    """
+    ones, twos = scores.mean(1), others.mean(1)
+    mean = float(ones.mean() - twos.mean())
+    interval = None
+    if min(len(ones), len(twos)) > 1:
+        interval = [mean, mean]  # where no seed differs from another
+        if np.ptp(ones) > 0 or np.ptp(twos) > 0:
+            found = stats.ttest_ind(ones, twos, equal_var=False).confidence_interval(0.95)
+            interval = [float(found.low), float(found.high)]
+    return {"mean": mean, "interval": interval}
+
+
 def interquartile_mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
     """The mean of the middle half."""
     return stats.trim_mean(x, 0.25, axis=axis)
