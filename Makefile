@@ -14,7 +14,7 @@ demo: install
 	$(BIN)/python -m tskd_jax.main --config=configs/hopper.py
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -38,6 +38,8 @@ setup(
             "beartype>=0.20,<0.24",
             "hypothesis>=6.100,<7",
             "pytest>=8.3,<10",
+            "pytest-cov>=6,<8",
+            "pytest-xdist>=3.6,<4",
             "ruff>=0.14,<0.18",
         ],
         "collect": ["sbx-rl>=0.20,<1"],

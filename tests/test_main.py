@@ -16,7 +16,7 @@ from tiny import TINY_FLAGS
 
 from tskd_jax.data import load_dataset
 from tskd_jax.data.d4rl import write
-from tskd_jax.main import main
+from tskd_jax.main import main, told_in_one_line
 from tskd_jax.student.policy import load_policy
 
 ROOT = Path(__file__).parents[1]
@@ -266,3 +266,22 @@ def test_as_a_process(tmp_path):
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8.00 GiB for an array"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes.\nmore"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_told_in_one_line(error, capsys):
+    def command(_request):
+        raise error
+
+    assert told_in_one_line(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tskd-jax: out of memory")
+    assert str(error).partition("\n")[0] in line
+    assert line.endswith("the same command goes on from here")

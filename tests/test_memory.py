@@ -48,3 +48,19 @@ def test_a_program_takes_its_arguments_and_results_at_least():
     x = jax.ShapeDtypeStruct((1000, 250), np.float32)  # a million bytes
     size = memory.of_program(jax.jit(lambda x: x + 1).lower(x).compile())
     assert 2_000_000 <= size <= 3_000_000
+
+
+def test_a_call_is_measured_before_it_is_made():
+    import jax
+
+    x = np.ones((1000, 250), np.float32)
+    size = memory.of_call(jax.jit(lambda x, y: x * y), x, 2.0)
+    assert 2_000_000 <= size <= 3_000_000
+
+
+def test_what_does_not_fit_is_not_started(monkeypatch):
+    monkeypatch.setattr(memory, "of_device", lambda: (3_000_000, 9_000_000))
+    memory.make_sure(3_000_000)
+    with pytest.raises(MemoryError, match=r"4\.0 MB are needed, 3\.0 MB are free") as caught:
+        memory.make_sure(4_000_000)
+    assert memory.is_exhausted(caught.value)

@@ -13,6 +13,7 @@ from absl import flags
 
 from tskd_jax.errors import ConfigError, TskdError
 from tskd_jax.interruption import Interrupted, Request, listening
+from tskd_jax.memory import is_exhausted
 
 # What a dependency prints while it is imported is no business of the user's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -59,9 +60,11 @@ def told_in_one_line(command: Callable[[Request], int]) -> int:
             place = error.filename2 or error.filename
             told = f"{place}: {error.strerror}" if place else error.strerror or error
             return _fail(f"{told}; mend that, and the same command goes on")
-        except MemoryError:
-            return _fail("out of memory; close other programs, or choose a smaller scale")
         except Exception as error:
+            if is_exhausted(error):
+                told = str(error).partition("\n")[0]
+                remedy = "close other programs, or choose a smaller scale"
+                return _fail(f"out of memory{told and ': '}{told}; {remedy}; {GO_ON}")
             if job := _job():
                 job.explain(error)
             raise

@@ -35,6 +35,11 @@ def of_program(compiled: Any) -> int:
     return int(sum(sizes))
 
 
+def of_call(function: Any, *args: Any, **static: Any) -> int:
+    """Bytes that a call of a jitted function takes; it is compiled once, for this and the call."""
+    return of_program(function.lower(*args, **static).compile())
+
+
 def of_device() -> tuple[int, int]:
     """(bytes free, bytes in all) where arrays are; very many where it is unknown."""
     import jax
@@ -73,6 +78,17 @@ def check(name: str, needed: int) -> None:
             f"{name}: needs about {readable(needed)} of memory, this machine has "
             f"{readable(whole)}; {ADVICE}"
         )
+
+
+def make_sure(needed: int) -> None:
+    """Before a program is started: a CPU's system would end the whole process for it.
+
+    Raises:
+      MemoryError: it needs more than is free. `in_chunks` then goes on with fewer rows.
+    """
+    free, _ = of_device()
+    if needed > free:
+        raise MemoryError(f"{readable(needed)} are needed, {readable(free)} are free")
 
 
 def is_exhausted(error: BaseException) -> bool:

@@ -193,13 +193,19 @@ def _stitch(
     where: str,
 ) -> tuple[Trajectories, dict[str, Any]]:
     """One epoch's search and walk of one seed; `where` names them on the screen."""
+    rewards_hooks = run.hooks(f"{where}, rewards")
     successors, about_search = find_successors(data, teacher.ensemble, values, config.stitching)
     data, about_stitches = stitch(
         data,
         successors,
         lambda s, s_next: actions_between(teacher.inverse_dynamics, s, s_next),
         lambda s, s_next: reward_generator.rewards_between(
-            teacher.reward_generator, config.reward_sampling, s, s_next, key
+            teacher.reward_generator,
+            config.reward_sampling,
+            s,
+            s_next,
+            key,
+            on_compiled=rewards_hooks.on_compiled,
         ),
         episode_limit=task.episode_limit,
         acceptance=config.stitching.acceptance,

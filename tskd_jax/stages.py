@@ -252,6 +252,7 @@ def imagine(
                 chunk=config.imagination.chunk,
                 keep=hooks.keep,
                 on_progress=report,
+                on_compiled=hooks.on_compiled,
             )
         judged = [judge(*of_seed) for of_seed in zip(teachers, whole, strict=True)]
         believed, figures = zip(*judged, strict=True)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tskd_jax import memory
 from tskd_jax.stitching import neighbours, tile_search, tree_search
 from tskd_jax.stitching.density_test import GaussianTest
 from tskd_jax.stitching.neighbours import best_neighbour, fastest_backend
@@ -593,3 +594,40 @@ def test_a_backend_that_is_named_needs_no_trial(monkeypatch, log, searches, back
 def test_no_backend_is_the_fastest_for_what_is_refused():
     with pytest.raises(ValueError, match="negative"):
         fastest_backend(np.zeros((2, 3)), np.zeros((5, 3)), np.zeros(5), -1.0)
+
+
+def test_fewer_queries_at_a_time_where_memory_runs_out(backend, monkeypatch):
+    rng = np.random.default_rng(5)
+    queries, states = cloud(rng, 3)
+    values = rng.uniform(size=len(states))
+    mean = queries[:, None] + rng.normal(0, 0.1, (len(queries), 2, 3))
+    test = GaussianTest(mean, np.full(mean.shape, 0.5), np.full(len(queries), -4.0))
+    floor = rng.uniform(0, 0.5, len(queries))
+    expected = double_loop(queries, states, values, 0.8, floor, test)
+    asked, search = [], neighbours._lowest_rank
+
+    def short(queries, *more):
+        asked.append(len(queries))
+        if len(queries) > 12:
+            raise MemoryError
+        return search(queries, *more)
+
+    monkeypatch.setattr(neighbours, "_lowest_rank", short)
+    check(best_neighbour(queries, states, values, 0.8, floor, backend, test), expected)
+    assert asked == [40, 20, 10, 10, 10, 10]
+    assert 0 < (expected[0] >= 0).sum() < len(queries)
+
+
+def test_a_kernel_that_does_not_fit_is_not_started(monkeypatch):
+    rng = np.random.default_rng(6)
+    queries, states = cloud(rng, 3)
+    values = rng.uniform(size=len(states))
+    whole = best_neighbour(queries, states, values, 0.5, backend="accelerator")
+    needed = []
+    monkeypatch.setattr(memory, "make_sure", needed.append)
+    best_neighbour(queries, states, values, 0.5, backend="accelerator")
+    monkeypatch.undo()
+    free, before = needed[0] - 1, len(needed)
+    assert before == 1
+    monkeypatch.setattr(memory, "of_device", lambda: (free, 2**40))
+    check(best_neighbour(queries, states, values, 0.5, backend="accelerator"), whole)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from tskd_jax import memory
 from tskd_jax.data.trajectories import IMAGINED
 from tskd_jax.teacher import inverse_dynamics
 from tskd_jax.teacher.imagination import _advance, imagine
@@ -195,3 +196,20 @@ def test_finished_chunks_are_brought_back(run):
     again = run(chunk=8, keep=bring_back)
     for left, right in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_fewer_at_a_time_where_memory_is_short(run, monkeypatch):
+    told, parts = [], []
+
+    def keep(part, compute):
+        made = compute()
+        parts.append(part)
+        return made
+
+    whole = run(chunk=32, on_compiled=told.append)
+    assert len(told) == 1
+    monkeypatch.setattr(memory, "of_device", lambda: (told[0] - 1, 2**40))
+    again = run(chunk=32, on_compiled=told.append, keep=keep)
+    assert parts == ["0-16", "16-32"]
+    assert told[1] == told[0]
+    assert_same(whole, again)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from tskd_jax import memory
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.teacher import reward_generator
 from tskd_jax.teacher.reward_generator import rewards_between
@@ -123,3 +124,24 @@ def test_learns_a_reward_of_both_states(tiny_config):
     # at best.
     assert metrics["held_out_reward_variance"] == pytest.approx(5 / 3, rel=0.3)
     assert metrics["held_out_mse"] < 0.2 * metrics["held_out_reward_variance"]
+
+
+def test_fewer_pairs_at_a_time_where_memory_is_short(
+    fresh, tiny_config, tiny_trajectories, monkeypatch
+):
+    s, s_next = tiny_trajectories.observations[:40], tiny_trajectories.next_observations[:40]
+    key, told = jax.random.key(0), []
+
+    def ask():
+        return rewards_between(
+            fresh, tiny_config.reward_sampling, s, s_next, key, on_compiled=told.append
+        )
+
+    whole = ask()
+    assert len(told) == 1
+    # A little less than 64 pairs (40 and padding) take.
+    monkeypatch.setattr(memory, "of_device", lambda: (told[0] - 1, 2**40))
+    parts = ask()
+    assert told[1] == told[0] > told[2]
+    assert len(told) == 3
+    np.testing.assert_allclose(whole, parts, atol=2e-3)  # as above

@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 
-from tskd_jax import hosts
+from tskd_jax import hosts, memory
 from tskd_jax.stitching import tile_search, tree_search
 from tskd_jax.stitching.density_test import GaussianTest
 
@@ -42,6 +42,8 @@ def best_neighbour(
       backend: `cpu` (trees), `accelerator` (a tiled kernel), or `auto` (`fastest_backend`).
       test: if given, only states that pass it count (density-first); None asks for distance alone.
 
+    All queries are asked at once, or half as many wherever memory runs out.
+
     Returns:
       (index (Q,) int64, value (Q,)): index -1 and value -inf where no state qualifies. Of equal
       values the lowest index wins.
@@ -56,7 +58,13 @@ def best_neighbour(
         backend = _fastest(queries, states, above, radius, test)
     index, value = np.full(len(queries), -1), np.full(len(queries), -np.inf)
     if len(queries) and len(states):
-        rank = _lowest_rank(queries, states, above, radius, test, backend)
+
+        def compute(first: int, size: int) -> np.ndarray:
+            rows = np.arange(first, min(first + size, len(queries)))
+            of_rows = None if test is None else test.of(rows)
+            return _lowest_rank(queries[rows], states, above[rows], radius, of_rows, backend)
+
+        rank = np.concatenate(memory.in_chunks(len(queries), len(queries), compute))
         found = rank < above
         index[found] = order[rank[found]]
         value[found] = values[index[found]]

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from tskd_jax import devices
+from tskd_jax import devices, memory
 from tskd_jax.stitching.density_test import GaussianTest
 
 
@@ -104,7 +104,9 @@ def first_candidate(
     mesh = devices.mesh()
     columns, above_column = devices.spread((columns, above_column))
     by_dimension = np.pad(y, ((0, -len(y) % tile.states), (0, 0))).T
-    best = _search(columns, above_column, devices.copied(by_dimension), tile=tile, mesh=mesh)
+    given = columns, above_column, devices.copied(by_dimension)
+    memory.make_sure(memory.of_call(_search, *given, tile=tile, mesh=mesh))
+    best = _search(*given, tile=tile, mesh=mesh)
     answer = np.empty(count, np.int64)
     answer[order] = devices.fetch(best)
     return answer

@@ -111,6 +111,7 @@ def imagine(
     chunk: int = 512,
     keep: Keep = lambda part, compute: compute(),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_compiled: Callable[[int], None] = lambda size: None,
 ) -> Trajectories:
     """Trajectories that the teacher imagines from those start states.
 
@@ -129,6 +130,7 @@ def imagine(
       chunk: trajectories at a time, for bounded memory; fewer where it runs out.
       keep: as in `Hooks`; each chunk is a part.
       on_progress: called with (transitions done, an upper bound of all).
+      on_compiled: as in `Hooks`, of the first chunk.
     """
     return imagine_seeds(
         [model],
@@ -140,6 +142,7 @@ def imagine(
         chunk=chunk,
         keep=keep,
         on_progress=on_progress,
+        on_compiled=on_compiled,
     )[0]
 
 
@@ -154,12 +157,13 @@ def imagine_seeds(
     chunk: int = 512,
     keep: Keep = lambda part, compute: compute(),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_compiled: Callable[[int], None] = lambda size: None,
 ) -> list[Trajectories]:
     """As `imagine` for each seed, in one program.
 
     Args:
       models: DDR-I of each seed; they differ in their parameters alone.
-      sampling, task, keep, on_progress: as of `imagine`.
+      sampling, task, keep, on_progress, on_compiled: as of `imagine`.
       inverse_dynamics: of each seed.
       starts: (seeds, n, m).
       keys: (seeds,).
@@ -174,7 +178,14 @@ def imagine_seeds(
         params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[of.params for of in models])
         model = model.replace(params=params)
     model = devices.copied(model)
-    done = 0
+    done, told = 0, False
+
+    def tell(needed):
+        nonlocal told
+        if not told:
+            on_compiled(needed)
+        told = True
+        memory.make_sure(needed)
 
     def compute(first, size):
         nonlocal done
@@ -186,7 +197,7 @@ def imagine_seeds(
         part = keep(
             f"{first}-{first + size}",
             lambda: _imagine_batch(
-                model, sampling, task, starts[:, rows], trajectory_keys[:, rows], report
+                model, sampling, task, starts[:, rows], trajectory_keys[:, rows], report, tell
             ),
         )
         done += int(part[2].sum())
@@ -230,8 +241,10 @@ def _as_trajectories(
     )
 
 
-def _imagine_batch(model, sampling, task, starts, keys, report):
+def _imagine_batch(model, sampling, task, starts, keys, report, tell):
     """(states (Σ(T+1), m), rewards (ΣT,), lengths (n,), terminal (n,)), raw units.
+
+    `tell` hears the bytes of the first program, before it runs; those after it are smaller.
 
     Starts are (seeds, n / seeds, m), and the data of keys (seeds, n / seeds, words); results are
     seed by seed.
@@ -274,9 +287,12 @@ def _imagine_batch(model, sampling, task, starts, keys, report):
         # Small batches are not worth a compilation of their own.
         enough_ended = bucket // 2 if bucket > 16 else 0
         while True:
-            begin = time.perf_counter()
             with devices.on(mesh):
-                progress = _advance(model, sampling, task, progress, plans, enough_ended, seeds)
+                step = model, sampling, task, progress, plans, enough_ended, seeds
+                if now == 0:
+                    tell(memory.of_call(_advance, *step))
+                begin = time.perf_counter()
+                progress = _advance(*step)
             now = int(progress.time)
             ended, lengths = devices.fetch((progress.terminal, progress.length))
             terminal, lengths = ended[kept], lengths[kept]

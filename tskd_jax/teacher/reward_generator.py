@@ -1,12 +1,14 @@
 """DDR-II, the reward generator: the reward of a stitch (s, ŝ') (section 4.3, Algorithm 2)."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from tskd_jax import memory
 from tskd_jax.batching import in_batches
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.data.windows import window
@@ -168,11 +170,31 @@ def rewards_between(
     next_states: np.ndarray,
     key: jax.Array,
     batch_size: int = 512,
+    on_compiled: Callable[[int], None] = lambda size: None,
 ) -> np.ndarray:
-    """Algorithm 2 for any number of pairs: (N, m), (N, m) -> (N,) rewards, raw units."""
+    """Algorithm 2 for any number of pairs: (N, m), (N, m) -> (N,) rewards, raw units.
+
+    Args:
+      model: DDR-II.
+      sampling: `config.reward_sampling`.
+      states, next_states: the pairs.
+      key: randomness; a pair depends on its own part of it.
+      batch_size: pairs at a time; fewer where memory runs out.
+      on_compiled: as in `Hooks`, for each size of a batch.
+    """
     data = np.asarray(jax.random.key_data(jax.random.split(key, max(1, len(states)))))
 
-    def priced(s, s_next, key_data):
-        return _rewards(model, sampling, s, s_next, jax.random.wrap_key_data(key_data))
+    def arguments(s, s_next, key_data):
+        return model, sampling, s, s_next, jax.random.wrap_key_data(key_data)
 
-    return in_batches(priced, states, next_states, data[: len(states)], size=batch_size)
+    def needs(*batch):
+        needed = memory.of_call(_rewards, *arguments(*batch))
+        on_compiled(needed)
+        return needed
+
+    return in_batches(
+        lambda *batch: _rewards(*arguments(*batch)),
+        *(states, next_states, data[: len(states)]),
+        size=batch_size,
+        needs=needs,
+    )
