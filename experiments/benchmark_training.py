@@ -6,7 +6,9 @@ Each model is trained on the embedded dataset, as `configs/hopper.py` has it at 
 `--seconds` of warm updates have been seen; the median chunk counts. `members` is how many train
 side by side under vmap. `loop_over_alone` compares an update inside the compiled loop with the same
 update compiled by itself (1 is equal, more is slower inside). The share of the peak is that of
-square matrix products, measured in the same run. Prints a table and writes NAME.csv into --results.
+the fastest of many square matrix products in the same run; `share_of_sustained` compares medians:
+of updates compiled by themselves, and of products that take turns with them. Prints a table and
+writes NAME.csv into --results.
 """
 
 import contextlib
@@ -31,7 +33,7 @@ from tskd_jax.stitching import dynamics, value
 from tskd_jax.student import behavioural_cloning
 from tskd_jax.tasks import Task, get_task
 from tskd_jax.teacher import inverse_dynamics, reward_generator, trajectory_generator
-from tskd_jax.throughput import matmul_peak
+from tskd_jax.throughput import matmul_peak, product_rates
 from tskd_jax.training import Ema, Hooks, make_update
 from tskd_jax.types import Config
 
@@ -54,8 +56,12 @@ NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kin
 RESULTS = flags.DEFINE_string("results", "experiments/results/benchmark_training", "Folder.")
 
 
-def seconds_alone(train: Callable[[], None]) -> float:
-    """Median time of an update of that training compiled by itself; state donated, as in `fit`."""
+def alone(train: Callable[[], None]) -> tuple[float, float]:
+    """Medians of an update compiled by itself, and of square matrix products in turn with it.
+
+    Returns:
+      (seconds of an update, state donated as in `fit`; operations a second of products).
+    """
 
     what = begun(train)
     init, optimizer, data, key = (what[name] for name in ("init", "optimizer", "data", "key"))
@@ -72,14 +78,16 @@ def seconds_alone(train: Callable[[], None]) -> float:
     step = jax.jit(
         lambda state, index: update(*state, key, index, data, False)[:3], donate_argnums=0
     )
-    spent, end = [], float("inf")
+    spent, rates, end = [], [], float("inf")
     while len(spent) < 5 or time.perf_counter() < end:
         begin = time.perf_counter()
         state = jax.block_until_ready(step(state, len(spent)))
         spent.append(time.perf_counter() - begin)
+        rates.append(product_rates(spent[-1]))
         if len(spent) == 2:  # the first compiled
-            end = time.perf_counter() + SECONDS.value
-    return float(np.median(spent[1:]))
+            end = time.perf_counter() + 2 * SECONDS.value
+    of_sizes = [np.median(np.concatenate(of_size)) for of_size in zip(*rates[1:], strict=True)]
+    return float(np.median(spent[1:])), float(max(of_sizes))
 
 
 class Enough(Exception):
@@ -140,7 +148,7 @@ def measure(
     final, watch = finalize(config), Watch()
     with contextlib.suppress(Enough):
         train(model, members, final, recorded, task, Hooks(on_progress=watch))
-    alone = seconds_alone(lambda: train(model, members, final, recorded, task, Hooks()))
+    seconds, sustained = alone(lambda: train(model, members, final, recorded, task, Hooks()))
     rate = float(np.median(watch.rates))
     return {
         "scale": scale,
@@ -149,9 +157,10 @@ def measure(
         "convolution": FORM.value,
         "updates_per_second": round(rate, 3),
         "member_updates_per_second": round(rate * members, 3),
-        "loop_over_alone": round(1 / rate / alone, 3),
+        "loop_over_alone": round(1 / rate / seconds, 3),
         "matmul_gflop_per_update": round(watch.flops / 1e9, 4),
         "share_of_matmul_peak": round(watch.flops * rate / matmul_peak(), 4),
+        "share_of_sustained": round(watch.flops / seconds / sustained, 4),
     }
 
 

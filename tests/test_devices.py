@@ -156,6 +156,7 @@ def watch(patch, seen) -> dict[str, str]:
             seen(name, part(result))
             return result
 
+        looks.lower = inner.lower  # its memory is asked for before the call
         patch.setattr(place, attribute, looks)
 
     looking(imagination, "_advance", "generation", lambda progress: progress.states)

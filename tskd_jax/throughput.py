@@ -68,21 +68,34 @@ def _jaxprs(value: Any) -> list[Any]:
     return [part for part in opened if hasattr(part, "eqns")]
 
 
+_multiply = jax.jit(jnp.matmul)
+
+
 @functools.cache
 def matmul_peak(dtype: str = "float32", seconds: float = 0.3) -> float:
     """The most operations a second that square matrix products of that type reach here, measured.
 
     The best of many, of several sizes: a share of it cannot flatter.
     """
+    return max(map(max, product_rates(seconds, dtype)))
+
+
+def product_rates(seconds: float, dtype: str = "float32") -> list[list[float]]:
+    """Operations a second of square matrix products, one after the other, for about that long.
+
+    Returns:
+      For each of two sizes the rate of each product; at least one.
+    """
     sizes = (1024, 2048) if jax.default_backend() == "cpu" else (4096, 8192)
-    multiply = jax.jit(jnp.matmul)
-    best = 0.0
+    rates = []
     for size in sizes:
         x = jnp.ones((size, size), dtype)
-        multiply(x, x).block_until_ready()
+        _multiply(x, x).block_until_ready()
+        of_size = []
         end = time.perf_counter() + seconds / len(sizes)
-        while time.perf_counter() < end:
+        while not of_size or time.perf_counter() < end:
             begin = time.perf_counter()
-            multiply(x, x).block_until_ready()
-            best = max(best, 2 * size**3 / (time.perf_counter() - begin))
-    return best
+            _multiply(x, x).block_until_ready()
+            of_size.append(2 * size**3 / (time.perf_counter() - begin))
+        rates.append(of_size)
+    return rates

@@ -26,6 +26,7 @@ def test_it_measures_models_alone_and_side_by_side(tmp_path):
         assert float(row["updates_per_second"]) > 0
         assert float(row["loop_over_alone"]) > 0
         assert 0 < float(row["share_of_matmul_peak"]) < 2
+        assert 0 < float(row["share_of_sustained"]) < 2
     # Five students are five times the work of one.
     one, five = (float(row["matmul_gflop_per_update"]) for row in rows[3:])
     assert abs(five / one - 5) < 0.01

@@ -202,6 +202,7 @@ def test_the_tile_goes_by_device(monkeypatch, device, expected):
         tiles.append(tile)
         return search(*arguments, tile=tile, mesh=mesh)
 
+    record.lower = search.lower
     monkeypatch.setattr(tile_search, "_search", record)
     x, y = cloud(np.random.default_rng(0), 3)
     above = np.full(len(x), len(y))
@@ -243,6 +244,7 @@ def record(*arguments, **options):
     best = search(*arguments, **options)
     shards.append({shard.device.id: shard.data.shape for shard in best.addressable_shards})
     return best
+record.lower = search.lower
 tile_search._search = record
 rng = np.random.default_rng(0)
 y = rng.normal(size=(5000, 3)).astype(np.float32)
