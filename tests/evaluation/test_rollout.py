@@ -141,3 +141,11 @@ def test_seeds_of_episodes_are_distinct():
     # More episodes begin with the same ones.
     assert episode_seeds(3, 100)[:10] == episode_seeds(3, 10)
     assert module.episode_seeds(0, 0) == []
+
+
+@pytest.mark.parametrize("name", ["hopper", "halfcheetah", "walker2d"])
+def test_making_an_environment_says_nothing(name, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_environment(get_task(name)).close()
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())

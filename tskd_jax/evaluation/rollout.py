@@ -1,8 +1,10 @@
 """Episodes in the simulator, run in lockstep so that a policy acts on all at once (section 6)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import gymnasium
+import mujoco
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
@@ -17,9 +19,21 @@ def make_environment(task: Task) -> gymnasium.Env:
     level = gymnasium.logger.min_level
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     try:
-        return gymnasium.make(task.gymnasium_id, disable_env_checker=True)
+        # Newer MuJoCo warns of an attribute in HalfCheetah's model, once for each environment.
+        with without_warnings():
+            return gymnasium.make(task.gymnasium_id, disable_env_checker=True)
     finally:
         gymnasium.logger.min_level = level
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """MuJoCo says nothing, neither on the screen nor into a file in the current folder."""
+    mujoco.set_mju_user_warning(lambda _message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
 
 
 def record(

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.evaluation.rollout import make_environment
+from tskd_jax.evaluation.rollout import make_environment, without_warnings
 from tskd_jax.tasks import Task
 from tskd_jax.teacher.inverse_dynamics import InverseDynamics, actions_between
 
@@ -19,14 +18,13 @@ def simulate(task: Task, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """
     environment: Any = make_environment(task).unwrapped
     environment.reset(seed=0)
-    # An impossible state makes MuJoCo warn, into a file in the current folder, and reset itself.
-    mujoco.set_mju_user_warning(lambda _message: None)
     cut = task.position_size
     next_states = np.zeros_like(states)
-    for i, (state, action) in enumerate(zip(states.astype(np.float64), actions, strict=True)):
-        environment.set_state(np.concatenate([[0.0], state[:cut]]), state[cut:])
-        next_states[i] = environment.step(np.asarray(action, np.float64))[0]
-    mujoco.set_mju_user_warning(None)
+    # An impossible state makes MuJoCo warn and reset itself.
+    with without_warnings():
+        for i, (state, action) in enumerate(zip(states.astype(np.float64), actions, strict=True)):
+            environment.set_state(np.concatenate([[0.0], state[:cut]]), state[cut:])
+            next_states[i] = environment.step(np.asarray(action, np.float64))[0]
     environment.close()
     return next_states
 
