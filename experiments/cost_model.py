@@ -212,9 +212,9 @@ def generation(
     """
     flops, moved, products = traced(program, model, *arguments)
     row = jax.ShapeDtypeStruct((1,), jnp.float32)
-    dim = model.params["params"]["out"]["bias"].shape[0]
+    dim = model.params["params"]["out"]["bias"].shape[-1]
     x = jax.ShapeDtypeStruct((1, model.config.horizon, dim), jnp.float32)
-    _, _, of_call = traced(model.network.apply, model.params, x, row, row, row)
+    _, _, of_call = traced(model.noise, model.params, x, row, row, row)
     sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(model.params)]
     weights = sum(sizes) * max(1, products // of_call)
     return Work(

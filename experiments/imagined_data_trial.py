@@ -23,11 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import FrozenConfigDict, config_flags
-from students import score
+from students import imagined, score
 from tables import show, write
 
 from tskd_jax.config import finalize
@@ -37,13 +36,10 @@ from tskd_jax.evaluation.scores import difference, summarize
 from tskd_jax.run import Run
 from tskd_jax.stages import (
     load_recorded,
-    shorten,
-    starting_states,
     train_inverse_dynamics,
     train_trajectory_generator,
 )
 from tskd_jax.tasks import get_task
-from tskd_jax.teacher.imagination import imagine
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")
@@ -69,11 +65,6 @@ def main(_argv) -> None:
     )
     run.close()
 
-    first = starting_states(config, recorded, task)
-    episodes = config.imagination.starts == "episodes"
-    count = COUNT.value or config.imagination.trajectories
-    count = count if episodes else min(count, len(first))
-    starts = first[np.random.default_rng(0).choice(len(first), count, replace=episodes)]
     deviation = recorded.observations.std(0)
 
     def check(data: Trajectories) -> float:
@@ -106,18 +97,10 @@ def main(_argv) -> None:
     of_filter = add("filtered", filtered, check(filtered))
     for weight in map(float, GUIDANCES.value or [config.sampling.guidance]):
         sampling = FrozenConfigDict(config.sampling.to_dict() | {"guidance": weight})
-        imagined = imagine(
-            generator,
-            sampling,
-            shorten(config, task),
-            inverse_dynamics,
-            starts,
-            jax.random.key(1),
-            chunk=config.imagination.chunk,
-        )
-        checked = check(imagined)
-        add(f"filtered + imagined, w = {weight:g}", concatenate([filtered, imagined]), checked)
-        add(f"imagined, w = {weight:g}", imagined, checked)
+        made = imagined(config, sampling, recorded, task, generator, inverse_dynamics, COUNT.value)
+        checked = check(made)
+        add(f"filtered + imagined, w = {weight:g}", concatenate([filtered, made]), checked)
+        add(f"imagined, w = {weight:g}", made, checked)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ One row for each, written into NAME.csv in --results when it is known:
   and standard error over `--episodes`.
 - `imagined_steps`, `imagined_return`, `imagined_error`: of `--trajectories` imagined from recorded
   starts, the error as above, over all their steps.
+- `student`: normalised score of students of nothing but what the config's `imagination` makes of
+  it, mean and standard error over `config.seeds`, `--episodes` each; `student_error`: of that data,
+  the error as above. With --students only: they take a minute or two for each row.
 - `seconds`: of the training, and of everything.
 """
 
@@ -28,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
+from students import imagined, score
 from tables import show, write
 from variants import variants
 
@@ -50,9 +54,10 @@ from tskd_jax.types import Config
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:quick")
 VARY = flags.DEFINE_multi_string("vary", [], "SECTION.FIELD=VALUE,… of DDR-I or its sampling.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the inverse dynamics are, or are made.")
-EPISODES = flags.DEFINE_integer("episodes", 20, "Planned in the simulator.", 2)
+EPISODES = flags.DEFINE_integer("episodes", 20, "Planned in the simulator, or by a student.", 2)
 TRAJECTORIES = flags.DEFINE_integer("trajectories", 32, "Imagined.", 1)
 STATES = flags.DEFINE_integer("states", 1500, "Recorded states to imagine one step from.", 1)
+STUDENTS = flags.DEFINE_bool("students", False, "Whether students are trained, too.")
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/teacher_trial", "Folder.")
 
@@ -77,17 +82,28 @@ def measure(
 
     starts = recorded.initial_observations
     starts = starts[rng.integers(len(starts), size=TRAJECTORIES.value)]
-    imagined = imagine(model, config.sampling, task, inverse, starts, jax.random.key(2))
-    of_imagined = simulator_check.check(task, inverse, imagined, deviation, STATES.value)
+    whole = imagine(model, config.sampling, task, inverse, starts, jax.random.key(2))
+    of_imagined = simulator_check.check(task, inverse, whole, deviation, STATES.value)
+    about_students = {}
+    if STUDENTS.value:
+        made = imagined(config, config.sampling, recorded, task, model, inverse)
+        of_students = score(config, task, made, EPISODES.value).mean(1)
+        about_students = {
+            "student": float(of_students.mean()),
+            "student_stderr": float(standard_error(of_students)),
+            "student_error": simulator_check.check(task, inverse, made, deviation, STATES.value)[
+                "error"
+            ],
+        }
     return {
         "one_step": about["error"],
         "nothing_moves": about["nothing_moves"],
         "planner": float(scores.mean()),
         "planner_stderr": float(standard_error(scores)),
-        "imagined_steps": float(imagined.lengths.mean()),
-        "imagined_return": float(imagined.returns().mean()),
+        "imagined_steps": float(whole.lengths.mean()),
+        "imagined_return": float(whole.returns().mean()),
         "imagined_error": of_imagined["error"],
-    }
+    } | about_students
 
 
 def main(_argv) -> None:

@@ -86,6 +86,9 @@ def _diffuser(horizon: int, about_horizon: str) -> dict[str, Field]:
     return _training(1_000_000, 32, 2e-4, "Appendix B") | {
         "features": Field(128, EIGHTS, "F, channels of the U-Net's first level (Appendix B)"),
         "multipliers": Field((1, 4, 8), WIDTHS, "channels of each level / F (Appendix B)"),
+        "members": Field(
+            1, COUNT, "networks from other starts, whose answers are averaged (1: the paper)"
+        ),
         "dtype": Field("float32", _one_of(["float32", "bfloat16"]), "of the computation"),
         "accumulate": Field(1, COUNT, "batches whose gradients make one update (DD: 2)"),
         "kernel_size": Field(5, _ODD, "of the residual blocks' convolutions (Decision Diffuser)"),
@@ -259,6 +262,12 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
             "is added to the student's data as it is: neither stitched nor filtered",
         ),
         "length": Field(0, NOT_NEGATIVE, "most steps of an imagined trajectory; 0: to its end"),
+        "replace": Field(
+            False,
+            ANY,
+            "an imagined transition takes the place of the recorded ones from the same state in "
+            "the student's data, instead of standing beside them; with starts=kept or states",
+        ),
         "consistency": Field(
             0.0,
             PROBABILITY,
@@ -563,6 +572,11 @@ def _check_together(config: Config) -> None:
         refuse(
             "config.imagination.mode='environment' starts where the simulator does and goes to the "
             "end; with it choose imagination.starts='episodes' and length=0"
+        )
+    if config.imagination.replace and config.imagination.starts == "episodes":
+        refuse(
+            "config.imagination.replace=True has no recorded transitions to replace where whole "
+            "trajectories are imagined; choose imagination.starts='kept' or 'states'"
         )
     if config.dynamics.elites > config.dynamics.members:
         refuse(

@@ -15,6 +15,7 @@ import numpy as np
 
 from tskd_jax.data.filter import kept_episodes
 from tskd_jax.data.trajectories import (
+    STITCHED,
     Trajectories,
     best_episodes,
     concatenate,
@@ -110,7 +111,8 @@ def tskd(config: Config, run: Run) -> Outcome:
         blended.setdefault(what, (stitched, run.figures(f"stitching.{name}")))
         kept = [keep_best(config.filter, data, recorded, task, run.say) for data in stitched]
         if imagines and branches:
-            kept = [concatenate(both) for both in zip(kept, imagined, strict=True)]
+            join = replaced if config.imagination.replace else beside
+            kept = [join(*both) for both in zip(kept, imagined, strict=True)]
         student_data[name] = kept
     run.end_of("stitching")
 
@@ -253,6 +255,23 @@ def keep_best(
             f"return {returns.max():.4g}, is used alone"
         )
     return data.select(kept)
+
+
+def beside(kept: Trajectories, imagined: Trajectories) -> Trajectories:
+    """What is kept, and what was imagined from its states."""
+    return concatenate([kept, imagined])
+
+
+def replaced(kept: Trajectories, imagined: Trajectories) -> Trajectories:
+    """What is kept, with imagined transitions in place of the recorded ones from their states.
+
+    A recorded transition stays where nothing was imagined from its state, or nothing credible, and
+    so do stitched ones. What is cut out of a trajectory leaves it in pieces.
+    """
+    states = {state.tobytes() for state in imagined.observations}
+    stays = np.array([state.tobytes() not in states for state in kept.observations])
+    stays |= kept.source == STITCHED
+    return concatenate([kept.pieces(stays), imagined])
 
 
 def _warn_of_radius(config: Config, share: float, where: str, run: Run) -> None:

@@ -137,6 +137,21 @@ def test_take():
     assert data.lengths.tolist() == [1, 1]
 
 
+def test_an_episode_falls_apart_where_transitions_are_cut_out():
+    stays = np.array([True, False, True, True, True, True, False, False])
+    data = make([[1, 1, 1], [1], [1, 1], [1, 1]]).pieces(stays)
+    assert rows_of(data) == [0, 2, 3, 4, 5]
+    # Neighbours that both stay are one piece only where they were one episode.
+    assert data.lengths.tolist() == [1, 1, 1, 2]
+    check_consistent(data)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_pieces_of_everything_and_of_nothing(stays):
+    data = make([[1, 1, 1], [1]])
+    assert data.pieces(np.full(4, stays)).lengths.tolist() == ([3, 1] if stays else [])
+
+
 def test_truncate_keeps_beginnings_and_drops_empty_episodes():
     data = make([[1, 1, 1], [1], [1, 1]]).truncate(np.array([2, 0, 2]))
     assert rows_of(data) == [0, 1, 4, 5]

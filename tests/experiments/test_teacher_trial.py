@@ -60,7 +60,7 @@ def test_it_measures_a_teacher(dataset, tmp_path):
         *TINY_FLAGS,
         f"--config.dataset.path={dataset}",
         f"--workdir={tmp_path / 'run'}",
-        *("--episodes=2", "--trajectories=2", "--states=10"),
+        *("--episodes=2", "--trajectories=2", "--states=10", "--students"),
         *(f"--results={tmp_path}", "--name=tiny"),
     )
     with (tmp_path / "tiny.csv").open() as file:
@@ -69,4 +69,6 @@ def test_it_measures_a_teacher(dataset, tmp_path):
     assert 0 < float(row["one_step"]) < 1e6
     assert 0 < float(row["of_recorded"]) < 1e6
     assert 1 <= float(row["imagined_steps"]) <= 1000
+    assert float(row["student_stderr"]) >= 0
+    assert 0 < float(row["student_error"]) < 1e6
     assert 0 < float(row["training_seconds"]) < float(row["seconds"])

@@ -180,6 +180,28 @@ def test_loss_decreases(tiny_generator):
     assert metrics["loss"] == losses[-1]
 
 
+def test_members_are_networks_of_their_own_whose_noise_is_averaged(tiny_config, tiny_trajectories):
+    def trained(members):
+        changes = {"members": members, "steps": 20}
+        config = FrozenConfigDict(tiny_config.trajectory_generator.to_dict() | changes)
+        model = trajectory_generator.create(config, tiny_trajectories)
+        return trajectory_generator.train(model, tiny_trajectories, jax.random.key(3), Hooks())[0]
+
+    one, three = trained(1), trained(3)
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(model.params)) for model in (one, three)]
+    assert sizes[1] == 3 * sizes[0]
+    x, step, row = jax.random.normal(jax.random.key(4), (2, 8, 4)), jnp.ones(2, int), jnp.ones(2)
+    apart = np.stack(
+        [
+            one.noise(jax.tree.map(lambda leaf, i=i: leaf[i], three.params), x, step, row, row)
+            for i in range(3)
+        ]
+    )
+    assert apart.std(0).mean() > 1e-3
+    together = three.noise(three.params, x, step, row, row)
+    np.testing.assert_allclose(together, apart.mean(0), atol=1e-5)
+
+
 @pytest.mark.usefixtures("no_network")
 def test_every_recorded_state_is_within_the_samplers_range(tiny_config, tiny_trajectories):
     # The states in which episodes end are next states only. Were they outside of the range to

@@ -94,6 +94,12 @@ class Trajectories:
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
         return Trajectories(lengths=np.asarray(lengths, np.int64), **columns)
 
+    def pieces(self, stays: np.ndarray) -> "Trajectories":
+        """The transitions (N,) that stay; an episode falls apart where one does not."""
+        rows = np.flatnonzero(stays)
+        begins = np.isin(rows, self.starts) | (np.diff(rows, prepend=-2) > 1)
+        return self.take(rows, np.diff(np.append(np.flatnonzero(begins), len(rows))))
+
     def truncate(self, lengths: np.ndarray) -> "Trajectories":
         """The first `lengths[e]` transitions of each episode; episodes of length 0 are dropped."""
         kept = lengths > 0

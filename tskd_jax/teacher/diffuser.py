@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,8 @@ class Diffuser:
     """A trained (or fresh) diffuser.
 
     Attributes:
-      params: of the U-Net; those that sampling uses, i.e. the moving average.
+      params: of the U-Net; those that sampling uses, i.e. the moving average. Of several members
+        (`config.members`) they are the leading axis.
       states, rewards: the normalisers of the tokens' parts.
       frame: coordinates of the normalised states in a window.
       return_scale: () what R_t is divided by to give the condition y.
@@ -52,16 +54,18 @@ class Diffuser:
         return cosine_schedule(self.config.diffusion_steps)
 
     def apply(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
-        """The network's answer to (x, y, k), or to (x, ∅, k) where keep is 0: what is trained."""
+        """A network's answer to (x, y, k), or to (x, ∅, k) where keep is 0: what is trained."""
         return self.network.apply(params, x, step, y, keep)
 
     def noise(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
-        """ε(x, y, k), or ε(x, ∅, k) where keep is 0: what samplers ask for."""
+        """ε(x, y, k), or ε(x, ∅, k) where keep is 0: what samplers ask for, the members' mean."""
         network = as_noise(self.config.prediction, self.schedule, self.apply)
-        return network(params, x, step, y, keep)
+        if self.config.members == 1:
+            return network(params, x, step, y, keep)
+        return jax.vmap(network, (0, *(None,) * 4))(params, x, step, y, keep).mean(0)
 
     def init(self, key: jax.Array, dim: int) -> Any:
-        """Fresh parameters for tokens of that many numbers."""
+        """Fresh parameters of one network, for tokens of that many numbers."""
         return _init(self.config, key, dim)
 
 
@@ -83,7 +87,8 @@ def training_bytes(config: Config, dim: int) -> int:
     The parameters, their average, Adam's two moments and a gradient; activations come on top.
     """
     params = jax.eval_shape(lambda key: _init(config, key, dim), jax.random.key(0))
-    return 5 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    return 5 * config.members * size
 
 
 def create(
@@ -123,7 +128,20 @@ def create(
         config=config,
     )
     dim = token_size(config, trajectories.observations.shape[1])
-    return model.replace(params=jax.jit(model.init, static_argnums=1)(jax.random.key(0), dim))
+
+    def init(key):
+        return model.init(key, dim)
+
+    init = init if config.members == 1 else jax.vmap(init)
+    return model.replace(params=jax.jit(init)(_member_keys(config, jax.random.key(0))))
+
+
+def _member_keys(config: Config, key: jax.Array) -> jax.Array:
+    """(…, members) keys of one each; of a single member the key itself."""
+    if config.members == 1:
+        return key
+    split = partial(jax.random.split, num=config.members)
+    return jax.vmap(split)(key) if key.ndim else split(key)
 
 
 def _reward_kind(config: Config) -> str:
@@ -190,7 +208,7 @@ def train_seeds(
         (*pad_rows([of_seed.astype(np.int32) for of_seed in rows]), tape),
         adam(config.learning_rate, config.schedule, config.steps),
         steps=config.steps,
-        key=keys,
+        key=_member_keys(config, keys),
         data_axes=(0, 0, None),
         accumulate=config.accumulate,
         ema=Ema(config.ema_decay, config.ema_every, min(config.ema_start, config.steps // 2)),
@@ -201,7 +219,7 @@ def train_seeds(
 
 
 def _token_size(model: Diffuser) -> int:
-    return model.params["params"]["out"]["bias"].shape[0]
+    return model.params["params"]["out"]["bias"].shape[-1]
 
 
 def make_sampler(config: Config) -> Sampler:
