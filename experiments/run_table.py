@@ -31,7 +31,7 @@ from tskd_jax.scales import SCALES
 RUNS = flags.DEFINE_list("runs", None, "Folders of finished runs.", required=True)
 SCALE = flags.DEFINE_enum("scale", "small", list(SCALES), "What `changes` are changes to.")
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
-RESULTS = flags.DEFINE_string("results", "experiments/results/runs", "Folder.")
+RESULTS = flags.DEFINE_string("results", "experiments/results/whole_runs", "Folder.")
 
 TEACHER = (
     *("inverse_dynamics", "dynamics", "expectation"),

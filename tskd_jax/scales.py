@@ -23,14 +23,16 @@ _QUICK_TRAJECTORIES = _SMALL_DIFFUSER | {
 }
 # One step from recorded states: docs/imagination.md has why, and why not yet at `quick`.
 _SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
-    "features": 64,
+    "features": 128,
+    "members": 2,
     "multipliers": (1,),
     "horizon": 2,
     "batch_size": 256,
     "relative": True,
     "surprise": True,
     "condition": "advantage",
-    "focus": 0.5,
+    "advantage_trace": 1.0,
+    "focus": 0.9,
     "answer_weight": 1.0,
 }
 _SMALL_REWARDS = _SMALL_DIFFUSER | {
@@ -45,6 +47,7 @@ _SMALL_SAMPLING = _FEW_STEPS | {"target": 1.0, "guidance": 1.0, "temperature": 0
 _BRANCHES = {
     "starts": "kept",
     "length": 1,
+    "replace": True,
     "trajectories": 50_000,
     "chunk": 8192,
     "consistency": 0.001,
@@ -58,7 +61,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "dynamics": _FAST | {"steps": 20_000},
         "value": {"steps": 50_000},
         "expectation": _FAST | {"steps": 8_000, "batch_size": 256},
-        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 6_000},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 15_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
