@@ -25,7 +25,7 @@ from typing import Any
 from absl import app, flags
 from tables import show, write
 
-from tskd_jax.config import default_config, differences, identity, make_config
+from tskd_jax.config import default_config, identity, make_config
 from tskd_jax.scales import SCALES
 
 RUNS = flags.DEFINE_list("runs", None, "Folders of finished runs.", required=True)
@@ -46,16 +46,21 @@ def changes(config: dict[str, Any], scale: str) -> str:
     """FIELD=VALUE, … of what differs from that scale."""
     name = config["environment"]["name"]
     plain = make_config(scale, environment=name, levels={"": ""}, default="", overrides={})
-    # Lists are what JSON makes of tuples. A field that an older run does not know had its default.
-    base, usual = (json.loads(json.dumps(identity(config))) for config in (plain, default_config()))
-    found = []
-    for field in differences(base, config):
-        section, _, key = field.rpartition(".")
-        of = (lambda tree, section=section: tree[section]) if section else (lambda tree: tree)
-        value = of(config).get(key, of(usual).get(key))
-        if not field.startswith((*_WHERE, *_TUNED)) and value != of(base).get(key):
-            found.append(f"{field}={value}")
-    return ", ".join(found)
+    base, usual = (_flat(json.loads(json.dumps(identity(of)))) for of in (plain, default_config()))
+    # A field that an older run does not know had its default.
+    found = sorted((usual | _flat(config)).items())
+    return ", ".join(
+        f"{field}={value}"
+        for field, value in found
+        if value != base.get(field) and not field.startswith((*_WHERE, *_TUNED))
+    )
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """SECTION.FIELD -> value, as JSON has it: lists for tuples."""
+    sections = {name: part for name, part in config.items() if isinstance(part, dict)}
+    fields = {f"{name}.{key}": value for name, of in sections.items() for key, value in of.items()}
+    return {name: part for name, part in config.items() if name not in sections} | fields
 
 
 def rows_of(folder: Path, scale: str) -> list[dict[str, Any]]:
@@ -64,7 +69,7 @@ def rows_of(folder: Path, scale: str) -> list[dict[str, Any]]:
     seconds, stages = summary["seconds"], summary["stages"]
     about = stages.get("imagination", {})
     errors = [about.get(f"simulator_{of}", {}).get("error", "") for of in ("believed", "recorded")]
-    rows = []
+    rows, changed = [], changes(summary["config"], scale)
     for method, score in summary["scores"].items():
         gain = summary["gains"].get(method) or {}
         same = score["per_seed"] == summary["scores"]["tskd"]["per_seed"]
@@ -73,7 +78,7 @@ def rows_of(folder: Path, scale: str) -> list[dict[str, Any]]:
             {
                 "data": Path(summary["dataset"]["name"]).stem,
                 "run": folder.name,
-                "changes": changes(summary["config"], scale),
+                "changes": changed,
                 "method": method,
                 "seeds": len(score["per_seed"]),
                 "mean": score["mean"],
