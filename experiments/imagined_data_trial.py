@@ -1,17 +1,18 @@
 """What does DDR-I's imagination add to a student? (the filter alone, with it, and it alone)
 
     python experiments/imagined_data_trial.py [--config=configs/hopper.py:small] [--workdir=DIR]
-        [--guidances=1,2] [--name=NAME]
+        [--guidances=1,2] [--students=10000x256,40000x64] [--name=NAME]
 
 Trains the teacher of a config (or takes it from a run's folder), imagines as the config's
 `imagination` has it, for each guidance weight w, and compares students of: the best `filter.share`
-of the recorded transitions, the same with what was imagined, and that alone. One row each, written
-into NAME.csv in --results when it is known:
+of the recorded transitions, the same with what was imagined, and that alone; each in all trainings
+that `--students` names. One row each, written into NAME.csv in --results when it is known:
 
+- `updates`, `batch`: of the students' training.
 - `mean`, `stderr`: normalised score over `config.seeds`; `low`, `high`: 95% bootstrap interval of
   its interquartile mean.
-- `difference_low`, `difference_high`: 95% interval of the mean difference to the filter alone,
-  Welch's over seeds.
+- `difference_low`, `difference_high`: 95% interval of the mean difference to the filter alone in
+  the same training, Welch's over seeds.
 - `check`: error of imagined transitions in the simulator, in standard deviations of the state;
   `check_recorded`: that of recorded ones through the same inverse dynamics.
 - `training_seconds`: of DDR-I and what it is made of; `seconds`: of the row.
@@ -31,8 +32,11 @@ from tables import show, write
 
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
+from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.scores import difference, summarize
+from tskd_jax.interruption import Request
+from tskd_jax.main import told_in_one_line
 from tskd_jax.run import Run
 from tskd_jax.stages import (
     load_recorded,
@@ -40,10 +44,12 @@ from tskd_jax.stages import (
     train_trajectory_generator,
 )
 from tskd_jax.tasks import get_task
+from tskd_jax.types import Config
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")
 GUIDANCES = flags.DEFINE_list("guidances", [], "Weights w; none: the config's.")
+STUDENTS = flags.DEFINE_list("students", [], "UPDATESxBATCH, …; none: the config's.")
 COUNT = flags.DEFINE_integer("trajectories", None, "How many are imagined; None: config's n.", 1)
 EPISODES = flags.DEFINE_integer("episodes", 20, "Evaluation episodes a seed.", 1)
 CHECKED = flags.DEFINE_integer("checked", 1500, "Transitions tried in the simulator.", 1)
@@ -51,8 +57,14 @@ NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kin
 RESULTS = flags.DEFINE_string("results", "experiments/results/imagined_data_trial", "Folder.")
 
 
-def main(_argv) -> None:
+def main(_argv) -> int:
+    return told_in_one_line(compare)
+
+
+def compare(_request: Request) -> int:
+    """Print and write the table."""
     config = finalize(CONFIG.value)
+    chosen = _students(config)
     task = get_task(config.environment.name)
     run = Run(Path(WORKDIR.value or Path("runs") / config.label), config)
     recorded = load_recorded(config, task, run)
@@ -73,34 +85,51 @@ def main(_argv) -> None:
 
     best, _ = best_episodes(recorded, config.filter.share, task.episode_limit)
     filtered = recorded.select(np.sort(best))
-    table, of_filter = [], None
+    table, of_filter = [], {}
     shared = {"check_recorded": check(recorded), "training_seconds": training}
 
-    def add(name: str, data: Trajectories, checked: float) -> np.ndarray:
-        begin = time.perf_counter()
-        scores = score(config, task, data, EPISODES.value)
-        about = summarize(scores)
-        low, high = about["interval"]
-        row: dict[str, Any] = {"data": name, "transitions": data.size, "mean": about["mean"]}
-        row |= {"stderr": about["stderr"], "low": low, "high": high}
-        row |= dict(zip(("difference_low", "difference_high"), _difference(scores), strict=True))
-        row |= {"check": checked} | shared | {"seconds": time.perf_counter() - begin}
-        table.append(row)
-        show(row)
-        write(table, RESULTS.value, NAME.value)
-        return scores
+    def add(name: str, data: Trajectories, checked: float) -> None:
+        for student in chosen:
+            begin = time.perf_counter()
+            scores = score(student, task, data, EPISODES.value)
+            about = summarize(scores)
+            low, high = about["interval"]
+            row: dict[str, Any] = {"data": name, "transitions": data.size}
+            row |= {"updates": student.student.steps, "batch": student.student.batch_size}
+            row |= {"mean": about["mean"], "stderr": about["stderr"], "low": low, "high": high}
+            compared = _difference(scores, of_filter.setdefault(student.student, scores))
+            row |= dict(zip(("difference_low", "difference_high"), compared, strict=True))
+            row |= {"check": checked} | shared | {"seconds": time.perf_counter() - begin}
+            table.append(row)
+            show(row)
+            write(table, RESULTS.value, NAME.value)
 
-    def _difference(scores: np.ndarray) -> Sequence[float]:
-        interval = None if of_filter is None else difference(scores, of_filter)["interval"]
-        return interval or (float("nan"), float("nan"))
-
-    of_filter = add("filtered", filtered, check(filtered))
+    add("filtered", filtered, check(filtered))
     for weight in map(float, GUIDANCES.value or [config.sampling.guidance]):
         sampling = FrozenConfigDict(config.sampling.to_dict() | {"guidance": weight})
         made = imagined(config, sampling, recorded, task, generator, inverse_dynamics, COUNT.value)
         checked = check(made)
         add(f"filtered + imagined, w = {weight:g}", concatenate([filtered, made]), checked)
         add(f"imagined, w = {weight:g}", made, checked)
+    return 0
+
+
+def _students(config: Config) -> list[Config]:
+    """The config with each of the students' trainings that are asked for."""
+    students = []
+    for asked in STUDENTS.value or [f"{config.student.steps}x{config.student.batch_size}"]:
+        steps, _, batch = asked.partition("x")
+        if not (steps.isdigit() and batch.isdigit() and int(steps) and int(batch)):
+            raise ConfigError(f"--students: {asked!r} is not UPDATESxBATCH, such as 10000x256")
+        training = {"steps": int(steps), "batch_size": int(batch)}
+        plain = config.to_dict()
+        students.append(FrozenConfigDict(plain | {"student": plain["student"] | training}))
+    return students
+
+
+def _difference(scores: np.ndarray, others: np.ndarray) -> Sequence[float]:
+    interval = None if others is scores else difference(scores, others)["interval"]
+    return interval or (float("nan"), float("nan"))
 
 
 if __name__ == "__main__":
