@@ -34,7 +34,6 @@ TINY = (
     "--config.reward_generator.features=8",
     "--config.reward_generator.multipliers=(1,2)",
     "--config.sampling.steps=3",
-    "--config.sampling.stride=7",
     "--config.reward_sampling.steps=3",
     "--config.imagination.trajectories=3",
     "--config.imagination.consistency=0.0",

@@ -146,7 +146,7 @@ def test_out_of_range_names_field_value_and_range(field, value):
         ({"sampling.steps": 500}, "diffusion_steps"),
         ({"dynamics.elites": 9}, "members"),
         ({"seeds": (1, 1)}, "twice"),
-        ({"imagination.replace": True}, "starts='kept'"),
+        ({"imagination.starts": "episodes", "imagination.replace": True}, "starts='kept'"),
         ({"sampling.sampler": "ancestral", "sampling.start": 1.0}, "ddim"),
     ],
 )

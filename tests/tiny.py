@@ -10,8 +10,23 @@ from absl import flags
 
 ROOT = Path(__file__).parents[1]
 
-# Flags with which a whole run takes a minute, nearly all of it compilation.
+# Flags with which a whole run takes a minute, nearly all of it compilation. Whole trajectories are
+# imagined, as in the paper: more can go wrong with them than with a single step.
 TINY_FLAGS = (
+    "--config.trajectory_generator.horizon=8",
+    "--config.trajectory_generator.relative=False",
+    "--config.trajectory_generator.surprise=False",
+    "--config.trajectory_generator.condition=return",
+    "--config.trajectory_generator.focus=0.0",
+    "--config.trajectory_generator.history_noise=0.15",
+    "--config.trajectory_generator.noise_level_input=True",
+    "--config.sampling.history_noise=0.05",
+    "--config.sampling.target=0.75",
+    "--config.sampling.guidance=3.0",
+    "--config.sampling.temperature=0.5",
+    "--config.imagination.starts=episodes",
+    "--config.imagination.length=0",
+    "--config.imagination.chunk=512",
     "--config.steps_multiplier=0.002",
     "--config.trajectory_generator.features=8",
     "--config.trajectory_generator.multipliers=(1,2)",

@@ -16,15 +16,9 @@ _SMALL_DIFFUSER = {
     "schedule": "cosine",
     "answer_weight": 10.0,
 }
-_QUICK_TRAJECTORIES = _SMALL_DIFFUSER | {
-    "horizon": 8,
-    "history_noise": 0.15,
-    "noise_level_input": True,
-}
-# One step from recorded states: docs/imagination.md has why, and why not yet at `quick`.
+# One step from recorded states: docs/imagination.md has why.
 _SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
     "features": 128,
-    "members": 2,
     "multipliers": (1,),
     "horizon": 2,
     "batch_size": 256,
@@ -42,17 +36,17 @@ _SMALL_REWARDS = _SMALL_DIFFUSER | {
     "relative": True,
 }
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
-_QUICK_SAMPLING = _FEW_STEPS | {"target": 0.75, "guidance": 3.0, "history_noise": 0.05}
 _SMALL_SAMPLING = _FEW_STEPS | {"target": 1.0, "guidance": 1.0, "temperature": 0.0}
 _BRANCHES = {
     "starts": "kept",
     "length": 1,
-    "replace": True,
     "trajectories": 50_000,
     "chunk": 8192,
     "consistency": 0.001,
 }
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
+# What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
+_STUDENT = _FAST | {"batch_size": 64}
 
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -61,27 +55,27 @@ SCALES: dict[str, dict[str, Any]] = {
         "dynamics": _FAST | {"steps": 20_000},
         "value": {"steps": 50_000},
         "expectation": _FAST | {"steps": 8_000, "batch_size": 256},
-        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 15_000},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 15_000, "members": 2},
         "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
-        "imagination": _BRANCHES,
+        "imagination": _BRANCHES | {"replace": True},
         "stitching": {"rule": "density_first", "tolerance": 2.0},
         "filter": {"rule": "share"},
-        # What a teacher does has no noise to fit: students of it gain by updates, not by batches.
-        "student": _FAST | {"steps": 40_000, "batch_size": 64},
+        "student": _STUDENT | {"steps": 40_000},
     },
     "quick": {
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 2_000},
         "value": _FAST | {"steps": 3_000},
-        "trajectory_generator": _QUICK_TRAJECTORIES | {"steps": 10_000},
+        "expectation": _FAST | {"steps": 3_000, "batch_size": 256},
+        "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 5_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 4_000},
-        "sampling": _QUICK_SAMPLING,
+        "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
-        "imagination": {"trajectories": 16, "consistency": 0.001},
+        "imagination": _BRANCHES,
         "stitching": {"epochs": 1, "rule": "density_first", "tolerance": 2.0},
         "filter": {"rule": "share"},
-        "student": _FAST | {"steps": 5_000},
+        "student": _STUDENT | {"steps": 20_000},
     },
 }  # fmt: skip

@@ -32,11 +32,12 @@ def test_a_row_for_each_method_of_a_run(tmp_path):
     assert float(rows["bc"]["gain"]) == float(f"{gain:.6g}")
     assert float(rows["bc"]["gain_low"]) < gain < float(rows["bc"]["gain_high"])
     # Students of the same data differ by nothing, which has no interval.
-    assert (rows["filtered_bc"]["gain"], rows["filtered_bc"]["gain_low"]) == ("0", "")
+    without = rows["tskd_no_stitching"]
+    assert (without["gain"], without["gain_low"]) == ("0", "")
     assert {row["changes"] for row in rows.values()} == {""}
     assert {row["run"] for row in rows.values()} == {"demo"}
 
 
 def test_what_a_run_has_changed_is_named(tmp_path):
-    rows = table(tmp_path, student__steps=7, imagination__starts="kept", stitching__radius=9.0)
-    assert {row["changes"] for row in rows} == {"imagination.starts=kept, student.steps=7"}
+    rows = table(tmp_path, student__steps=7, imagination__starts="states", stitching__radius=9.0)
+    assert {row["changes"] for row in rows} == {"imagination.starts=states, student.steps=7"}

@@ -24,7 +24,7 @@ def vary(monkeypatch):
 
 
 def test_one_field_differs_and_the_configured_value_is_not_repeated(vary):
-    found = vary("trajectory_generator.prediction=noise,velocity", "sampling.target=0.5,0.75")
+    found = vary("trajectory_generator.prediction=noise,velocity", "sampling.target=0.5,1")
     assert [name for name, _ in found] == [
         "as configured",
         "trajectory_generator.prediction=noise",
