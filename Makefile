@@ -1,4 +1,4 @@
-# make demo        a run from the embedded dataset to a distilled policy (about 10 minutes, 2 cores)
+# make demo        a run from the embedded dataset to a distilled policy (a quarter of an hour)
 # make test        lint, type check, tests
 # JAX=cuda13       (or cuda12, tpu) before either: JAX for that accelerator instead of the CPU
 PYTHON ?= python3

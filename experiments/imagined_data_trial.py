@@ -116,13 +116,14 @@ def compare(_request: Request) -> int:
 
 def _students(config: Config) -> list[Config]:
     """The config with each of the students' trainings that are asked for."""
-    students = []
-    for asked in STUDENTS.value or [f"{config.student.steps}x{config.student.batch_size}"]:
+    if not STUDENTS.value:
+        return [config]
+    plain, students = config.to_dict(), []
+    for asked in STUDENTS.value:
         steps, _, batch = asked.partition("x")
         if not (steps.isdigit() and batch.isdigit() and int(steps) and int(batch)):
             raise ConfigError(f"--students: {asked!r} is not UPDATESxBATCH, such as 10000x256")
         training = {"steps": int(steps), "batch_size": int(batch)}
-        plain = config.to_dict()
         students.append(FrozenConfigDict(plain | {"student": plain["student"] | training}))
     return students
 

@@ -5,35 +5,29 @@ from typing import Any
 # Networks and horizons for which two cores are enough. Why each differs from the paper:
 # docs/paper-to-code.md.
 _SMALL_DIFFUSER = {
-    "features": 32,
-    "multipliers": (1, 2, 4),
     "kernel_size": 3,
     "diffusion_steps": 100,
     "prediction": "velocity",
     "normalizer": "gaussian",
-    "batch_size": 64,
+    "batch_size": 256,
     "learning_rate": 1e-3,
     "schedule": "cosine",
-    "answer_weight": 10.0,
+    "relative": True,
 }
 # One step from recorded states: docs/imagination.md has why.
 _SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
-    "features": 128,
-    "multipliers": (1,),
     "horizon": 2,
-    "batch_size": 256,
-    "relative": True,
+    "multipliers": (1,),
     "surprise": True,
     "condition": "advantage",
     "advantage_trace": 1.0,
     "focus": 0.9,
-    "answer_weight": 1.0,
 }
 _SMALL_REWARDS = _SMALL_DIFFUSER | {
+    "features": 32,
     "horizon": 1,
     "multipliers": (2, 2),
-    "batch_size": 256,
-    "relative": True,
+    "answer_weight": 10.0,
 }
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
 _SMALL_SAMPLING = _FEW_STEPS | {"target": 1.0, "guidance": 1.0, "temperature": 0.0}
