@@ -137,6 +137,7 @@ class Prepared:
             ),
             episode_limit=self.limit,
             acceptance=self.config.stitching.acceptance,
+            allow_cycles=self.config.stitching.allow_cycles,
         )
         return searched | stitched
 

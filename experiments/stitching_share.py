@@ -75,7 +75,7 @@ def measure(_request: Request) -> int:
             begin = time.perf_counter()
             successors, found = find_successors(data, ensemble, values, varied.stitching)
             seconds = time.perf_counter() - begin
-            paths = follow(data, successors, task.episode_limit)
+            paths = follow(data, successors, task.episode_limit, varied.stitching.allow_cycles)
             of_path = np.repeat(np.arange(len(paths.lengths)), paths.lengths)
             row = {"transitions": data.size} | point
             row |= {"better_share": found["better_neighbour_share"]}

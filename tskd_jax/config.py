@@ -290,6 +290,12 @@ FIELDS: dict[str, dict[str, Field] | Field] = {
         ),
         "tolerance": Field(0.0, NOT_NEGATIVE, "δ, nats forgiven by the density test (paper: 0)"),
         "acceptance": Field(0.1, NOT_NEGATIVE, "p, gain that a stitched trajectory must have"),
+        "allow_cycles": Field(
+            True,
+            ANY,
+            "whether a stitched path may enter a transition twice (Algorithm 4 has no word against "
+            "it): a circle that pays is then walked to the episode limit, and takes the filter in",
+        ),
         "backend": Field(
             "auto", _one_of(neighbours.BACKENDS), "of the search; auto takes the faster one"
         ),

@@ -58,6 +58,7 @@ STAGES = (
 
 
 EVERYTHING = 0.99  # share of the states with a better neighbour, above which the radius is idle
+REPEATED = 20  # times that an edge is walked on average, above which a run says so
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,15 @@ def _stitch(
         ),
         episode_limit=task.episode_limit,
         acceptance=config.stitching.acceptance,
+        allow_cycles=config.stitching.allow_cycles,
     )
     about = about_search | about_stitches
+    walked, unique = about["edges_walked"], about["edges_unique"]
+    if walked > REPEATED * max(unique, 1):
+        run.say(
+            f"warning: {where}: {walked} stitched transitions repeat {unique} different edges; "
+            "what looks like much data is a few stitches walked again and again"
+        )
     _warn_of_radius(config, about["better_neighbour_share"], where, run)
     run.say(
         f"{where}: search by {about['search_backend']}; "

@@ -38,6 +38,7 @@ _BRANCHES = {
     "chunk": 8192,
     "consistency": 0.001,
 }
+_STITCHING = {"rule": "density_first", "tolerance": 2.0, "allow_cycles": False}
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 # What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
 _STUDENT = _FAST | {"batch_size": 64}
@@ -54,7 +55,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
         "imagination": _BRANCHES | {"replace": True},
-        "stitching": {"rule": "density_first", "tolerance": 2.0},
+        "stitching": _STITCHING,
         "filter": {"rule": "share"},
         "student": _STUDENT | {"steps": 40_000},
     },
@@ -68,7 +69,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
         "imagination": _BRANCHES,
-        "stitching": {"epochs": 1, "rule": "density_first", "tolerance": 2.0},
+        "stitching": _STITCHING | {"epochs": 1},
         "filter": {"rule": "share"},
         "student": _STUDENT | {"steps": 20_000},
     },

@@ -116,6 +116,7 @@ def make_stitched(rule: str, **fields) -> tuple[Trajectories, dict, np.ndarray]:
         rewards_between,
         episode_limit=LIMIT,
         acceptance=0.1,
+        allow_cycles=config.allow_cycles,
     )
     return stitched, figures, successors
 

@@ -1,6 +1,7 @@
 """Tests of stitching against Algorithm 4 as it is written: one trajectory, one step at a time."""
 
 import functools
+import sys
 
 import jax
 import numpy as np
@@ -141,8 +142,14 @@ class Literal:
         while len(steps) < LIMIT:
             if i in visited:
                 self.seen.add("cycle")
+                if not self.config.allow_cycles:
+                    assert steps[-1][-1] != STITCHED
+                    return steps
             visited.add(i)
             j = self.successor(i)
+            if j in visited and not self.config.allow_cycles:
+                self.seen.add("no way back")
+                j = None
             if j is not None:
                 self.seen.add("stitch")
                 s, s_next = data.observations[i], data.observations[j]
@@ -219,15 +226,23 @@ def assert_equal(left: Trajectories, right: Trajectories) -> None:
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
 
 
+@pytest.mark.parametrize("allow_cycles", [True, False])
 @pytest.mark.parametrize("rule", ["value_first", "density_first"])
-def test_stitching_is_algorithm_4(rule):
+def test_stitching_is_algorithm_4(rule, allow_cycles):
     seen = set()
     for seed in range(SEEDS):
         data = make_data(seed)
         models, config = make_models(data, seed), make_config(seed, rule)
+        config.allow_cycles = allow_cycles
         successors, _ = find_successors(data, *models, config)
         actual, figures = stitch(
-            data, successors, actions_between, rewards_between, episode_limit=LIMIT, acceptance=0.1
+            data,
+            successors,
+            actions_between,
+            rewards_between,
+            episode_limit=LIMIT,
+            acceptance=0.1,
+            allow_cycles=allow_cycles,
         )
         literal = Literal(data, *models, config, seen)
         expected = literal.stitched(0.1)
@@ -247,7 +262,7 @@ def test_stitching_is_algorithm_4(rule):
         "replaced, negative",
         "replaced, positive",
         "kept",
-    }
+    } | (set() if allow_cycles else {"no way back"})
 
 
 def test_the_rules_differ():
@@ -332,7 +347,7 @@ def between(value: float):
     return function
 
 
-def stitch_line(data, jumps, reward=0.0, limit=100, acceptance=0.1):
+def stitch_line(data, jumps, reward=0.0, limit=100, acceptance=0.1, allow_cycles=True):
     actions, rewards = between(-7.0), between(reward)
     new, figures = stitch(
         data,
@@ -341,6 +356,7 @@ def stitch_line(data, jumps, reward=0.0, limit=100, acceptance=0.1):
         lambda s, s_next: rewards(s, s_next)[:, 0],
         episode_limit=limit,
         acceptance=acceptance,
+        allow_cycles=allow_cycles,
     )
     assert actions.asked == rewards.asked
     return new, figures, actions.asked
@@ -349,7 +365,7 @@ def stitch_line(data, jumps, reward=0.0, limit=100, acceptance=0.1):
 def test_follow_by_hand():
     # Rows 0-2, 3-5, 6: from 1 to 4 and from the end 5 to 6.
     data = make_line([[0, 0, 0], [0, 0, 0], [0]])
-    paths = follow(data, make_successors(7, {1: 4, 5: 6}), 100)
+    paths = follow(data, make_successors(7, {1: 4, 5: 6}), 100, True)
     assert paths.transitions.tolist() == [0, 1, 4, 5, 6, 3, 4, 5, 6, 6]
     assert paths.lengths.tolist() == [5, 4, 1]
     assert paths.jumps.tolist() == 1 * [False] + [True, False, True, False] + 2 * [False] + [
@@ -360,14 +376,52 @@ def test_follow_by_hand():
 
 
 def test_follow_a_cycle_to_the_limit():
-    paths = follow(make_line([[0, 0, 0], [0]]), make_successors(4, {1: 0}), 5)
+    paths = follow(make_line([[0, 0, 0], [0]]), make_successors(4, {1: 0}), 5, True)
     assert paths.transitions.tolist() == [0, 1, 0, 1, 0, 3]
     assert paths.lengths.tolist() == [5, 1]
 
 
 def test_follow_a_successor_that_is_itself():
-    paths = follow(make_line([[0, 0]]), make_successors(2, {0: 0}), 3)
+    paths = follow(make_line([[0, 0]]), make_successors(2, {0: 0}), 3, True)
     assert paths.transitions.tolist() == [0, 0, 0]
+
+
+def test_without_cycles_a_path_takes_the_recorded_step_instead_of_going_back():
+    # Rows 0-3, 4-5. From 1 back to 0, which the path has been at: it goes on to 2, from there to
+    # 4, and from 5, an end, back to 4: it ends with the recorded step.
+    data = make_line([[0, 0, 0, 0], [0, 0]])
+    paths = follow(data, make_successors(6, {1: 0, 2: 4, 5: 4}), 100, False)
+    assert paths.transitions.tolist() == [0, 1, 2, 4, 5, 4, 5]
+    assert paths.jumps.tolist() == [False, False, True, False, False, False, False]
+    assert paths.lengths.tolist() == [5, 2]
+
+
+def test_without_cycles_a_path_ends_before_it_runs_into_its_own_beginning():
+    # The second episode jumps from 4 to 1, goes on to 2, and jumps to 3: 4 has been there.
+    data = make_line([[0, 0, 0], [0, 0, 0]])
+    paths = follow(data, make_successors(6, {2: 3, 4: 1}), 100, False)
+    assert paths.transitions.tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 1, 2]
+    assert paths.jumps.tolist() == [
+        *(False, False, True, False, False, False),
+        *(False, True, False, False),
+    ]
+    new, _, _ = stitch_line(data, {2: 3, 4: 1}, reward=1.0, allow_cycles=False)
+    assert new.lengths.tolist() == [6, 4]
+    # Row 2 is an end, taken as recorded; row 1 of the first path is a recorded step.
+    assert new.terminals.tolist() == [False] * 5 + [True] + [False] * 3 + [True]
+    assert new.source.tolist() == [0, 0, STITCHED, 0, 0, 0, 0, STITCHED, 0, 0]
+
+
+def test_without_cycles_walks_do_not_depend_on_how_many_are_walked_together(monkeypatch):
+    data = make_data(0)
+    successors = np.random.default_rng(0).integers(-1, data.size, data.size)
+    together = follow(data, successors, LIMIT, False)
+    for path in np.split(together.transitions, np.cumsum(together.lengths)[:-1]):
+        assert len(set(path)) == len(path)
+    monkeypatch.setattr(sys.modules[follow.__module__], "VISITED_BYTES", 1)
+    apart = follow(data, successors, LIMIT, False)
+    for left, right in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def test_a_stitch_by_hand():
@@ -441,10 +495,18 @@ def test_every_walked_edge_is_priced_once():
         successors = np.where(
             rng.random(data.size) < 0.3, rng.integers(data.size, size=data.size), -1
         )
-        paths = follow(data, successors, LIMIT)
+        paths = follow(data, successors, LIMIT, True)
         walked = paths.transitions[paths.jumps]
         actions, rewards = Watched(actions_between), Watched(rewards_between)
-        _, figures = stitch(data, successors, actions, rewards, episode_limit=LIMIT, acceptance=0.1)
+        _, figures = stitch(
+            data,
+            successors,
+            actions,
+            rewards,
+            episode_limit=LIMIT,
+            acceptance=0.1,
+            allow_cycles=True,
+        )
         expected = np.unique(walked)
         for watched in (actions, rewards):
             s, s_next = map(np.concatenate, zip(*watched.calls, strict=True))
@@ -471,6 +533,7 @@ def test_without_successors_nothing_changes_and_nobody_is_asked():
             pytest.fail,
             episode_limit=LIMIT,
             acceptance=0.0,
+            allow_cycles=True,
         )
         assert_equal(new, data)
         assert set(figures.values()) == {0}

@@ -22,6 +22,7 @@ from tskd_jax.types import Config
 # (states (N, m), next states (N, m)) -> one row for each pair
 PairFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 ROWS_AT_ONCE = 1 << 18  # density-tested together: bounds the memory of their Gaussians
+VISITED_BYTES = 1 << 26  # of the record of which path has been where
 
 
 class Paths(NamedTuple):
@@ -117,35 +118,67 @@ def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
     return [rows[start : start + most] for start in range(0, len(rows), most)]
 
 
-def follow(trajectories: Trajectories, successors: np.ndarray, episode_limit: int) -> Paths:
+def follow(
+    trajectories: Trajectories, successors: np.ndarray, episode_limit: int, allow_cycles: bool
+) -> Paths:
     """Walk from every episode's start: to the successor where there is one, else one step on.
 
     A path ends when it takes a recorded transition that is its episode's last, or at the episode
-    limit, which also ends a cycle.
+    limit. Without cycles no path enters a transition twice: it takes the recorded step where the
+    successor is one it has been at, and ends where that step leads back, too.
+
+    Args:
+      trajectories: N transitions.
+      successors: (N,) the transition to go on from, or -1.
+      episode_limit: most steps of a path.
+      allow_cycles: whether a path may enter a transition twice.
     """
-    is_end = np.zeros(trajectories.size, bool)
-    is_end[trajectories.ends] = True
-    jumps = successors >= 0
-    following = np.where(jumps, successors, np.arange(1, trajectories.size + 1))
-    stops = is_end & ~jumps
-    following[stops] = 0
-    now = trajectories.starts.copy()
+    ends = np.zeros(trajectories.size, bool)
+    ends[trajectories.ends] = True
+    starts = trajectories.starts
+    # One bit for each path and transition: paths are walked in groups of bounded memory.
+    row_bytes = 0 if allow_cycles else -(-trajectories.size // 8)
+    group = len(starts) if allow_cycles else max(1, VISITED_BYTES // row_bytes)
+    parts = [
+        _follow(starts[first : first + group], successors, ends, episode_limit, row_bytes)
+        for first in range(0, len(starts), group)
+    ]
+    return Paths(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _follow(starts, successors, ends, episode_limit, row_bytes) -> Paths:
+    """The paths from those starts, in lockstep; `row_bytes` 0 allows cycles."""
+    now = starts.copy()
     walking = np.arange(len(now))
     lengths = np.zeros(len(now), np.int64)
-    columns, walkers = [], []
+    visited = np.zeros((len(now), row_bytes), np.uint8)
+
+    def is_visited(walkers, transitions):
+        return visited[walkers, transitions >> 3] >> (transitions & 7) & 1 > 0
+
+    columns: list[tuple[np.ndarray, ...]] = []
     for _ in range(episode_limit):
         here = now[walking]
-        columns.append(here)
-        walkers.append(walking)
+        jumps = successors[here] >= 0
+        goes_on = jumps | ~ends[here]
+        following = np.where(jumps, successors[here], np.where(goes_on, here + 1, 0))
+        if row_bytes:
+            visited[walking, here >> 3] |= (1 << (here & 7)).astype(np.uint8)
+            returns = jumps & is_visited(walking, following)
+            jumps &= ~returns
+            goes_on &= ~returns | ~ends[here]
+            following = np.where(returns & goes_on, here + 1, following)
+            goes_on &= ~is_visited(walking, following)
+        columns.append((walking, here, jumps))
         lengths[walking] += 1
-        now[walking] = following[here]
-        walking = walking[~stops[here]]
+        now[walking] = following
+        walking = walking[goes_on]
         if not len(walking):
             break
     # Steps were collected time by time; paths are read trajectory by trajectory.
-    order = np.argsort(np.concatenate(walkers), kind="stable")
-    transitions = np.concatenate(columns)[order]
-    return Paths(transitions, jumps[transitions], lengths)
+    walkers, transitions, jumps = (np.concatenate(column) for column in zip(*columns, strict=True))
+    order = np.argsort(walkers, kind="stable")
+    return Paths(transitions[order], jumps[order], lengths)
 
 
 def stitch(
@@ -156,6 +189,7 @@ def stitch(
     *,
     episode_limit: int,
     acceptance: float,
+    allow_cycles: bool,
 ) -> tuple[Trajectories, dict[str, int]]:
     """Replace each trajectory by its stitched one where that has a clearly higher return.
 
@@ -166,33 +200,29 @@ def stitch(
       rewards_between: DDR-II, likewise.
       episode_limit: of the environment.
       acceptance: p; the stitched one is taken if Σr̂ > Σr + p|Σr|.
+      allow_cycles: as of `follow`.
 
     Returns:
       (E episodes, figures: edges walked and unique, trajectories replaced).
     """
-    paths = follow(trajectories, successors, episode_limit)
+    paths = follow(trajectories, successors, episode_limit, allow_cycles)
     walked = paths.transitions[paths.jumps]
-    edges = np.unique(walked)
-    targets = successors[edges]
-    s, s_next = trajectories.observations[edges], trajectories.observations[targets]
-    columns = {
-        "actions": trajectories.actions.copy(),
-        "rewards": trajectories.rewards.copy(),
-        "next_observations": trajectories.next_observations.copy(),
-        "terminals": trajectories.terminals.copy(),
-        "source": trajectories.source.copy(),
-    }
+    edges, edge_of_step = np.unique(walked, return_inverse=True)
+    names = ("actions", "rewards", "next_observations", "terminals", "source")
+    steps = {name: getattr(trajectories, name)[paths.transitions] for name in names}
     if len(edges):
-        columns["actions"][edges] = actions_between(s, s_next)
-        columns["rewards"][edges] = rewards_between(s, s_next)
-        columns["next_observations"][edges] = s_next
-        columns["terminals"][edges] = False
-        columns["source"][edges] = STITCHED
-    # Every walked transition with a successor is a walked edge, so one set of columns serves all.
+        s, s_next = trajectories.observations[edges], trajectories.observations[successors[edges]]
+        priced = {
+            "actions": actions_between(s, s_next)[edge_of_step],
+            "rewards": rewards_between(s, s_next)[edge_of_step],
+            "next_observations": s_next[edge_of_step],
+            "terminals": False,
+            "source": STITCHED,
+        }
+        for name, value in priced.items():
+            steps[name][paths.jumps] = value
     new = from_columns(
-        observations=trajectories.observations[paths.transitions],
-        lengths=paths.lengths,
-        **{name: column[paths.transitions] for name, column in columns.items()},
+        observations=trajectories.observations[paths.transitions], lengths=paths.lengths, **steps
     )
     old_returns, new_returns = trajectories.returns(), new.returns()
     # A path without a stitch is the old trajectory (or, beyond the limit, its beginning).
