@@ -28,9 +28,9 @@ from untrained import fresh_trajectory_generator
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.scales import SCALES
-from tskd_jax.tasks import get_task
-from tskd_jax.teacher import inverse_dynamics
+from tskd_jax.envs.tasks import get_task
+from tskd_jax.models import inverse_dynamics
+from tskd_jax.presets import SCALES
 from tskd_jax.teacher.imagination import imagine
 
 NETWORKS = flags.DEFINE_list("networks", ["quick", "small"], f"Of {tuple(SCALES)}.")

@@ -31,11 +31,11 @@ from untrained import fresh_trajectory_generator
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.scales import SCALES
+from tskd_jax.machine.throughput import matmul_flops, matmul_peak
+from tskd_jax.machine.types import Config
+from tskd_jax.presets import SCALES
 from tskd_jax.teacher.diffuser import Diffuser, make_sampler
 from tskd_jax.teacher.trajectory_generator import no_plan, plan
-from tskd_jax.throughput import matmul_flops, matmul_peak
-from tskd_jax.types import Config
 
 NETWORKS = flags.DEFINE_list("networks", ["paper", "small", "quick"], f"Of {tuple(SCALES)}.")
 BATCHES = flags.DEFINE_list("batches", ["1", "8", "64", "256"], "Trajectories at once.")

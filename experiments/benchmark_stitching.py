@@ -33,14 +33,15 @@ from scipy.spatial import cKDTree
 from tskd_jax.config import finalize
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, concatenate, from_columns
-from tskd_jax.stitching import best_neighbour, dynamics, find_successors, stitch, value
-from tskd_jax.stitching.dynamics import DynamicsEnsemble
+from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.machine.types import Config
+from tskd_jax.models import dynamics, inverse_dynamics, value
+from tskd_jax.models.dynamics import DynamicsEnsemble
+from tskd_jax.models.value import Value
+from tskd_jax.stitching import best_neighbour, find_successors, stitch
 from tskd_jax.stitching.stitch import search_arguments
-from tskd_jax.stitching.value import Value
-from tskd_jax.tasks import Task, get_task
-from tskd_jax.teacher import inverse_dynamics, reward_generator
-from tskd_jax.training import Hooks
-from tskd_jax.types import Config
+from tskd_jax.teacher import reward_generator
+from tskd_jax.training.training import Hooks
 
 METHODS = ("ckdtree", "cpu", "accelerator", "epoch")
 CROSS_CHECK_STATES = 20_000

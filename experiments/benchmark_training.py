@@ -27,15 +27,15 @@ from untrained import begun, fresh_trajectory_generator
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.diffusion.convolution import FORMS, set_convolution_form
-from tskd_jax.scales import SCALES
-from tskd_jax.stitching import dynamics, value
-from tskd_jax.student import behavioural_cloning
-from tskd_jax.tasks import Task, get_task
-from tskd_jax.teacher import inverse_dynamics, reward_generator, trajectory_generator
-from tskd_jax.throughput import matmul_peak, product_rates
-from tskd_jax.training import Ema, Hooks, make_update
-from tskd_jax.types import Config
+from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.machine.throughput import matmul_peak, product_rates
+from tskd_jax.machine.types import Config
+from tskd_jax.models import cloning as behavioural_cloning
+from tskd_jax.models import dynamics, inverse_dynamics, value
+from tskd_jax.nn.convolution import FORMS, set_convolution_form
+from tskd_jax.presets import SCALES
+from tskd_jax.teacher import reward_generator, trajectory_generator
+from tskd_jax.training.training import Ema, Hooks, make_update
 
 # model -> how many are trained side by side, of one seed and of five
 MODELS = {

@@ -35,24 +35,26 @@ from ml_collections import config_flags
 from tables import show, write
 from untrained import begun, fresh_trajectory_generator
 
-from tskd_jax import devices, seeds
-from tskd_jax import replay as replay_module
 from tskd_jax.config import finalize
 from tskd_jax.data import load
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task, get_task
 from tskd_jax.errors import ConfigError
-from tskd_jax.interruption import Request
+from tskd_jax.machine import devices
+from tskd_jax.machine.signals import Request
+from tskd_jax.machine.throughput import flops_of_product, matmul_peak, over_products
+from tskd_jax.machine.types import Config
 from tskd_jax.main import told_in_one_line
-from tskd_jax.method import variants
-from tskd_jax.seeds import pipeline_seeds
-from tskd_jax.stitching import dynamics, value
-from tskd_jax.student import behavioural_cloning
-from tskd_jax.tasks import Task, get_task
-from tskd_jax.teacher import expectation, inverse_dynamics, reward_generator, trajectory_generator
+from tskd_jax.methods import replay as replay_module
+from tskd_jax.methods.method import variants
+from tskd_jax.models import baseline as expectation
+from tskd_jax.models import cloning as behavioural_cloning
+from tskd_jax.models import dynamics, inverse_dynamics, value
+from tskd_jax.teacher import reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.throughput import flops_of_product, matmul_peak, over_products
-from tskd_jax.training import Hooks, make_update, of_first_axis
-from tskd_jax.types import Config
+from tskd_jax.training import seeds
+from tskd_jax.training.seeds import pipeline_seeds
+from tskd_jax.training.training import Hooks, make_update, of_first_axis
 
 SHARE_OF_PEAK, SHARE_OF_BANDWIDTH = 0.5, 0.8
 LAUNCHES = 3  # of kernels for each product: itself and what is fused around it

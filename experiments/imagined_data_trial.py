@@ -32,19 +32,19 @@ from tables import show, write
 
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
+from tskd_jax.envs.tasks import get_task
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.scores import difference, summarize
-from tskd_jax.interruption import Request
+from tskd_jax.machine.signals import Request
+from tskd_jax.machine.types import Config
 from tskd_jax.main import told_in_one_line
-from tskd_jax.run import Run
-from tskd_jax.stages import (
+from tskd_jax.methods.stages import (
     load_recorded,
     train_inverse_dynamics,
     train_trajectory_generator,
 )
-from tskd_jax.tasks import get_task
-from tskd_jax.types import Config
+from tskd_jax.run.run import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")

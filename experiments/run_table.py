@@ -26,7 +26,7 @@ from absl import app, flags
 from tables import show, write
 
 from tskd_jax.config import default_config, identity, make_config
-from tskd_jax.scales import SCALES
+from tskd_jax.presets import SCALES
 
 RUNS = flags.DEFINE_list("runs", None, "Folders of finished runs.", required=True)
 SCALE = flags.DEFINE_enum("scale", "small", list(SCALES), "What `changes` are changes to.")

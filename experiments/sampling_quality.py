@@ -35,15 +35,19 @@ from tables import show, write
 
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
+from tskd_jax.envs.tasks import Task, get_task
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.scores import summarize
-from tskd_jax.run import Run
-from tskd_jax.stages import load_recorded, train_inverse_dynamics, train_trajectory_generator
-from tskd_jax.tasks import Task, get_task
+from tskd_jax.machine.types import Config
+from tskd_jax.methods.stages import (
+    load_recorded,
+    train_inverse_dynamics,
+    train_trajectory_generator,
+)
+from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.run.run import Run
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.imagination import imagine
-from tskd_jax.teacher.inverse_dynamics import InverseDynamics
-from tskd_jax.types import Config
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")

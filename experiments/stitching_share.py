@@ -31,15 +31,16 @@ from variants import grid
 
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import get_task
 from tskd_jax.errors import ConfigError
-from tskd_jax.interruption import Request
+from tskd_jax.machine.signals import Request
 from tskd_jax.main import told_in_one_line
-from tskd_jax.run import Run
-from tskd_jax.stages import load_recorded, train_dynamics
-from tskd_jax.stitching import find_successors, value
+from tskd_jax.methods.stages import load_recorded, train_dynamics
+from tskd_jax.models import value
+from tskd_jax.run.run import Run
+from tskd_jax.stitching import find_successors
 from tskd_jax.stitching.stitch import follow
-from tskd_jax.tasks import get_task
-from tskd_jax.training import Hooks
+from tskd_jax.training.training import Hooks
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the ensemble is trained, or already is.")

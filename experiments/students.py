@@ -4,15 +4,15 @@ import jax
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation.rollout import evaluate_students
-from tskd_jax.stages import shorten, starting_states
-from tskd_jax.student import behavioural_cloning
-from tskd_jax.tasks import Task
+from tskd_jax.machine.types import Config
+from tskd_jax.methods.stages import shorten, starting_states
+from tskd_jax.models import cloning as behavioural_cloning
+from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.imagination import imagine
-from tskd_jax.teacher.inverse_dynamics import InverseDynamics
-from tskd_jax.training import Hooks
-from tskd_jax.types import Config
+from tskd_jax.training.training import Hooks
 
 
 def score(config: Config, task: Task, data: Trajectories, episodes: int) -> np.ndarray:

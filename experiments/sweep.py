@@ -23,13 +23,13 @@ from sweep_table import is_filled, name_of, plot, row_of, write
 from tables import show
 from variants import grid
 
-from tskd_jax import report
 from tskd_jax.errors import ConfigError
-from tskd_jax.interruption import Request
+from tskd_jax.machine.signals import Request
+from tskd_jax.machine.types import Config
 from tskd_jax.main import told_in_one_line
-from tskd_jax.method import tskd
-from tskd_jax.run import Run
-from tskd_jax.types import Config
+from tskd_jax.methods.method import tskd
+from tskd_jax.report import report
+from tskd_jax.run.run import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:quick")
 GRID = flags.DEFINE_multi_string("grid", [], "SECTION.FIELD=VALUE,VALUE,…")

@@ -7,9 +7,9 @@ from typing import Any
 
 import tables
 
-from tskd_jax import files
 from tskd_jax.config import identity
-from tskd_jax.types import Config
+from tskd_jax.machine.types import Config
+from tskd_jax.run import files
 
 RESULTS = ("score", "stderr", "interquartile_mean", "low", "high", "seconds")
 

@@ -35,21 +35,22 @@ from students import imagined, score
 from tables import show, write
 from variants import variants
 
-from tskd_jax.data.filter import worth_imitating
+from tskd_jax.data.selection import worth_imitating
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task, get_task
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import episode_seeds, rollout
 from tskd_jax.evaluation.scores import standard_error
-from tskd_jax.run import Run
-from tskd_jax.stages import load_recorded, named_keys, train_inverse_dynamics
-from tskd_jax.tasks import Task, get_task
-from tskd_jax.teacher import expectation, trajectory_generator
+from tskd_jax.machine.types import Config
+from tskd_jax.methods.stages import load_recorded, named_keys, train_inverse_dynamics
+from tskd_jax.models import baseline as expectation
+from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.run.run import Run
+from tskd_jax.teacher import trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.imagination import imagine
-from tskd_jax.teacher.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.planner import Planner
-from tskd_jax.training import Hooks
-from tskd_jax.types import Config
+from tskd_jax.training.training import Hooks
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:quick")
 VARY = flags.DEFINE_multi_string("vary", [], "SECTION.FIELD=VALUE,… of DDR-I or its sampling.")

@@ -5,12 +5,13 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from tskd_jax import seeds
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.teacher import expectation, trajectory_generator
+from tskd_jax.machine.types import Config
+from tskd_jax.models import baseline as expectation
+from tskd_jax.models.baseline import Expectation
+from tskd_jax.teacher import trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.expectation import Expectation
-from tskd_jax.types import Config
+from tskd_jax.training import seeds
 
 
 def fresh_trajectory_generator(

@@ -6,7 +6,7 @@ from typing import Any
 
 from tskd_jax.config import check_name, finalize
 from tskd_jax.errors import ConfigError
-from tskd_jax.types import Config
+from tskd_jax.machine.types import Config
 
 
 def variants(

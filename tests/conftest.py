@@ -4,42 +4,31 @@ import os
 import tempfile
 from pathlib import Path
 
-import jaxtyping
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from tskd_jax.config import default_config
+from tskd_jax.data import load_dataset
+from tskd_jax.data.formats.d4rl import write
+from tskd_jax.data.trajectories import Trajectories, from_columns
+from tskd_jax.envs.tasks import Task
+from tskd_jax.teacher import trajectory_generator
+from tskd_jax.training.training import Hooks
 
 # Nearly all of these tests' time is compilation. Without optimizations it takes less than half, and
 # each program is compiled once for this process and for those that tests start, which inherit both.
-# Before JAX is imported, which reads them then.
 _COMPILED = tempfile.TemporaryDirectory(prefix="tskd_jax_compiled_", ignore_cleanup_errors=True)
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
-os.environ.update(
-    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
-    JAX_DISABLE_MOST_OPTIMIZATIONS="1",
-)
-
-# Before anything of the package is imported: shapes and dtypes of annotated arguments and results
-# are then checked at every call. A name stands for the module and all that is below it.
-CHECKED = (
-    "tskd_jax.data",
-    "tskd_jax.diffusion",
-    "tskd_jax.networks",
-    "tskd_jax.stitching",
-    "tskd_jax.teacher",
-)
-jaxtyping.install_import_hook(list(CHECKED), "beartype.beartype")
-
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
-
-from tskd_jax.config import default_config  # noqa: E402
-from tskd_jax.data import load_dataset  # noqa: E402
-from tskd_jax.data.d4rl import write  # noqa: E402
-from tskd_jax.data.trajectories import Trajectories, from_columns  # noqa: E402
-from tskd_jax.tasks import Task  # noqa: E402
-from tskd_jax.teacher import trajectory_generator  # noqa: E402
-from tskd_jax.training import Hooks  # noqa: E402
+_SETTINGS = {
+    "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR", _COMPILED.name),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+    "jax_disable_most_optimizations": True,
+}
+for _name, _value in _SETTINGS.items():
+    jax.config.update(_name, _value)
+    os.environ[_name.upper()] = str(int(_value) if isinstance(_value, bool) else _value)
 
 # (1, 3) + (3,) is an error: a forgotten axis must not be filled in silently.
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny import ROOT
 
-from tskd_jax import memory
 from tskd_jax.data import load_dataset
+from tskd_jax.machine import memory
 from tskd_jax.main import main
 
 ROWS, STATES, ACTIONS, LIMIT = 40, 11, 3, 1000

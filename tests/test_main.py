@@ -15,9 +15,9 @@ import pytest
 from tiny import TINY_FLAGS
 
 from tskd_jax.data import load_dataset
-from tskd_jax.data.d4rl import write
+from tskd_jax.data.formats.d4rl import write
 from tskd_jax.main import main, told_in_one_line
-from tskd_jax.student.policy import load_policy
+from tskd_jax.policy import load_policy
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tskd_jax.data import DatasetError, Trajectories, load_dataset
-    from tskd_jax.student.policy import Policy, PolicyError, load_policy
+    from tskd_jax.policy import Policy, PolicyError, load_policy
 
 __version__ = "0.1.0"
 
@@ -16,9 +16,9 @@ _HOMES = {
     "DatasetError": "tskd_jax.data",
     "Trajectories": "tskd_jax.data",
     "load_dataset": "tskd_jax.data",
-    "Policy": "tskd_jax.student.policy",
-    "PolicyError": "tskd_jax.student.policy",
-    "load_policy": "tskd_jax.student.policy",
+    "Policy": "tskd_jax.policy",
+    "PolicyError": "tskd_jax.policy",
+    "load_policy": "tskd_jax.policy",
 }
 __all__ = [
     "DatasetError",

@@ -14,12 +14,12 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from tskd_jax.data import normalizer
 from tskd_jax.diffusion import prediction, sampler
+from tskd_jax.envs.tasks import TASKS
 from tskd_jax.errors import ConfigError
-from tskd_jax.hosts import FORM, is_form
-from tskd_jax.scales import SCALES
+from tskd_jax.machine.hosts import FORM, is_form
+from tskd_jax.machine.types import Config
+from tskd_jax.presets import SCALES
 from tskd_jax.stitching import neighbours
-from tskd_jax.tasks import TASKS
-from tskd_jax.types import Config
 
 
 @dataclass(frozen=True)

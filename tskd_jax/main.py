@@ -12,8 +12,8 @@ from pathlib import Path
 from absl import flags
 
 from tskd_jax.errors import ConfigError, TskdError
-from tskd_jax.interruption import Interrupted, Request, listening
-from tskd_jax.memory import is_exhausted
+from tskd_jax.machine.memory import is_exhausted
+from tskd_jax.machine.signals import Interrupted, Request, listening
 
 # What a dependency prints while it is imported is no business of the user's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -79,15 +79,15 @@ def _fail(problem: str, status: int = 2) -> int:
 
 def _job():
     """`tskd_jax.hosts`, which imports JAX; until somebody has imported it, there is no job."""
-    return sys.modules.get("tskd_jax.hosts")
+    return sys.modules.get("tskd_jax.machine.hosts")
 
 
 def _main(argv: list[str], request: Request) -> int:
     from ml_collections import config_flags
 
     from tskd_jax import config as config_module
-    from tskd_jax import hosts
-    from tskd_jax.method import STAGES
+    from tskd_jax.machine import hosts
+    from tskd_jax.methods.method import STAGES
 
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
@@ -153,9 +153,10 @@ def _one_line(error: Exception) -> str:
 
 def _run(config, workdir: Path, stop_after: str | None, request: Request) -> dict | None:
     """The summary of the whole run, in its first process; None where --stop_after ended it."""
-    from tskd_jax import hosts, report
-    from tskd_jax.method import tskd
-    from tskd_jax.run import Run, Stopped
+    from tskd_jax.machine import hosts
+    from tskd_jax.methods.method import tskd
+    from tskd_jax.report import report
+    from tskd_jax.run.run import Run, Stopped
 
     run = Run(workdir, config, stop_after, request=request)
     try:
@@ -170,7 +171,7 @@ def _run(config, workdir: Path, stop_after: str | None, request: Request) -> dic
 
 
 def _show(config, summary: dict, workdir: Path) -> int:
-    from tskd_jax import report
+    from tskd_jax.report import report
 
     print(report.table(config, summary))
     print(f"\nresults: {workdir}")
@@ -178,7 +179,7 @@ def _show(config, summary: dict, workdir: Path) -> int:
 
 
 def _replay(path: Path, workdir: str | None, request: Request) -> int:
-    from tskd_jax import replay
+    from tskd_jax.methods import replay
 
     before, config = replay.read(path)
     # The label is somebody else's text: its last part, so that it leads nowhere else.

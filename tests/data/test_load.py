@@ -6,12 +6,12 @@ import h5py
 import numpy as np
 import pytest
 
-from tskd_jax.data import d4rl
+from tskd_jax.data.formats import d4rl
 from tskd_jax.data.load import content_hash, load_dataset, resolve
 from tskd_jax.data.trajectories import describe, from_columns
+from tskd_jax.envs.tasks import get_task
 from tskd_jax.errors import DatasetError
 from tskd_jax.evaluation.simulator_check import simulate
-from tskd_jax.tasks import get_task
 
 BUNDLED = "hopper-sac-replay"
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tskd_jax.data import d4rl
-from tskd_jax.data.demands import Demands
+from tskd_jax.data.checks import Demands
+from tskd_jax.data.formats import d4rl
 from tskd_jax.errors import DatasetError
 
 TYPES = ("<f2", "<f4", ">f8", "i1", "u8", "bool", "S2", "c8")

@@ -15,7 +15,7 @@ from tskd_jax.diffusion import (
     guided,
     sample,
 )
-from tskd_jax.training import adam, fit
+from tskd_jax.training.training import adam, fit
 
 SCHEDULE = cosine_schedule(200)
 EVERY_KIND = [

@@ -4,9 +4,9 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tskd_jax.envs.tasks import Task, get_task
 from tskd_jax.evaluation import rollout as module
 from tskd_jax.evaluation.rollout import episode_seeds, make_environment, rollout
-from tskd_jax.tasks import Task, get_task
 
 LIMIT = 12
 TASK = Task("countdown", "TskdCountdown-v0", 2, 1, 1.0, LIMIT, 0.0, 1.0, lambda s: s[..., 0] > 0, 1)

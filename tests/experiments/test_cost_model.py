@@ -8,12 +8,12 @@ import jax
 import pytest
 from tiny import ROOT, import_script, run_script
 
-from tskd_jax import files
 from tskd_jax.config import default_config, finalize, identity
 from tskd_jax.data import load_dataset
-from tskd_jax.tasks import get_task
-from tskd_jax.teacher import inverse_dynamics
-from tskd_jax.training import Hooks
+from tskd_jax.envs.tasks import get_task
+from tskd_jax.models import inverse_dynamics
+from tskd_jax.run import files
+from tskd_jax.training.training import Hooks
 
 
 @pytest.fixture

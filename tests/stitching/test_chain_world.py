@@ -21,12 +21,12 @@ import pytest
 from tskd_jax.config import default_config
 from tskd_jax.data.normalizer import Normalizer
 from tskd_jax.data.trajectories import RECORDED, STITCHED, Trajectories, from_columns
+from tskd_jax.envs.tasks import Task
+from tskd_jax.models import cloning as behavioural_cloning
+from tskd_jax.models.dynamics import DynamicsEnsemble
+from tskd_jax.models.value import Value
 from tskd_jax.stitching import find_successors, stitch
-from tskd_jax.stitching.dynamics import DynamicsEnsemble
-from tskd_jax.stitching.value import Value
-from tskd_jax.student import behavioural_cloning
-from tskd_jax.tasks import Task
-from tskd_jax.training import Hooks
+from tskd_jax.training.training import Hooks
 
 GOAL, PIT = 6.5, -2.5
 A = [(0, 0), (1, 0), (2, 0), (3, 0), (3, -1), (3, -2), (3, -3)]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tskd_jax import memory
+from tskd_jax.machine import memory
 from tskd_jax.stitching import neighbours, tile_search, tree_search
 from tskd_jax.stitching.density_test import GaussianTest
 from tskd_jax.stitching.neighbours import best_neighbour, fastest_backend

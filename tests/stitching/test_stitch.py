@@ -17,9 +17,9 @@ from tskd_jax.data.trajectories import (
     concatenate,
     from_columns,
 )
-from tskd_jax.stitching.dynamics import DynamicsEnsemble
+from tskd_jax.models.dynamics import DynamicsEnsemble
+from tskd_jax.models.value import Value
 from tskd_jax.stitching.stitch import find_successors, follow, stitch
-from tskd_jax.stitching.value import Value
 
 SEEDS = 40
 ROWS = 24

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from tskd_jax import memory
 from tskd_jax.data.trajectories import IMAGINED
-from tskd_jax.teacher import inverse_dynamics
+from tskd_jax.machine import memory
+from tskd_jax.models import inverse_dynamics
+from tskd_jax.models.inverse_dynamics import actions_between
 from tskd_jax.teacher.imagination import _advance, imagine
-from tskd_jax.teacher.inverse_dynamics import actions_between
 
 LIMIT = 7
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from tskd_jax import memory
 from tskd_jax.data.trajectories import from_columns
+from tskd_jax.machine import memory
 from tskd_jax.teacher import reward_generator
 from tskd_jax.teacher.reward_generator import rewards_between
-from tskd_jax.training import Hooks
+from tskd_jax.training.training import Hooks
 
 
 def with_fields(config, **fields):

@@ -10,7 +10,7 @@ from tskd_jax.data.normalizer import Normalizer
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.data.windows import make_tape, window
 from tskd_jax.teacher import trajectory_generator
-from tskd_jax.training import Hooks
+from tskd_jax.training.training import Hooks
 
 # --- Windows ------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-from tskd_jax.data import d4rl, minari
-from tskd_jax.data.demands import DEFAULT, Demands
+from tskd_jax.data.checks import DEFAULT, Demands
+from tskd_jax.data.formats import d4rl, minari
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
 

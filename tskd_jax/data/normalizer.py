@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from tskd_jax.errors import ConfigError
-from tskd_jax.types import Leaf
+from tskd_jax.machine.types import Leaf
 
 KINDS = ("limits", "cdf", "gaussian")
 CDF_KNOTS = 512

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import struct
 
-from tskd_jax.types import Leaf
+from tskd_jax.machine.types import Leaf
 
 RECORDED, IMAGINED, STITCHED = 0, 1, 2
 

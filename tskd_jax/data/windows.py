@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tskd_jax.data.normalizer import Normalizer
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.types import Leaf
+from tskd_jax.machine.types import Leaf
 
 
 @struct.dataclass

@@ -4,8 +4,8 @@ from tskd_jax.diffusion.loss import diffusion_loss
 from tskd_jax.diffusion.prediction import as_noise
 from tskd_jax.diffusion.sampler import Sampler, guided, sample
 from tskd_jax.diffusion.schedule import Schedule, cosine_schedule
-from tskd_jax.diffusion.torch_import import load_decision_diffuser
-from tskd_jax.diffusion.unet import TemporalUNet
+from tskd_jax.nn.torch_import import load_decision_diffuser
+from tskd_jax.nn.unet import TemporalUNet
 
 __all__ = [
     "Sampler",

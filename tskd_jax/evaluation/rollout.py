@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
-from tskd_jax.tasks import Task
+from tskd_jax.envs.tasks import Task
 
 # (observations (E, m), time) -> actions (E, n)
 Act = Callable[[np.ndarray, int], np.ndarray]

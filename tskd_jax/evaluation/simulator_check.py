@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation.rollout import make_environment, without_warnings
-from tskd_jax.tasks import Task
-from tskd_jax.teacher.inverse_dynamics import InverseDynamics, actions_between
+from tskd_jax.models.inverse_dynamics import InverseDynamics, actions_between
 
 
 def simulate(task: Task, states: np.ndarray, actions: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tskd_jax.stitching.dynamics import HALF_LOG_2PI
+from tskd_jax.models.dynamics import HALF_LOG_2PI
 
 
 class GaussianTest(NamedTuple):

@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 
-from tskd_jax import hosts, memory
+from tskd_jax.machine import hosts, memory
 from tskd_jax.stitching import tile_search, tree_search
 from tskd_jax.stitching.density_test import GaussianTest
 

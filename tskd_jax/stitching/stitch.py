@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tskd_jax.data.trajectories import STITCHED, Trajectories, concatenate, from_columns
-from tskd_jax.stitching import dynamics, value
+from tskd_jax.machine.types import Config
+from tskd_jax.models import dynamics, value
+from tskd_jax.models.dynamics import DynamicsEnsemble
+from tskd_jax.models.value import Value
 from tskd_jax.stitching.density_test import GaussianTest
-from tskd_jax.stitching.dynamics import DynamicsEnsemble
 from tskd_jax.stitching.neighbours import best_neighbour, fastest_backend
-from tskd_jax.stitching.value import Value
-from tskd_jax.types import Config
 
 # (states (N, m), next states (N, m)) -> one row for each pair
 PairFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from tskd_jax import devices, memory
+from tskd_jax.machine import devices, memory
 from tskd_jax.stitching.density_test import GaussianTest
 
 

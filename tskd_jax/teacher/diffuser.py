@@ -11,14 +11,14 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from tskd_jax.data.frames import Frame, fit_frame
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.data.windows import Tape, make_tape
 from tskd_jax.diffusion import Sampler, Schedule, TemporalUNet, as_noise, cosine_schedule
-from tskd_jax.seeds import fit_seeds, pad_rows
-from tskd_jax.training import Ema, Hooks, adam, uniform_rows
-from tskd_jax.types import Config, Leaf
+from tskd_jax.machine.types import Config, Leaf
+from tskd_jax.teacher.coordinates import Frame, fit_frame
+from tskd_jax.training.seeds import fit_seeds, pad_rows
+from tskd_jax.training.training import Ema, Hooks, adam, uniform_rows
 
 
 @struct.dataclass

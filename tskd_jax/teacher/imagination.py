@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from tskd_jax import devices, hosts, memory
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, from_columns, ranges
-from tskd_jax.tasks import Task
+from tskd_jax.envs.tasks import Task
+from tskd_jax.machine import devices, hosts, memory
+from tskd_jax.machine.types import Config, Leaf
+from tskd_jax.models.inverse_dynamics import InverseDynamics, actions_between
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.inverse_dynamics import InverseDynamics, actions_between
 from tskd_jax.teacher.trajectory_generator import Plan, no_plan, replan
-from tskd_jax.training import Keep
-from tskd_jax.types import Config, Leaf
+from tskd_jax.training.training import Keep
 
 
 @struct.dataclass

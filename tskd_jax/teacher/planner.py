@@ -9,11 +9,11 @@ import functools
 import jax
 import numpy as np
 
-from tskd_jax import devices
+from tskd_jax.machine import devices
+from tskd_jax.machine.types import Config
+from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.trajectory_generator import Plan, no_plan, replan
-from tskd_jax.types import Config
 
 
 @functools.partial(jax.jit, static_argnames="sampling")

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from tskd_jax import memory
-from tskd_jax.batching import in_batches
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.data.windows import window
 from tskd_jax.diffusion import diffusion_loss, guided, sample
+from tskd_jax.machine import memory
+from tskd_jax.machine.batching import in_batches
+from tskd_jax.machine.types import Config
+from tskd_jax.models.inverse_dynamics import split_rows
 from tskd_jax.teacher import diffuser
 from tskd_jax.teacher.diffuser import Diffuser, make_sampler, target_condition
-from tskd_jax.teacher.inverse_dynamics import split_rows
-from tskd_jax.training import Hooks
-from tskd_jax.types import Config
+from tskd_jax.training.training import Hooks
 
 
 def create(config: Config, trajectories: Trajectories) -> Diffuser:

@@ -9,11 +9,12 @@ from jaxtyping import Array, Float, Int, Key
 from tskd_jax.data.trajectories import Trajectories, ranges
 from tskd_jax.data.windows import window
 from tskd_jax.diffusion import diffusion_loss, guided, sample
-from tskd_jax.teacher import diffuser, expectation
+from tskd_jax.machine.types import Config, Leaf
+from tskd_jax.models import baseline as expectation
+from tskd_jax.models.baseline import Expectation
+from tskd_jax.teacher import diffuser
 from tskd_jax.teacher.diffuser import Diffuser, make_sampler, target_condition
-from tskd_jax.teacher.expectation import Expectation
-from tskd_jax.training import Hooks
-from tskd_jax.types import Config, Leaf
+from tskd_jax.training.training import Hooks
 
 
 def create(

@@ -1,0 +1,165 @@
+"""Tests of Minari's layout: one group an episode, one more observation than rewards."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tskd_jax.data.formats import minari
+from tskd_jax.errors import DatasetError
+
+
+def make_episode(first: float, steps: int, terminated: bool) -> dict[str, np.ndarray]:
+    """States count up from `first`; Minari flags the end as a termination or a truncation."""
+    flags = np.arange(steps) == steps - 1
+    return {
+        "observations": first + np.arange(steps + 1, dtype=np.float64)[:, None] * [1.0, 2.0],
+        "actions": np.full((steps, 1), first, np.float32),
+        "rewards": first + np.arange(steps, dtype=np.float64),
+        "terminations": flags & terminated,
+        "truncations": flags & (not terminated),
+    }
+
+
+def write(path, episodes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for number, episode in episodes.items():
+            group = file.create_group(f"episode_{number}")
+            group.attrs["id"] = number
+            for key, column in episode.items():
+                group[key] = column
+            group.create_group("infos")["qpos"] = np.zeros(3)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "data" / "main_data.hdf5"
+
+
+def test_episodes(path):
+    write(path, {0: make_episode(0, 3, True), 1: make_episode(50, 2, False)})
+    assert minari.is_minari(path)
+    data = minari.read(path)
+    assert data.lengths.tolist() == [3, 2]
+    assert data.rewards.tolist() == [0, 1, 2, 50, 51]
+    assert data.observations.tolist() == [[0, 0], [1, 2], [2, 4], [50, 50], [51, 52]]
+    # The last next states are the observations of which there is one more than of rewards.
+    assert data.next_observations.tolist() == [[1, 2], [2, 4], [3, 6], [51, 52], [52, 54]]
+    assert data.terminals.tolist() == [False, False, True, False, False]
+
+
+def test_episodes_are_ordered_by_number_not_by_name(path):
+    write(path, {number: make_episode(number, 2, True) for number in (10, 2, 0, 1, 11)})
+    # By name, episode_10 would stand before episode_2.
+    assert minari.read(path).initial_observations[:, 0].tolist() == [0, 1, 2, 10, 11]
+
+
+def test_episodes_without_a_step_are_skipped(path):
+    write(path, {0: make_episode(0, 0, True), 1: make_episode(5, 2, True)})
+    assert minari.read(path).lengths.tolist() == [2]
+
+
+def test_no_transition_at_all(path):
+    write(path, {0: make_episode(0, 0, True)})
+    with pytest.raises(DatasetError, match="no episode holds a transition"):
+        minari.read(path)
+
+
+@pytest.mark.parametrize("key", ["observations", "actions", "rewards", "terminations"])
+def test_missing_array(path, key):
+    episode = make_episode(5, 2, True)
+    del episode[key]
+    write(path, {0: make_episode(0, 2, True), 1: episode})
+    with pytest.raises(DatasetError, match=f"episode_1 has no array '{key}'") as caught:
+        minari.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_observations_that_are_a_dictionary(path):
+    write(path, {0: {k: v for k, v in make_episode(0, 2, True).items() if k != "observations"}})
+    with h5py.File(path, "a") as file:
+        file["episode_0/observations/desired_goal"] = np.zeros((3, 2))
+    with pytest.raises(DatasetError, match="episode_0 has no array 'observations'"):
+        minari.read(path)
+
+
+def test_as_many_observations_as_rewards(path):
+    episode = make_episode(0, 3, True)
+    write(path, {0: episode | {"observations": episode["observations"][:-1]}})
+    with pytest.raises(DatasetError, match=r"episode_0 has 3 observations and 3 rewards; T \+ 1"):
+        minari.read(path)
+
+
+def test_actions_of_another_length(path):
+    episode = make_episode(0, 3, True)
+    write(path, {0: episode | {"actions": episode["actions"][:-1]}})
+    with pytest.raises(DatasetError, match="actions") as caught:
+        minari.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_lengths_that_only_fit_in_sum(path):
+    # One action too many in the first episode, one too few in the second: as many as rewards.
+    first, second = make_episode(0, 3, True), make_episode(50, 3, True)
+    first["actions"] = np.zeros((4, 1), np.float32)
+    second["actions"] = np.zeros((2, 1), np.float32)
+    write(path, {0: first, 1: second})
+    with pytest.raises(DatasetError, match="episode_0"):
+        minari.read(path)
+
+
+def test_states_of_different_sizes(path):
+    other = make_episode(0, 3, True)
+    other["observations"] = other["observations"][:, :1]
+    write(path, {0: make_episode(0, 3, True), 1: other})
+    with pytest.raises(DatasetError, match="observations"):
+        minari.read(path)
+
+
+def test_damaged_chunk(path):
+    write(path, {0: make_episode(0, 3, True)})
+    with h5py.File(path, "a") as file:
+        rewards = file["episode_0/rewards"][()]
+        del file["episode_0/rewards"]
+        file["episode_0"].create_dataset("rewards", data=rewards, fletcher32=True)
+        chunk = file["episode_0/rewards"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        minari.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_groups_are_left_alone(path):
+    write(path, {0: make_episode(0, 3, True)})
+    with h5py.File(path, "a") as file:
+        file["notes/author"] = "someone"
+    assert minari.read(path).lengths.tolist() == [3]
+
+
+def test_an_episode_that_is_an_array(path):
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        file["episode_0"] = np.zeros((3, 2))
+    with pytest.raises(DatasetError, match="episode_0"):
+        minari.read(path)
+
+
+def test_not_finite(path):
+    episode = make_episode(0, 3, True)
+    episode["observations"][1] = np.nan
+    write(path, {0: episode})
+    with pytest.raises(DatasetError, match="'observations' is not finite"):
+        minari.read(path)
+
+
+def test_what_is_not_minari(tmp_path):
+    (tmp_path / "text.hdf5").write_text("no HDF5")
+    assert not minari.is_minari(tmp_path / "text.hdf5")
+    assert not minari.is_minari(tmp_path / "absent.hdf5")
+    with h5py.File(tmp_path / "d4rl.hdf5", "w") as file:
+        file["observations"] = np.zeros((2, 2))
+    assert not minari.is_minari(tmp_path / "d4rl.hdf5")

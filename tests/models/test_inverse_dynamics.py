@@ -1,0 +1,108 @@
+"""Inverse dynamics: size, bound, what it learns, and which rows are held out."""
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tskd_jax.config import default_config
+from tskd_jax.data.trajectories import from_columns
+from tskd_jax.envs.tasks import get_task
+from tskd_jax.models import inverse_dynamics
+from tskd_jax.models.inverse_dynamics import actions_between, split_rows
+from tskd_jax.nn.mlp import count_parameters
+from tskd_jax.training.training import Hooks
+
+
+def walks(episodes, length, seed=0):
+    """s' = s + 0.1 (a_0, a_1, a_0 - a_1): the action is in the change of state."""
+    rng = np.random.default_rng(seed)
+    actions = rng.uniform(-0.9, 0.9, (episodes, length, 2))
+    push = np.concatenate([actions, actions[..., :1] - actions[..., 1:]], -1)
+    states = rng.normal(size=(episodes, 1, 3)) + 0.1 * np.cumsum(push, 1)
+    before = np.concatenate([states[:, :1] - 0.1 * push[:, :1], states[:, :-1]], 1)
+    return from_columns(
+        observations=before.reshape(-1, 3),
+        actions=actions.reshape(-1, 2),
+        rewards=np.zeros(episodes * length),
+        next_observations=states.reshape(-1, 3),
+        terminals=np.zeros(episodes * length),
+        lengths=[length] * episodes,
+    )
+
+
+def test_golden_parameter_count_on_hopper():
+    # (2 · 11 + 1) 512 + (512 + 1) 512 + (512 + 1) 3 = 11776 + 262656 + 1539 = 275971.
+    one = np.random.default_rng(0).normal(size=(4, 11))
+    trajectories = from_columns(
+        observations=one,
+        actions=np.zeros((4, 3)),
+        rewards=np.zeros(4),
+        next_observations=one,
+        terminals=np.zeros(4),
+        lengths=[4],
+    )
+    config = default_config().inverse_dynamics
+    model = inverse_dynamics.create(config, trajectories, get_task("hopper"))
+    assert count_parameters(model.params) == 275_971
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_config, tiny_task):
+    config = ConfigDict(tiny_config.inverse_dynamics)
+    config.update({"hidden": (32, 32), "steps": 1200, "batch_size": 64, "learning_rate": 3e-3})
+    trajectories = walks(40, 20)
+    model = inverse_dynamics.create(config, trajectories, tiny_task)
+    seen = []
+    hooks = Hooks(on_progress=lambda *report: seen.append(report))
+    model, metrics = inverse_dynamics.train(model, config, trajectories, jax.random.key(0), hooks)
+    return model, metrics, seen
+
+
+def test_learns_the_action_behind_a_change_of_state(trained):
+    model, metrics, seen = trained
+    assert metrics["held_out_r2"] > 0.95
+    assert seen[-1][:2] == (1200, 1200)
+    fresh = walks(5, 20, seed=9)
+    got = actions_between(model, fresh.observations, fresh.next_observations)
+    assert np.square(got - fresh.actions).mean() < 0.1 * fresh.actions.var()
+
+
+def test_actions_stay_within_the_bound(trained):
+    model, *_ = trained
+    far = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * 1e3
+    assert np.abs(actions_between(model, far, -far)).max() <= 1.0
+    twice = model.replace(action_bound=2.0)
+    np.testing.assert_allclose(
+        actions_between(twice, far, -far), 2 * actions_between(model, far, -far), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_any_number_of_pairs(trained, rows):
+    model, *_ = trained
+    data = walks(1, 5)
+    s, s_next = data.observations[:rows], data.next_observations[:rows]
+    actions = actions_between(model, s, s_next)
+    assert actions.shape == (rows, 2)
+    if rows:
+        np.testing.assert_allclose(
+            actions[:1], actions_between(model, s[:1], s_next[:1]), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("episodes", [2, 3, 40])
+def test_whole_episodes_are_held_out(episodes):
+    trajectories = walks(episodes, 7)
+    rows, held_out = split_rows(trajectories, 0.05, jax.random.key(1))
+    assert sorted([*rows, *held_out]) == list(range(trajectories.size))
+    episode = trajectories.episode_of
+    assert not set(episode[rows]) & set(episode[held_out])
+    # 5% of 40 episodes is 2; of fewer, one has to do.
+    assert len(set(episode[held_out])) == max(1, episodes // 20)
+
+
+def test_a_single_episode_keeps_its_end_back():
+    rows, held_out = split_rows(walks(1, 20), 0.05, jax.random.key(0))
+    np.testing.assert_array_equal(rows, np.arange(19))
+    np.testing.assert_array_equal(held_out, [19])

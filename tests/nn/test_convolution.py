@@ -1,0 +1,220 @@
+"""Convolutions: against literal loops, and one form against the other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tskd_jax.diffusion import TemporalUNet
+from tskd_jax.nn import convolution
+from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample, set_convolution_form
+
+
+@pytest.fixture(autouse=True)
+def _restore_form():
+    yield
+    set_convolution_form("auto")
+
+
+@pytest.fixture(params=["matmul", "lax"])
+def form(request):
+    set_convolution_form(request.param)
+    return request.param
+
+
+def normal(shape, seed=0):
+    """Drawn by NumPy: JAX would compile a draw for each shape."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def random_params(module, *inputs):
+    """Parameters of a module, all of them random: biases that are zero would hide a mistake."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    return jax.tree.map(lambda leaf: 0.3 * normal(leaf.shape), shapes)
+
+
+def numbers(module, time, channels=3, batch=2):
+    """(x, params, kernel, bias) of a module, the last two in float64."""
+    x = normal((batch, time, channels), seed=1)
+    params = random_params(module, x)
+    inner = params["params"]
+    return x, params, np.asarray(inner["kernel"], np.float64), np.asarray(inner["bias"], np.float64)
+
+
+def literal_convolution(x, kernel, bias, stride, padding):
+    """y[o] = bias + Σ_k x[stride · o - padding + k] K[k], with zeros outside."""
+    taps = len(kernel)
+    out_time = (x.shape[1] + 2 * padding - taps) // stride + 1
+    y = np.tile(bias, (x.shape[0], out_time, 1))
+    for o in range(out_time):
+        for k in range(taps):
+            i = stride * o - padding + k
+            if 0 <= i < x.shape[1]:
+                y[:, o] += np.asarray(x[:, i], np.float64) @ kernel[k]
+    return y
+
+
+def literal_transposed_convolution(x, kernel, bias):
+    """PyTorch's ConvTranspose1d(kernel 4, stride 2, padding 1), input by input."""
+    batch, time, _ = x.shape
+    y = np.tile(bias, (batch, 2 * time, 1))
+    for i in range(time):
+        for k in range(4):
+            o = 2 * i - 1 + k
+            if 0 <= o < 2 * time:
+                # Stored as a convolution's kernel: the transposed one's, flipped.
+                y[:, o] += np.asarray(x[:, i], np.float64) @ kernel[3 - k]
+    return y
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("time", [1, 2, 7])
+def test_conv1d_is_the_literal_loop(form, kernel_size, time):
+    module = Conv1d(4, kernel_size)
+    x, params, kernel, bias = numbers(module, time)
+    expected = literal_convolution(x, kernel, bias, 1, kernel_size // 2)
+    assert expected.shape == (2, time, 4)
+    np.testing.assert_allclose(module.apply(params, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("time", [2, 6, 7])
+def test_downsample_is_the_literal_loop_with_a_zero_on_both_sides(form, time):
+    module = Downsample(4)
+    x, params, kernel, bias = numbers(module, time)
+    expected = literal_convolution(x, kernel, bias, 2, 1)
+    assert expected.shape == (2, (time + 1) // 2, 4)
+    np.testing.assert_allclose(module.apply(params, x), expected, atol=1e-5)
+
+
+def test_downsample_by_hand(form):
+    # x = 1 2 3 4, K = 1 10 100: y[0] = 0·1 + 1·10 + 2·100 = 210, y[1] = 2·1 + 3·10 + 4·100 = 432.
+    # With 'SAME' (one zero, on the right) it would be 321 and 43.
+    params = {"params": {"kernel": jnp.array([1.0, 10, 100])[:, None, None], "bias": jnp.zeros(1)}}
+    y = Downsample(1).apply(params, jnp.arange(1.0, 5.0)[None, :, None])
+    np.testing.assert_array_equal(y[0, :, 0], [210, 432])
+
+
+@pytest.mark.parametrize("time", [1, 2, 5])
+def test_upsample_is_the_literal_transposed_convolution(form, time):
+    module = Upsample(4)
+    x, params, kernel, bias = numbers(module, time)
+    expected = literal_transposed_convolution(x, kernel, bias)
+    assert expected.shape == (2, 2 * time, 4)
+    np.testing.assert_allclose(module.apply(params, x), expected, atol=1e-5)
+
+
+def values_and_gradients(module, params, *inputs):
+    """Output, and the gradient of Σ sin(output) with respect to parameters and first input."""
+
+    def total(params, x):
+        y = module.apply(params, x, *inputs[1:])
+        return jnp.sin(y).sum(), y
+
+    # A new function each time: compiled anew, in the form that is set now.
+    (_, y), grads = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(params, inputs[0])
+    return y, grads
+
+
+def assert_forms_agree(module, params, *inputs, atol=1e-5):
+    results = {}
+    for name in ("matmul", "lax"):
+        set_convolution_form(name)
+        results[name] = values_and_gradients(module, params, *inputs)
+    for left, right in zip(*map(jax.tree.leaves, results.values()), strict=True):
+        # An absolute tolerance in units of the largest entry: gradients are sums of many terms.
+        scale = max(1.0, float(jnp.abs(right).max()))
+        np.testing.assert_allclose(left, right, atol=atol * scale)
+
+
+@pytest.mark.parametrize("module", [Conv1d(4, 5), Conv1d(4, 1), Downsample(4), Upsample(4)])
+@pytest.mark.parametrize("time", [2, 5])
+def test_forms_agree_with_their_gradients(module, time):
+    x, params, *_ = numbers(module, time)
+    assert_forms_agree(module, params, x)
+
+
+def test_forms_agree_on_the_whole_unet_with_its_gradients():
+    network = TemporalUNet(features=8, multipliers=(1, 2))
+    inputs = (
+        normal((2, 9, 3), seed=1),
+        jnp.array([3, 150]),
+        jnp.array([0.2, 0.9]),
+        jnp.array([1.0, 0.0]),
+    )
+    params = random_params(network, *inputs)
+    assert_forms_agree(network, params, *inputs, atol=1e-4)
+
+
+def products(function, *arguments) -> list[tuple[str, tuple[int, ...]]]:
+    """(operation, shape of its right operand) of all products in a traced program."""
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name in ("conv_general_dilated", "dot_general"):
+                yield equation.primitive.name, equation.invars[1].aval.shape
+            # The rule for a gradient is not part of what runs without one.
+            for part in (equation.params.get("call_jaxpr"), equation.params.get("jaxpr")):
+                if part is not None:
+                    yield from walk(getattr(part, "jaxpr", part))
+
+    return list(walk(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+@pytest.mark.parametrize(
+    ("backend", "time", "sampling", "training"),
+    [
+        ("cpu", 9, {"conv_general_dilated"}, {"conv_general_dilated", "dot_general"}),
+        # Shorter than the kernel: XLA's convolution is slow there even without a gradient.
+        ("cpu", 4, {"dot_general"}, {"dot_general"}),
+        ("gpu", 9, {"conv_general_dilated"}, {"conv_general_dilated"}),
+        ("tpu", 4, {"conv_general_dilated"}, {"conv_general_dilated"}),
+    ],
+)
+def test_auto_chooses_by_backend_gradient_and_length(
+    monkeypatch, backend, time, sampling, training
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    x, kernel = jnp.ones((2, time, 3)), jnp.ones((5, 3, 4))
+
+    def forward(x, kernel):
+        return convolution.convolve(x, kernel, 1, (2, 2))
+
+    def gradient(x, kernel):
+        return jax.grad(lambda x, kernel: forward(x, kernel).sum(), (0, 1))(x, kernel)
+
+    assert {name for name, _ in products(forward, x, kernel)} == sampling
+    found = products(gradient, x, kernel)
+    assert {name for name, _ in found} == training
+    if backend == "cpu":
+        # XLA's own gradient is a convolution whose kernel is as long as the input: slow in a loop.
+        assert all(shape[0] == 5 for name, shape in found if name == "conv_general_dilated")
+
+
+@pytest.mark.parametrize("small_kernel", [0, 1 << 18])
+@pytest.mark.parametrize(
+    ("module", "time"),
+    [
+        (Conv1d(2, 5), 9),  # from 3 channels: the gradient is the narrower side
+        (Conv1d(4, 5), 9),
+        (Conv1d(4, 5), 4),
+        (Conv1d(4, 1), 9),
+        (Downsample(2), 9),
+        (Upsample(2), 9),
+        (Upsample(4), 1),
+    ],
+)
+def test_auto_has_the_gradients_of_the_matrix_product(monkeypatch, module, time, small_kernel):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(convolution, "SMALL_KERNEL", small_kernel)
+    x, params, *_ = numbers(module, time)
+    results = []
+    for name in ("matmul", "auto"):
+        set_convolution_form(name)
+        results.append(values_and_gradients(module, params, x))
+    for left, right in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
+
+
+def test_form_is_taken_by_name():
+    with pytest.raises(ValueError, match="fft"):
+        set_convolution_form("fft")

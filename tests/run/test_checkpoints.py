@@ -1,0 +1,82 @@
+"""Folders of arrays: what is written comes back, what was altered does not."""
+
+import os
+
+import numpy as np
+import pytest
+
+from tskd_jax.errors import WorkdirError
+from tskd_jax.run import checkpoints
+from tskd_jax.run.checkpoints import Damaged
+
+TREE = {"a": {"0": np.arange(6, dtype=np.float32).reshape(2, 3)}, "n": np.zeros((0, 2), np.int8)}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tree") / "one"
+    return path, checkpoints.save(path, TREE)
+
+
+def files_of(folder):
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
+
+
+def test_round_trip(written):
+    path, checksum = written
+    tree = checkpoints.load(path, checksum)
+    np.testing.assert_array_equal(tree["a"]["0"], TREE["a"]["0"])
+    assert tree["n"].shape == (0, 2)
+    assert tree["n"].dtype == np.int8
+    assert [p.name for p in path.parent.iterdir()] == ["one"]  # nothing aside is left
+
+
+def test_every_file_counts(written):
+    path, checksum = written
+    for file in files_of(path):
+        content = file.read_bytes()
+        for altered in (content[:-1], content + b"x", bytes([255 - content[0]]) + content[1:]):
+            file.write_bytes(altered)
+            with pytest.raises(Damaged, match="checksum"):
+                checkpoints.load(path, checksum)
+        file.write_bytes(content)
+    checkpoints.load(path, checksum)
+
+
+def test_a_file_more_or_a_link_is_noticed(written, tmp_path):
+    path, checksum = written
+    (path / "more").write_text("")
+    with pytest.raises(Damaged, match="checksum"):
+        checkpoints.load(path, checksum)
+    (path / "more").unlink()
+    file = files_of(path)[0]
+    content = file.read_bytes()
+    (tmp_path / "same").write_bytes(content)
+    file.unlink()
+    os.symlink(tmp_path / "same", file)
+    with pytest.raises(Damaged, match="checksum"):
+        checkpoints.load(path, checksum)
+    file.unlink()
+    file.write_bytes(content)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(Damaged, match="missing"):
+        checkpoints.load(tmp_path / "none", "0")
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="cannot be written") as caught:
+        checkpoints.save(tmp_path / "file" / "one", TREE)
+    assert "\n" not in str(caught.value)
+
+
+def test_digest_is_of_names_types_shapes_and_numbers():
+    same = {"n": np.zeros((0, 2), np.int8), "a": {"0": TREE["a"]["0"].copy()}}
+    assert checkpoints.digest(same) == checkpoints.digest(TREE)
+    array = TREE["a"]["0"]
+    others = [array.T, array.reshape(3, 2), array.astype(np.float64), array + 1, -array]
+    digests = {checkpoints.digest({"a": {"0": other}, "n": TREE["n"]}) for other in others}
+    digests |= {checkpoints.digest({"b": TREE["a"], "n": TREE["n"]}), checkpoints.digest(TREE)}
+    assert len(digests) == len(others) + 2

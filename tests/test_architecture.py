@@ -1,0 +1,98 @@
+"""The rule between the rooms of the package: an import goes down only (CONTRIBUTING.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tskd_jax"
+# From the bottom up; rooms on a line do not know each other.
+LEVELS = (
+    ("errors",),
+    ("fields",),
+    ("machine", "nn", "policy"),
+    ("training", "diffusion", "data"),
+    ("run", "envs"),
+    ("models",),
+    ("teacher", "stitching"),
+    ("evaluation", "methods", "export"),
+    ("presets",),
+    ("config",),
+    ("report",),
+    ("cli", "main", "__main__"),
+)
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+# What needs a line of its own: within methods/ only these two may be imported by a method.
+SHARED_BY_METHODS = ("base", "__init__")
+
+
+def room(module: str) -> str:
+    """The room of a dotted name below the package, or of its own file."""
+    return module.split(".")[0]
+
+
+def imports(path: Path, package: Path = PACKAGE) -> list[tuple[int, str]]:
+    """(line, dotted name below the package) of what a file imports, wherever it does."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package.name):
+            inside = (node.module or "").removeprefix(package.name).lstrip(".")
+            for alias in node.names:
+                name = f"{inside}.{alias.name}" if inside else alias.name
+                found.append((node.lineno, name))
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith(f"{package.name}."):
+                    found.append((node.lineno, alias.name.removeprefix(f"{package.name}.")))
+    return found
+
+
+def refused(package: Path = PACKAGE) -> list[str]:
+    """Every import that the rule refuses, in words."""
+    arrows = []
+    for path in sorted(package.rglob("*.py")):
+        source = ".".join(path.relative_to(package).with_suffix("").parts)
+        if source == "__init__":  # loads names lazily, for users
+            continue
+        for line, target in imports(path, package):
+            if room(target) not in LEVEL:  # a name of the package itself, such as __version__
+                continue
+            arrow = f"{path.name}:{line}: {source} imports {target}"
+            if room(source) == room(target):
+                siblings = room(source) == "methods" and source.split(".")[-1] not in (
+                    *SHARED_BY_METHODS,
+                )
+                if siblings and target.split(".")[1] not in SHARED_BY_METHODS:
+                    arrows.append(f"{arrow}: no method imports another")
+            elif LEVEL[room(source)] <= LEVEL[room(target)]:
+                arrows.append(f"{arrow}: {room(target)} is not below {room(source)}")
+            elif room(target) == "run" and LEVEL[room(source)] < LEVEL["methods"]:
+                arrows.append(f"{arrow}: only methods and the command know that there is a folder")
+    return arrows
+
+
+def test_imports_go_down():
+    assert refused() == []
+
+
+def test_every_file_has_a_room():
+    rooms = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in PACKAGE.rglob("*.py")}
+    assert rooms - {"__init__"} <= set(LEVEL)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "reason"),
+    [
+        ("machine/planted.py", "from tskd_jax.models import value", "models is not below machine"),
+        ("teacher/planted.py", "import tskd_jax.stitching.stitch", "not below teacher"),
+        ("methods/planted.py", "from tskd_jax.methods.bc import train", "no method imports"),
+        ("models/planted.py", "from tskd_jax.run import checkpoints", "there is a folder"),
+    ],
+)
+def test_a_planted_import_is_refused(tmp_path, file, line, reason):
+    package = tmp_path / "tskd_jax"
+    (package / file).parent.mkdir(parents=True)
+    (package / file).write_text(f"def f():\n    {line}\n")
+    (arrow,) = refused(package)
+    assert "planted.py:2" in arrow
+    assert reason in arrow

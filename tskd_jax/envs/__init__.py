@@ -1,0 +1,1 @@
+"""Environments: what is known of each without running it, and the simulators."""

@@ -1,0 +1,1 @@
+"""The machine: devices, processes, memory, throughput, signals. Knows no RL and no files."""

@@ -1,0 +1,1 @@
+"""Methods: how the parts make a policy of a dataset."""

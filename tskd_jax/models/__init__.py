@@ -1,0 +1,1 @@
+"""Learned parts that are not diffusers: dynamics, values, policies."""

@@ -1,0 +1,220 @@
+"""What usually happens next: the mean next state and the mean return, given a state alone.
+
+Not in the paper. DDR-I must tell apart what different actions lead to, and on a robot one action
+changes the next state by a small part of what changes anyway. Two regressions take the rest away:
+what is left of the next state is what an action chose (`surprise`), and what is left of the
+return is how good that choice was (`condition=advantage`).
+
+There are two networks, each fitted to half of the episodes. An expectation of what was trained on
+would know how this very episode went on, and nothing would be left to explain: values of recorded
+states are asked of the network that has not seen their episode.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.machine.batching import in_batches
+from tskd_jax.machine.types import Config, Leaf
+from tskd_jax.nn.mlp import MLP
+from tskd_jax.training.seeds import pad_rows
+from tskd_jax.training.training import Hooks, adam, fit, uniform_rows
+
+RECENT = 100  # steps at a truncated episode's end whose mean reward stands for what would follow
+
+
+@struct.dataclass
+class Expectation:
+    """E[s' | s] and E[R_t | s] of the recorded behaviour; R_t as `bootstrapped_returns` has it.
+
+    Attributes:
+      params: of the two networks as leading axis; each answers both questions.
+      states: normaliser of s.
+      change_mean, change_deviation: (m,) of s' - s, raw units; a dimension that never changes has
+        deviation 1.
+      return_mean, return_deviation: () of R_t.
+      hidden: widths of the hidden layers.
+    """
+
+    params: Leaf
+    states: Normalizer
+    change_mean: Leaf
+    change_deviation: Leaf
+    return_mean: Leaf
+    return_deviation: Leaf
+    hidden: tuple[int, ...] = struct.field(pytree_node=False)
+
+    @property
+    def network(self) -> MLP:
+        return MLP(self.hidden, self.change_mean.shape[0] + 1)
+
+    def init(self, key: jax.Array) -> Leaf:
+        """Fresh parameters of one network."""
+        return self.network.init(key, jnp.zeros((1, self.change_mean.shape[0])))
+
+    def answer(self, params: Leaf, states: Float[Array, "batch state"]) -> Float[Array, "batch _"]:
+        """(batch, m + 1) of one network: change of state and return, both standardised."""
+        return jnp.asarray(self.network.apply(params, self.states.normalize(states)))
+
+    def next_state(self, states: Float[Array, "batch state"]) -> Float[Array, "batch state"]:
+        """E[s' | s], raw units: the mean of both networks."""
+        change = jax.vmap(self.answer, (0, None))(self.params, states).mean(0)[:, :-1]
+        scale = jnp.asarray(self.change_deviation)[None]
+        return states + jnp.asarray(self.change_mean)[None] + scale * change
+
+    def values(self, states: Float[Array, "batch state"]) -> Float[Array, "batch network"]:
+        """E[R_t | s] by each network, raw units of reward."""
+        answers = jax.vmap(self.answer, (0, None), 1)(self.params, states)[:, :, -1]
+        return self.return_mean + self.return_deviation * answers
+
+
+def create(config: Config, trajectories: Trajectories, discount: float) -> Expectation:
+    """An untrained expectation for that dataset; `config` is `config.expectation`, γ `discount`."""
+    change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
+    deviation = change.std(0)
+    returns = bootstrapped_returns(trajectories, discount)
+    model = Expectation(
+        params=None,
+        states=fit_normalizer("gaussian", trajectories.observations),
+        change_mean=change.mean(0).astype(np.float32),
+        change_deviation=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
+        return_mean=np.float32(returns.mean()),
+        return_deviation=np.float32(returns.std() or 1.0),
+        hidden=tuple(config.hidden),
+    )
+    return model.replace(params=jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2)))
+
+
+def half_of(trajectories: Trajectories) -> np.ndarray:
+    """(N,) 0 or 1, the half that each transition's episode belongs to."""
+    halves = np.random.default_rng(0).permutation(len(trajectories.lengths)) % 2
+    return halves[trajectories.episode_of]
+
+
+def train(
+    config: Config, trajectories: Trajectories, discount: float, hooks: Hooks
+) -> tuple[Expectation, dict[str, float]]:
+    """Fit both regressions by squared error.
+
+    Like a normaliser it belongs to the dataset: its own randomness is always the same.
+
+    Returns:
+      (the model, figures: shares of the variance of s' - s and of R_t that a state explains, the
+      latter by the network that has not seen it).
+    """
+    model = create(config, trajectories, discount)
+    change = trajectories.next_observations - trajectories.observations
+    returns = bootstrapped_returns(trajectories, discount)
+    targets = np.concatenate(
+        [
+            (change - model.change_mean) / model.change_deviation,
+            ((returns - model.return_mean) / model.return_deviation)[:, None],
+        ],
+        -1,
+    ).astype(np.float32)
+
+    # Of a single episode there are no halves: both networks are fitted to it.
+    half = half_of(trajectories)
+    rows = [np.flatnonzero(half == which) for which in (0, 1)]
+    rows = [some if len(some) else np.arange(trajectories.size) for some in rows]
+
+    def draw(data, key):
+        columns, rows, count = data
+        return uniform_rows(columns, key, config.batch_size, count, rows)
+
+    def loss(params, _ema, batch, _key):
+        states, wanted = batch
+        return jnp.square(model.answer(params, states) - wanted).mean()
+
+    state = fit(
+        "expectation",
+        model.init,
+        loss,
+        draw,
+        ((trajectories.observations, targets), *pad_rows(rows)),
+        adam(config.learning_rate, config.schedule, config.steps),
+        steps=config.steps,
+        key=jax.random.split(jax.random.key(0), 2),
+        data_axes=(None, 0, 0),
+        hooks=hooks,
+    )
+    model = model.replace(params=state.params)
+    left = trajectories.next_observations - next_states(model, trajectories.observations)
+    value = unseen_values(model, trajectories, trajectories.observations)
+    return model, {
+        "change_explained": float(1 - np.mean((left / model.change_deviation) ** 2)),
+        "return_explained": float(1 - np.mean((returns - value) ** 2) / max(returns.var(), 1e-12)),
+    }
+
+
+_next_state = jax.jit(lambda model, states: model.next_state(states))
+_values = jax.jit(lambda model, states: model.values(states))
+
+
+def next_states(model: Expectation, states: np.ndarray) -> np.ndarray:
+    """E[s' | s] of any number of states: (N, m) -> (N, m), on the host."""
+    return in_batches(lambda s: _next_state(model, s), states)
+
+
+def unseen_values(model: Expectation, trajectories: Trajectories, states: np.ndarray) -> np.ndarray:
+    """(N,) E[R_t | s] of one state (N, m) for each transition, by the network of the other half."""
+    both = in_batches(lambda s: _values(model, s), states)
+    return both[np.arange(len(both)), 1 - half_of(trajectories)]
+
+
+def bootstrapped_returns(trajectories: Trajectories, discount: float) -> np.ndarray:
+    """(N,) float64, R_t of episodes that go on where they were only cut short.
+
+    A truncation is not a failure: what would have followed is taken to bring the mean reward of the
+    episode's last steps, for ever.
+
+    Args:
+      trajectories: N transitions.
+      discount: γ < 1.
+    """
+    returns = trajectories.returns_to_go(discount)
+    starts, ends = trajectories.starts, trajectories.ends
+    sums = np.concatenate([[0.0], np.cumsum(trajectories.rewards, dtype=np.float64)])
+    recent = np.minimum(trajectories.lengths, RECENT)
+    reward = (sums[ends + 1] - sums[ends + 1 - recent]) / recent
+    beyond = np.where(trajectories.terminals[ends], 0.0, reward / (1 - discount))
+    left = np.repeat(trajectories.lengths, trajectories.lengths) - (
+        np.arange(trajectories.size) - np.repeat(starts, trajectories.lengths)
+    )
+    return returns + beyond[trajectories.episode_of] * discount**left
+
+
+def advantages(
+    model: Expectation, trajectories: Trajectories, discount: float, trace: float
+) -> np.ndarray:
+    """(N,) float64, how much better a transition turned out than its state let expect.
+
+    Generalised advantage estimation (Schulman et al. 2016): Σ_k (γλ)^k δ_{t+k} up to the episode's
+    end, δ = r + γ V(s') - V(s), with V(s') = 0 at terminals only.
+
+    Args:
+      model: gives V = E[R_t | s].
+      trajectories: N transitions, those that the model was fitted to.
+      discount: γ.
+      trace: λ.
+    """
+    following = unseen_values(model, trajectories, trajectories.next_observations)
+    following = following * ~trajectories.terminals
+    now = unseen_values(model, trajectories, trajectories.observations)
+    surprise = trajectories.rewards + discount * following - now
+    return trajectories.replace(rewards=surprise).returns_to_go(discount * trace)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """(N,) float32 in (-1, 1): -1 for the least of the values, 0 for the median, 1 for the largest.
+
+    Of a condition it makes a share of the data: asked for y, one asks for what the best
+    (1 - y) / 2 of the transitions did.
+    """
+    rank = np.empty(len(values))
+    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return (2 * (rank + 0.5) / len(values) - 1).astype(np.float32)

@@ -1,0 +1,240 @@
+"""Ensemble of forward dynamics p_i(s'|s) (section 5.1, Equations 8 and 9)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.machine.batching import in_batches
+from tskd_jax.machine.types import Config, Leaf
+from tskd_jax.models.inverse_dynamics import split_rows
+from tskd_jax.nn.mlp import MLP
+from tskd_jax.training.seeds import fit_seeds, pad_rows
+from tskd_jax.training.training import Hooks, adam, uniform_rows
+
+LOG_STD_RANGE = (-10.0, 2.0)
+LEVELS = 1001
+HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
+
+
+@struct.dataclass
+class DynamicsEnsemble:
+    """Gaussians over the next state, one for each member, in raw units.
+
+    The networks see normalised states and predict the normalised change of state, whose size is
+    the same in every dimension; means and deviations are given in raw units.
+
+    Attributes:
+      params: members as leading axis.
+      states: normaliser of s.
+      change_mean, change_deviation: (m,) of s' - s in the dataset; a dimension that never changes
+        has deviation 1, so that its density is finite.
+      resolution: (m,) deviation that `likelihoods` adds to the members', raw units.
+      likelihood_quantiles: (1001,) quantiles 0, 0.001, … 1 of `likelihoods` at held-out recorded
+        transitions.
+      hidden: widths of the hidden layers.
+    """
+
+    params: Leaf
+    states: Normalizer
+    change_mean: Leaf
+    change_deviation: Leaf
+    resolution: Leaf
+    likelihood_quantiles: Leaf
+    hidden: tuple[int, ...] = struct.field(pytree_node=False)
+
+    @property
+    def network(self) -> MLP:
+        return MLP(self.hidden, 2 * self.change_mean.shape[0])
+
+    def init(self, key: jax.Array) -> Leaf:
+        """Fresh parameters of one member."""
+        return self.network.init(key, jnp.zeros((1, self.change_mean.shape[0])))
+
+    def change(
+        self, params: Leaf, states: Float[Array, "batch state"]
+    ) -> tuple[Float[Array, "batch state"], Float[Array, "batch state"]]:
+        """One member's (mean, log deviation) of the normalised change of state."""
+        output = self.network.apply(params, self.states.normalize(states))
+        mean, log_std = jnp.split(output, 2, -1)
+        return mean, jnp.clip(log_std, *LOG_STD_RANGE)
+
+    def predict(
+        self, states: Float[Array, "batch state"]
+    ) -> tuple[Float[Array, "batch member state"], Float[Array, "batch member state"]]:
+        """(mean, deviation) of s' by every member, raw units."""
+        mean, log_std = jax.vmap(self.change, (0, None), 1)(self.params, states)
+        scale = self.change_deviation[None, None]
+        mean = states[:, None] + self.change_mean[None, None] + mean * scale
+        return mean, jnp.exp(log_std) * scale
+
+    def log_densities(
+        self, states: Float[Array, "batch state"], next_states: Float[Array, "batch state"]
+    ) -> Float[Array, "batch member"]:
+        """log p_i(s'|s), raw units."""
+        mean, deviation = self.predict(states)
+        return gaussian_log_density(next_states[:, None], mean, deviation)
+
+    def log_mean_density(
+        self, states: Float[Array, "batch state"], next_states: Float[Array, "batch state"]
+    ) -> Float[Array, " batch"]:
+        """log mean_i p_i(s'|s), raw units: the right side of Equation 9."""
+        return log_mean_exp(self.log_densities(states, next_states))
+
+
+def gaussian_log_density(x: Array, mean: Array, deviation: Array) -> Array:
+    """log N(x; mean, diag(deviation²)), summed over the last axis."""
+    z = (x - mean) / deviation
+    return (-0.5 * jnp.square(z) - jnp.log(deviation) - HALF_LOG_2PI).sum(-1)
+
+
+def log_mean_exp(x: Float[Array, "batch member"]) -> Float[Array, " batch"]:
+    """log of the mean over members; the densities themselves would overflow float32."""
+    return jax.nn.logsumexp(x, axis=-1) - jnp.log(x.shape[-1])
+
+
+def create(config: Config, trajectories: Trajectories, members: int) -> DynamicsEnsemble:
+    """An untrained ensemble for that dataset; `config` is `config.dynamics`."""
+    change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
+    deviation = change.std(0)
+    model = DynamicsEnsemble(
+        params=None,
+        states=fit_normalizer("gaussian", trajectories.observations),
+        change_mean=change.mean(0).astype(np.float32),
+        change_deviation=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
+        resolution=(config.resolution * trajectories.observations.std(0)).astype(np.float32),
+        likelihood_quantiles=np.zeros(LEVELS, np.float32),
+        hidden=tuple(config.hidden),
+    )
+    keys = jax.random.split(jax.random.key(0), members)
+    return model.replace(params=jax.vmap(model.init)(keys))
+
+
+def train(
+    config: Config, trajectories: Trajectories, key: jax.Array, hooks: Hooks
+) -> tuple[DynamicsEnsemble, dict[str, float]]:
+    """Fit `members` Gaussians by maximum likelihood and keep the `elites` best on held-out data."""
+    return train_seeds(config, trajectories, key[None], hooks)[0]
+
+
+def train_seeds(
+    config: Config, trajectories: Trajectories, keys: jax.Array, hooks: Hooks
+) -> list[tuple[DynamicsEnsemble, dict[str, float]]]:
+    """As `train` for each of the keys (seeds,): all members of all seeds in one program."""
+    model = create(config, trajectories, config.members)
+    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    splits = [split_rows(trajectories, config.held_out, key) for key in split_keys]
+    columns = (trajectories.observations, trajectories.next_observations)
+    scale, shift = model.change_deviation[None], model.change_mean[None]
+
+    def negative_log_likelihood(params, states, next_states):
+        mean, log_std = model.change(params, states)
+        change = (next_states - states - shift) / scale
+        return -gaussian_log_density(change, mean, jnp.exp(log_std)).mean()
+
+    def draw(data, key):
+        columns, rows, count = data
+        return uniform_rows(columns, key, config.batch_size, count, rows)
+
+    fitted = fit_seeds(
+        "dynamics",
+        model.init,
+        lambda params, _ema, batch, _key: negative_log_likelihood(params, *batch),
+        draw,
+        (columns, *pad_rows([rows for rows, _ in splits])),
+        adam(config.learning_rate, config.schedule, config.steps),
+        steps=config.steps,
+        key=jax.vmap(lambda key: jax.random.split(key, config.members))(fit_keys),
+        data_axes=(None, 0, 0),
+        hooks=hooks,
+    )
+    return [
+        _elites(config, model.replace(params=of.params), columns, *split)
+        for of, split in zip(fitted, splits, strict=True)
+    ]
+
+
+def _elites(
+    config: Config,
+    model: DynamicsEnsemble,
+    columns: tuple[np.ndarray, np.ndarray],
+    rows: np.ndarray,
+    held_out: np.ndarray,
+) -> tuple[DynamicsEnsemble, dict[str, float]]:
+    """The members that explain held-out rows best, and how well they do."""
+    densities = log_densities(model, *(column[held_out] for column in columns))
+    order = np.argsort(-densities.mean(0), kind="stable")[: config.elites]
+    model = model.replace(params=jax.tree.map(lambda leaf: leaf[order], model.params))
+    likelihood = log_mean_densities(model, *(column[held_out] for column in columns))
+    judged = likelihoods(model, *(column[held_out] for column in columns))
+    quantiles = np.quantile(judged, np.linspace(0, 1, LEVELS)).astype(np.float32)
+    model = model.replace(likelihood_quantiles=quantiles)
+    some = np.random.default_rng(0).permutation(rows)[:8192]
+    trained_on = log_mean_densities(model, *(column[some] for column in columns))
+    return model, {
+        "held_out_log_likelihood": float(likelihood.mean()),
+        "trained_on_log_likelihood": float(trained_on.mean()),
+    }
+
+
+_predict = jax.jit(lambda model, states: model.predict(states))
+_log_densities = jax.jit(
+    lambda model, states, next_states: model.log_densities(states, next_states)
+)
+
+
+def predictions(model: DynamicsEnsemble, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, deviation) of any number of states: (N, m) -> two (N, members, m), on the host."""
+    return in_batches(lambda s: _predict(model, s), states)
+
+
+_log_mean_densities = jax.jit(lambda model, s, s_next: model.log_mean_density(s, s_next))
+
+
+def log_mean_densities(
+    model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray
+) -> np.ndarray:
+    """log mean_i p_i(s'|s) of any number of pairs: (N, m), (N, m) -> (N,), on the host."""
+    return in_batches(lambda s, s_next: _log_mean_densities(model, s, s_next), states, next_states)
+
+
+@jax.jit
+def _likelihoods(model: DynamicsEnsemble, states, next_states):
+    mean, deviation = model.predict(states)
+    deviation = jnp.hypot(deviation, jnp.asarray(model.resolution)[None, None])
+    return log_mean_exp(gaussian_log_density(next_states[:, None], mean, deviation))
+
+
+def likelihoods(model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray) -> np.ndarray:
+    """As `log_mean_densities`, with the members' deviations widened by `resolution`.
+
+    The ensemble of a nearly deterministic simulator is so sharp that everything imagined, good or
+    bad, is hundreds of deviations off. Judged at the resolution of what imagines, the two differ.
+    """
+    return in_batches(lambda s, s_next: _likelihoods(model, s, s_next), states, next_states)
+
+
+def log_densities(
+    model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray
+) -> np.ndarray:
+    """log p_i(s'|s) of any number of pairs: (N, m), (N, m) -> (N, members), on the host."""
+    return in_batches(lambda s, s_next: _log_densities(model, s, s_next), states, next_states)
+
+
+def consistent_lengths(
+    model: DynamicsEnsemble, trajectories: Trajectories, quantile: float
+) -> np.ndarray:
+    """(E,) transitions of each trajectory before the first that the ensemble does not believe.
+
+    A transition is believed while its likelihood is not below that quantile of held-out recorded
+    ones.
+    """
+    least = np.interp(quantile, np.linspace(0, 1, LEVELS), model.likelihood_quantiles)
+    judged = likelihoods(model, trajectories.observations, trajectories.next_observations)
+    believed = judged >= least
+    first_bad = np.where(believed, trajectories.size, np.arange(trajectories.size))
+    first_bad = np.minimum.reduceat(first_bad, trajectories.starts)
+    return np.minimum(first_bad - trajectories.starts, trajectories.lengths)

@@ -1,0 +1,1 @@
+"""Networks: multilayer perceptron, temporal U-Net."""

@@ -1,0 +1,131 @@
+"""The temporal U-Net of Decision Diffuser (section 3, Appendix B)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample
+
+
+def mish(x: Array) -> Array:
+    """x · tanh(softplus(x)) (Misra 2019), with one exponential instead of three.
+
+    tanh(ln(1 + e^x)) = (e^2x + 2 e^x) / (e^2x + 2 e^x + 2). Beyond 20 it is 1 to float32's last
+    digit, and the exponential is kept from overflowing there.
+    """
+    e = jnp.exp(jnp.minimum(x, 20.0))
+    n = e * (e + 2.0)
+    return x * (n / (n + 2.0))
+
+
+def sinusoidal_embedding(step: Int[Array, " batch"], size: int) -> Float[Array, "batch size"]:
+    """sin and cos of k · exp(-i ln(10000)/(size/2 - 1)), i < size/2; sines first."""
+    half = size // 2
+    frequencies = jnp.exp(jnp.arange(half) * (-math.log(10000.0) / (half - 1)))
+    angles = step.astype(jnp.float32)[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+class ConvBlock(nn.Module):
+    """conv → GroupNorm(8 groups) → Mish."""
+
+    features: int
+    kernel_size: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch time in"]) -> Float[Array, "batch time out"]:
+        x = Conv1d(self.features, self.kernel_size, dtype=self.dtype)(x)
+        return mish(nn.GroupNorm(num_groups=8, epsilon=1e-5, dtype=self.dtype)(x))
+
+
+class ResidualBlock(nn.Module):
+    """Two ConvBlocks with the embedding added in between, around a skip connection."""
+
+    features: int
+    kernel_size: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch time in"], embedding: Float[Array, "batch emb"]
+    ) -> Float[Array, "batch time out"]:
+        h = ConvBlock(self.features, self.kernel_size, self.dtype)(x)
+        h += nn.Dense(self.features, dtype=self.dtype)(mish(embedding))[:, None]
+        h = ConvBlock(self.features, self.kernel_size, self.dtype)(h)
+        if x.shape[-1] != self.features:
+            x = Conv1d(self.features, 1, dtype=self.dtype, name="skip")(x)
+        return h + x
+
+
+class TemporalUNet(nn.Module):
+    """Predicts the noise in a sequence, given the diffusion step and a condition.
+
+    As many output channels as input channels. With the defaults, 59.7 M parameters (Table 3).
+
+    Attributes:
+      features: F, channels of the first level and size of both embeddings; divisible by 8.
+      multipliers: channels of each level, in units of F. The horizon is halved between levels, and
+        padded on the right with zeros to a multiple of 2^(levels - 1).
+      kernel_size: of the residual blocks' convolutions; odd.
+      dtype: of the computation (parameters are float32). None: that of the input.
+    """
+
+    features: int = 128
+    multipliers: Sequence[int] = (1, 4, 8)
+    kernel_size: int = 5
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch horizon dim"],
+        step: Int[Array, " batch"],
+        condition: Float[Array, " batch"],
+        keep_condition: Float[Array, " batch"],
+    ) -> Float[Array, "batch horizon dim"]:
+        """Noise in x.
+
+        Args:
+          x: (B, H, D) noisy sequence.
+          step: (B,) diffusion step k in [0, K).
+          condition: (B,) y.
+          keep_condition: (B,) 1 for ε(x, y, k), 0 for ε(x, ∅, k). It masks the embedding behind
+            the MLP, so that "no condition" is a zero embedding, not the embedding of y = 0.
+        """
+        size, (_, horizon, dim) = self.features, x.shape
+        channels = [size * m for m in self.multipliers]
+        *inner, deepest = channels
+
+        def dense(n):
+            return nn.Dense(n, dtype=self.dtype)
+
+        def residual(n, h):
+            return ResidualBlock(n, self.kernel_size, self.dtype)(h, embedding)
+
+        time = dense(size)(mish(dense(4 * size)(sinusoidal_embedding(step, size))))
+        y = dense(4 * size)(mish(dense(size)(condition[:, None])))
+        y = dense(size)(mish(y)) * keep_condition[:, None]
+        embedding = jnp.concatenate([time, y.astype(time.dtype)], -1)
+
+        multiple = 2 ** (len(channels) - 1)
+        h = jnp.pad(x, ((0, 0), (0, -horizon % multiple), (0, 0)))
+
+        skips = []
+        for level, n in enumerate(channels):
+            h = residual(n, residual(n, h))
+            skips.append(h)
+            if level < len(channels) - 1:
+                h = Downsample(n, dtype=self.dtype)(h)
+        h = residual(deepest, residual(deepest, h))
+        for n, skip in zip(reversed(inner), reversed(skips[1:]), strict=True):
+            h = jnp.concatenate([h, skip], -1)
+            h = residual(n, residual(n, h))
+            h = Upsample(n, dtype=self.dtype)(h)
+        h = ConvBlock(size, self.kernel_size, self.dtype)(h)
+        h = Conv1d(dim, 1, dtype=self.dtype, name="out")(h)
+        return h[:, :horizon].astype(x.dtype)

@@ -1,0 +1,157 @@
+"""Pytrees as folders (orbax), whole or not at all, and believed only if their bytes are as written.
+
+A folder is written aside, forced to the disk and renamed. Its checksum is kept by the caller, away
+from it: what a killed process left behind has none, and what was altered since has another.
+"""
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tskd_jax.errors import WorkdirError
+from tskd_jax.run.files import to_disk
+from tskd_jax.run.progress import quiet_dependencies
+
+# Bytes that orbax takes beside the numbers: names, types and shapes of an array; of all.
+OF_ARRAY, OF_FOLDER = 1024, 65536
+
+
+class Damaged(Exception):
+    """A folder is not what was written; the message says how, without its name."""
+
+
+def save(path: Path, tree: Any) -> str:
+    """Write a pytree of nested dicts and give back the checksum of its files.
+
+    Raises:
+      WorkdirError: the disk is full or refuses.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        packed = jax.tree.map(_pack, tree)
+        _check_room(aside, packed)
+        _checkpointer().save(aside.absolute(), packed)
+        for file in aside.rglob("*"):
+            to_disk(file)
+        checksum = _checksum(aside)
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(aside, path)
+        to_disk(path.parent)
+    except Exception as error:  # the libraries below raise their own kinds for a full disk
+        shutil.rmtree(aside, ignore_errors=True)
+        raise WorkdirError(
+            f"{path}: cannot be written ({reason(error)}); make room, or choose another --workdir; "
+            "the same command goes on from what was saved before"
+        ) from error
+    return checksum
+
+
+def load(path: Path, checksum: str) -> Any:
+    """The pytree of a folder, as nested dicts of arrays.
+
+    Raises:
+      Damaged: it is missing, or its files are not those that the checksum was taken of.
+    """
+    if not path.is_dir():
+        raise Damaged("it is missing")
+    try:
+        if _checksum(path) != checksum:
+            raise Damaged("its checksum is wrong")
+        return _unpack(_checkpointer().restore(path.absolute()))
+    except Damaged:
+        raise
+    except Exception as error:
+        raise Damaged(f"it cannot be read ({reason(error)})") from error
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of a pytree's content: of names, types, shapes and numbers, however it is stored."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = np.asarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}\n".encode())
+        sha.update(np.ascontiguousarray(leaf).tobytes())
+    return sha.hexdigest()
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be done, on one line and without what libraries add to it."""
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    for known in ("No space left on device", "File too large", "Read-only file system"):
+        if known in text:
+            return known
+    return text[:200] or type(error).__name__
+
+
+def _checksum(folder: Path) -> str:
+    """SHA-256 of the names and contents of all files of a folder."""
+    sha = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        sha.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+        if path.is_symlink():  # nothing of ours is one, and none is followed
+            sha.update(f"link to {os.readlink(path)}".encode())
+        elif path.is_file():
+            with path.open("rb") as file:
+                sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.hexdigest()
+
+
+def _check_room(path: Path, tree: Any) -> None:
+    """Raise OSError where the tree will not fit: orbax would fill the screen with its threads' own.
+
+    Room is taken and given back, so that quotas and limits count, not only the disk's size.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    leaves = jax.tree.leaves(tree)
+    size = sum(leaf.nbytes + OF_ARRAY for leaf in leaves) + OF_FOLDER
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not every file system can
+            raise
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _checkpointer():
+    import orbax.checkpoint as ocp
+
+    quiet_dependencies()
+    # What it raises is told in one line; its threads log it with their tracebacks, too.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Of a job's processes only the first writes and reads: orbax must not wait for the others.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _pack(leaf: Any) -> Any:
+    """An array as orbax takes it: one without entries is refused, so its shape is kept instead."""
+    leaf = np.asarray(leaf)
+    if leaf.size:
+        return leaf
+    return {_EMPTY: np.asarray(leaf.shape, np.int64), "like": np.zeros(1, leaf.dtype)}
+
+
+_EMPTY = "shape of an array without entries"
+
+
+def _unpack(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    if _EMPTY in tree:
+        return np.zeros(tuple(tree[_EMPTY]), np.asarray(tree["like"]).dtype)
+    return {key: _unpack(value) for key, value in tree.items()}

@@ -1,1 +1,0 @@
-"""The student: behavioural cloning, and the small policy that results."""

@@ -1,0 +1,171 @@
+"""Coordinates of the states in a window: absolute, or relative to what is known of them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from tskd_jax.data.normalizer import Normalizer
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.machine.batching import in_batches
+from tskd_jax.machine.types import Leaf
+
+
+@struct.dataclass
+class Frame:
+    """How normalised states become numbers that a diffuser sees, and back.
+
+    Absolute (the paper): they are those numbers. Relative: the present state is, all others are
+    their difference from it, divided by the deviation that differences over so many steps have in
+    the data. One step changes a state by a fraction of its spread, so that an error of the same
+    size in the diffuser's numbers is a several times smaller error in the next state.
+
+    With an expectation, the next state alone is its difference from the one to be expected, divided
+    by the deviation of these differences. What changes whatever is done is gone from it, and what
+    an action chooses fills the range.
+
+    Attributes:
+      scale: (H, m) by distance from the present; row 0 is the present itself.
+      low, high: (H, m) range of the data in these coordinates, by distance. Samples are clipped.
+      surprise: None, or the coordinates of the next state.
+      relative: which of the two.
+    """
+
+    scale: Leaf
+    low: Leaf
+    high: Leaf
+    surprise: "Surprise | None"
+    relative: bool = struct.field(pytree_node=False)
+
+    def encode(
+        self,
+        states: Float[Array, "batch horizon state"],
+        present: Float[Array, "batch state"],
+        current: Int[Array, " batch"],
+    ) -> Float[Array, "batch horizon state"]:
+        """Coordinates of a window's states, whose present state stands at position `current`."""
+        origin, scale = self._origin_and_scale(states.shape[1], present, current)
+        return (states - origin) / scale
+
+    def decode(
+        self,
+        tokens: Float[Array, "batch horizon state"],
+        present: Float[Array, "batch state"],
+        current: Int[Array, " batch"],
+    ) -> Float[Array, "batch horizon state"]:
+        """Normalised states of a window's coordinates, the inverse of `encode`."""
+        origin, scale = self._origin_and_scale(tokens.shape[1], present, current)
+        return tokens * scale + origin
+
+    def bounds(
+        self, horizon: int, current: Int[Array, " batch"]
+    ) -> tuple[Float[Array, "batch horizon state"], Float[Array, "batch horizon state"]]:
+        """The range of every coordinate of a window."""
+        distance = _distance(horizon, current)
+        low, high = jnp.asarray(self.low)[distance], jnp.asarray(self.high)[distance]
+        if self.surprise is None:
+            return low, high
+        most = jnp.asarray(self.surprise.most)[None, None]
+        is_next = _is_next(horizon, current)
+        return jnp.where(is_next, -most, low), jnp.where(is_next, most, high)
+
+    def _origin_and_scale(self, horizon, present, current):
+        distance = _distance(horizon, current)
+        origin = self.relative * present[:, None] * (distance > 0)[:, :, None]
+        scale = jnp.asarray(self.scale)[distance]
+        if self.surprise is None:
+            return origin, scale
+        is_next = _is_next(horizon, current)
+        origin = jnp.where(is_next, self.surprise.expected(present)[:, None], origin)
+        return origin, jnp.where(is_next, jnp.asarray(self.surprise.scale)[None, None], scale)
+
+
+@struct.dataclass
+class Surprise:
+    """The next state's difference from the expected one.
+
+    Attributes:
+      expectation: gives E[s' | s] as `next_state`, raw units.
+      states: normaliser of states.
+      scale: (m,) deviation of the difference, normalised units.
+      most: (m,) its range in units of the deviation.
+    """
+
+    expectation: Any
+    states: Normalizer
+    scale: Leaf
+    most: Leaf
+
+    def expected(self, present: Float[Array, "batch state"]) -> Float[Array, "batch state"]:
+        """E[s' | s] in normalised units."""
+        raw = self.expectation.next_state(self.states.unnormalize(present))
+        return self.states.normalize(raw)
+
+
+def _distance(horizon: int, current: Array) -> Array:
+    return jnp.abs(jnp.arange(horizon)[None] - current[:, None])
+
+
+def _is_next(horizon: int, current: Array) -> Array:
+    """(batch, horizon, 1): the position behind the present one."""
+    return (jnp.arange(horizon)[None] == current[:, None] + 1)[:, :, None]
+
+
+def fit_frame(
+    trajectories: Trajectories,
+    normalizer: Normalizer,
+    horizon: int,
+    relative: bool,
+    expectation: Any = None,
+) -> Frame:
+    """The frame of a dataset for windows of that many tokens.
+
+    Args:
+      trajectories: the dataset.
+      normalizer: of its states.
+      horizon: H.
+      relative: whether states are differences from the present one.
+      expectation: None, or what next states are differences from (`teacher.expectation`).
+    """
+    size = trajectories.observations.shape[1]
+    surprise = None if expectation is None else _fit_surprise(trajectories, normalizer, expectation)
+    if not relative:
+        one = np.ones((horizon, size), np.float32)
+        low, high = np.asarray(normalizer.low), np.asarray(normalizer.high)
+        return Frame(
+            one, np.tile(low, (horizon, 1)), np.tile(high, (horizon, 1)), surprise, relative
+        )
+    states = np.asarray(normalizer.normalize(trajectories.observations))
+    following = np.asarray(normalizer.normalize(trajectories.next_observations))
+    left = np.repeat(np.cumsum(trajectories.lengths), trajectories.lengths) - np.arange(len(states))
+    rows = [(np.ones(size), states.min(0), states.max(0))]
+    for distance in range(1, horizon):
+        index = np.flatnonzero(left >= distance)
+        if not len(index):  # no episode is that long: nothing will be measured there either
+            rows.append(rows[-1])
+            continue
+        change = following[index + distance - 1] - states[index]
+        deviation = change.std(0)
+        deviation = np.where(deviation > 1e-6, deviation, 1.0)
+        # History is a difference of the other sign.
+        extreme = np.abs(change / deviation).max(0)
+        rows.append((deviation, -extreme, extreme))
+    scale, low, high = (np.stack(column).astype(np.float32) for column in zip(*rows, strict=True))
+    return Frame(scale, low, high, surprise, relative)
+
+
+def _fit_surprise(trajectories: Trajectories, normalizer: Normalizer, expectation: Any) -> Surprise:
+    def expected(states):
+        return normalizer.normalize(expectation.next_state(normalizer.unnormalize(states)))
+
+    states = normalizer.normalize(trajectories.observations)
+    following = np.asarray(normalizer.normalize(trajectories.next_observations))
+    left = following - in_batches(jax.jit(expected), np.asarray(states))
+    scale = left.std(0)
+    scale = np.where(scale > 1e-6, scale, 1.0).astype(np.float32)
+    # Of heavy tails, the last one in ten thousand would give room to absurd samples.
+    most = np.quantile(np.abs(left / scale), 0.9999, axis=0).astype(np.float32)
+    return Surprise(expectation, normalizer, scale, most)

@@ -1,0 +1,1 @@
+"""A training as a value, and the one loop that runs it."""
