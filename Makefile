@@ -1,6 +1,8 @@
 # make demo        a run from the embedded dataset to a distilled policy (a quarter of an hour)
-# make test        lint, type check, tests
-# JAX=cuda13       (or cuda12, tpu) before either: JAX for that accelerator instead of the CPU
+# make test        lint, type check, tests: what CI runs
+# make format      fix what ruff can fix, and format
+# make install     dependencies and the command tskd-jax into .venv; the others do it when needed
+# JAX=cuda13       (or cuda12, tpu) behind any of them: JAX for that accelerator instead of the CPU
 PYTHON ?= python3
 JAX ?=
 VENV := .venv

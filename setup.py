@@ -12,7 +12,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["tskd_jax", "tskd_jax.*"]),
+    # configs/ stands beside the package and is installed inside it, so that `--config=hopper` needs
+    # no checkout.
+    packages=[*find_packages(include=["tskd_jax", "tskd_jax.*"]), "tskd_jax.configs"],
+    package_dir={"tskd_jax.configs": "configs"},
     package_data={"tskd_jax": ["py.typed", "data/bundled/*.hdf5"]},
     install_requires=[
         "absl-py>=2.1,<3",
@@ -28,6 +31,7 @@ setup(
         "numpy>=2.0,<3",
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.11.30,<0.13",
+        "psutil>=5.9,<8",
         "scipy>=1.14,<2",
         "tensorboardX>=2.6,<3",
         "tqdm>=4.66,<5",
@@ -41,6 +45,7 @@ setup(
             "pytest-cov>=6,<8",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.14,<0.18",
+            "setuptools>=77",  # builds the wheel that the tests install
         ],
         "collect": ["sbx-rl>=0.20,<1"],
         "torch": ["torch>=2.4"],  # only to read released weights
@@ -51,5 +56,5 @@ setup(
         # their HDF5 files, read without them, are the better way (docs/datasets.md).
         "d4rl": ["d4rl", "gym"],
     },
-    entry_points={"console_scripts": ["tskd-jax=tskd_jax.main:console"]},
+    entry_points={"console_scripts": ["tskd-jax=tskd_jax.cli:console"]},
 )

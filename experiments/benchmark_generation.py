@@ -23,17 +23,16 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from tables import show, write
-from untrained import fresh_trajectory_generator
+from untrained import fresh_inverse_dynamics, fresh_trajectory_generator
 
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import get_task
-from tskd_jax.models import inverse_dynamics
-from tskd_jax.presets import SCALES
+from tskd_jax.presets import PRESETS
 from tskd_jax.teacher.imagination import imagine
 
-NETWORKS = flags.DEFINE_list("networks", ["quick", "small"], f"Of {tuple(SCALES)}.")
+NETWORKS = flags.DEFINE_list("networks", ["quick", "small"], f"Of {tuple(PRESETS)}.")
 TRAJECTORIES = flags.DEFINE_list("trajectories", ["8", "64", "256"], "How many at once.")
 STEPS = flags.DEFINE_integer("steps", 64, "Time steps of each.", 1)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Of each measurement; the median counts.", 1)
@@ -51,18 +50,15 @@ def peak_memory_gib() -> float:
 
 def measure(scale: str, recorded: Trajectories) -> list[dict[str, Any]]:
     """A row for each number of trajectories."""
-    config = finalize(
-        make_config(
-            scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
-        )
-    )
+    config, _ = finalize(make_config("hopper", scale))
     endless = dataclasses.replace(
         get_task("hopper"),
         episode_limit=STEPS.value,
         alive=lambda states: jnp.isfinite(states[..., 0]),
     )
-    model, _ = fresh_trajectory_generator(config, recorded)
-    inverse = inverse_dynamics.create(config.inverse_dynamics, recorded, endless)
+    key = jax.random.key(0)[None]  # a single seed
+    model = fresh_trajectory_generator(config, recorded, key)
+    inverse = fresh_inverse_dynamics(config, recorded, endless, key)
     programs = []
 
     def listen(event: str, _seconds: float, **_others: Any) -> None:
@@ -76,13 +72,13 @@ def measure(scale: str, recorded: Trajectories) -> list[dict[str, Any]]:
         for repeat in range(REPEATS.value + 1):
             jax.monitoring.register_event_duration_secs_listener(listen)
             begin = time.perf_counter()
-            made = imagine(
+            [made] = imagine(
                 model,
                 config.sampling,
                 endless,
                 inverse,
-                starts,
-                jax.random.key(repeat),
+                starts[None],
+                jax.random.key(repeat)[None],
                 chunk=count,
             )
             spent.append(time.perf_counter() - begin)

@@ -17,6 +17,7 @@ import json
 import platform
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from ml_collections import ConfigDict
 from tables import device_name, show, write
 from untrained import fresh_trajectory_generator
 
-from tskd_jax.config import finalize, make_config
+from tskd_jax.config import UserConfig, finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.machine.throughput import matmul_flops, matmul_peak
-from tskd_jax.machine.types import Config
-from tskd_jax.presets import SCALES
+from tskd_jax.presets import PRESETS
 from tskd_jax.teacher.diffuser import Diffuser, make_sampler
-from tskd_jax.teacher.trajectory_generator import no_plan, plan
+from tskd_jax.teacher.planning import no_plan, plan
+from tskd_jax.teacher.trajectory_generator import SamplingConfig
+from tskd_jax.training.seeds import of_seed
 
-NETWORKS = flags.DEFINE_list("networks", ["paper", "small", "quick"], f"Of {tuple(SCALES)}.")
+NETWORKS = flags.DEFINE_list("networks", ["paper", "small", "quick"], f"Of {tuple(PRESETS)}.")
 BATCHES = flags.DEFINE_list("batches", ["1", "8", "64", "256"], "Trajectories at once.")
 SAMPLERS = flags.DEFINE_list(
     "samplers",
@@ -67,11 +68,9 @@ SHOWN = (
 )
 
 
-def hopper(scale: str) -> Config:
+def hopper(scale: str) -> UserConfig:
     """The config of hopper with the embedded data, as `configs/hopper.py` has it."""
-    return make_config(
-        scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
-    )
+    return make_config("hopper", scale)
 
 
 def cases(scale: str) -> list[dict[str, Any]]:
@@ -88,8 +87,10 @@ def cases(scale: str) -> list[dict[str, Any]]:
     return [case for i, case in enumerate(chosen) if case not in chosen[:i]]
 
 
-def build(scale: str, case: dict[str, Any], recorded: Trajectories) -> tuple[Diffuser, Config]:
-    """A fresh DDR-I of that scale, and its sampling."""
+def build(
+    scale: str, case: dict[str, Any], recorded: Trajectories
+) -> tuple[Diffuser, SamplingConfig]:
+    """A fresh DDR-I of that scale, of one seed, and its sampling."""
     config = hopper(scale)
     config.trajectory_generator.dtype = case["dtype"]
     config.trajectory_generator.horizon = HORIZON.value or config.trajectory_generator.horizon
@@ -105,8 +106,9 @@ def build(scale: str, case: dict[str, Any], recorded: Trajectories) -> tuple[Dif
             "warm_start": case["warm_start"],
         }
     )
-    final = finalize(ConfigDict(config))
-    return fresh_trajectory_generator(final, recorded)[0], final.sampling
+    final, _ = finalize(config)
+    models = fresh_trajectory_generator(final, recorded, jax.random.key(0)[None])
+    return of_seed(models, 0), final.sampling
 
 
 def median_seconds(function, *arguments) -> float:
@@ -134,7 +136,7 @@ def measure(scale: str, case: dict[str, Any], recorded: Trajectories) -> list[di
     # Machines differ, so the guess is careful: a quarter of the peak.
     fitting = int(planned.steps * BUDGET.value / (flops / (peak / 4) + 1e-9))
     steps = int(np.clip(fitting, min(2, planned.steps), planned.steps))
-    timed = sampling if steps == planned.steps else _with_steps(sampling, steps)
+    timed = sampling if steps == planned.steps else replace(sampling, steps=steps, warm_start=0.0)
     seconds = median_seconds(jax.jit(_planner(timed)), *arguments) * planned.steps / steps
     shared = {
         "network": scale,
@@ -155,18 +157,12 @@ def measure(scale: str, case: dict[str, Any], recorded: Trajectories) -> list[di
     ]
 
 
-def _planner(sampling: Config):
+def _planner(sampling: SamplingConfig):
     def planner(model, history, length, keys):
         earlier = no_plan(model, len(history)) if sampling.warm_start else None
         return plan(model, sampling, history, length, keys, earlier)
 
     return planner
-
-
-def _with_steps(sampling: Config, steps: int) -> Config:
-    changed = ConfigDict(sampling.to_dict())
-    changed.update({"steps": steps, "warm_start": 0.0})
-    return changed
 
 
 def draw(table: list[dict[str, Any]], path: Path) -> None:

@@ -29,19 +29,19 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 from scipy.spatial import cKDTree
+from untrained import fresh_inverse_dynamics, fresh_reward_generator
 
-from tskd_jax.config import finalize
+from tskd_jax.config import Config, finalize
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, concatenate, from_columns
 from tskd_jax.envs.tasks import Task, get_task
-from tskd_jax.machine.types import Config
 from tskd_jax.models import dynamics, inverse_dynamics, value
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value
-from tskd_jax.stitching import best_neighbour, find_successors, stitch
-from tskd_jax.stitching.stitch import search_arguments
+from tskd_jax.stitching.neighbours import best_neighbour
+from tskd_jax.stitching.stitch import find_successors, search_arguments, stitch
 from tskd_jax.teacher import reward_generator
-from tskd_jax.training.training import Hooks
+from tskd_jax.training.seeds import of_seed
 
 METHODS = ("ckdtree", "cpu", "accelerator", "epoch")
 CROSS_CHECK_STATES = 20_000
@@ -108,16 +108,16 @@ def median_seconds(functions: dict[str, Callable], repeats: int) -> tuple[dict, 
 
 
 class Prepared:
-    """The nets that an epoch needs."""
+    """The nets that an epoch needs, of one seed."""
 
     def __init__(self, config: Config, task: Task, recorded: Trajectories) -> None:
         keys = jax.random.split(jax.random.key(0), 4)
-        self.values: Value = value.train(config.value, recorded, keys[0], Hooks())[0]
-        self.ensemble: DynamicsEnsemble = dynamics.train(
-            config.dynamics, recorded, keys[1], Hooks()
-        )[0]
-        self.inverse = inverse_dynamics.create(config.inverse_dynamics, recorded, task)
-        self.rewards = reward_generator.create(config.reward_generator, recorded)
+        values, _ = value.train(config.value, [recorded], keys=keys[:1])
+        ensembles, _ = dynamics.train(config.dynamics, recorded, keys=keys[1:2])
+        self.values: Value = of_seed(values, 0)
+        self.ensemble: DynamicsEnsemble = of_seed(ensembles, 0)
+        self.inverse = of_seed(fresh_inverse_dynamics(config, recorded, task, keys[2:3]), 0)
+        self.rewards = of_seed(fresh_reward_generator(config, recorded, keys[2:3]), 0)
         self.config, self.limit, self.key = config, task.episode_limit, keys[3]
 
     def search(self, data: Trajectories) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Prepared:
         return search_arguments(data, self.values, self.config.stitching)[0]
 
     def epoch(self, data: Trajectories) -> dict[str, Any]:
-        """One epoch of stitching; its figures."""
+        """One epoch of stitching; its metrics."""
         successors, searched = find_successors(
             data, self.ensemble, self.values, self.config.stitching
         )
@@ -268,7 +268,7 @@ def main(_argv) -> None:
     for training in (CONFIG.value.value, CONFIG.value.dynamics):
         training.steps = TRAINING_STEPS.value
     CONFIG.value.dynamics.members = CONFIG.value.dynamics.elites
-    config = finalize(CONFIG.value)
+    config, options = finalize(CONFIG.value)
     task = get_task(config.environment.name)
     files = DATA.value or [config.dataset.path or config.dataset.name]
     recorded = concatenate([load_dataset(file) for file in files])
@@ -279,7 +279,7 @@ def main(_argv) -> None:
         table += measure(prepared, data, METHOD.value)
     fitted = exponents(table)
     print("  ".join(f"{method}: N^{b:.2f}" for method, b in fitted.items()))
-    folder, name = Path(RESULTS.value), NAME.value or config.label
+    folder, name = Path(RESULTS.value), NAME.value or options.label
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.csv").open("w", newline="") as file:
         columns = list(dict.fromkeys(column for row in table for column in row))

@@ -14,7 +14,6 @@ writes NAME.csv into --results.
 import contextlib
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,32 +21,28 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from tables import device_name, show, write
-from untrained import begun, fresh_trajectory_generator
+from untrained import needed_baseline
 
-from tskd_jax.config import finalize, make_config
+from tskd_jax.config import Config, finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task, get_task
 from tskd_jax.machine.throughput import matmul_peak, product_rates
-from tskd_jax.machine.types import Config
-from tskd_jax.models import cloning as behavioural_cloning
-from tskd_jax.models import dynamics, inverse_dynamics, value
+from tskd_jax.models import cloning, dynamics, inverse_dynamics, value
 from tskd_jax.nn.convolution import FORMS, set_convolution_form
-from tskd_jax.presets import SCALES
+from tskd_jax.presets import PRESETS
 from tskd_jax.teacher import reward_generator, trajectory_generator
-from tskd_jax.training.training import Ema, Hooks, make_update
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import Training, make_update
 
-# model -> how many are trained side by side, of one seed and of five
-MODELS = {
-    "trajectory_generator": (1, 5),
-    "reward_generator": (1, 5),
-    "inverse_dynamics": (1, 5),
-    "dynamics": (7, 35),
-    "value": (2, 10),
-    "student": (1, 5),
-}
+MODELS = (
+    *("trajectory_generator", "reward_generator", "inverse_dynamics", "dynamics"),
+    *("value", "student"),
+)
+SEEDS = (1, 5)  # trained side by side
 TURN = 0.2  # seconds of updates, at least, between products
-SCALES_FLAG = flags.DEFINE_list("scales", ["quick", "small"], f"Of {tuple(SCALES)}.")
+SCALES_FLAG = flags.DEFINE_list("scales", ["quick", "small"], f"Of {tuple(PRESETS)}.")
 CHOSEN = flags.DEFINE_list("models", list(MODELS), "What is trained.")
 MOST_MEMBERS = flags.DEFINE_integer("most_members", 35, "Trained side by side, at most.", 1)
 SECONDS = flags.DEFINE_float("seconds", 5.0, "Of warm updates a model.", 0.0)
@@ -57,27 +52,25 @@ NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kin
 RESULTS = flags.DEFINE_string("results", "experiments/results/benchmark_training", "Folder.")
 
 
-def alone(train: Callable[[], None]) -> tuple[float, float]:
+def alone(training: Training) -> tuple[float, float]:
     """Medians of an update compiled by itself, and of square matrix products in turn with it.
 
     Returns:
       (seconds of an update, state donated as in `fit`; operations a second of products).
     """
 
-    what = begun(train)
-    init, optimizer, data, key = (what[name] for name in ("init", "optimizer", "data", "key"))
-    ema = what["ema"] or Ema()
-    update = make_update(what["loss"], what["draw"], optimizer, ema, what["accumulate"])
+    init, optimizer, keys = training.init, training.optimizer, training.keys
+    update = make_update(training)
     opt_state = optimizer.init
-    for axis in reversed(range(key.ndim)):
-        of_data = what.get("data_axes") if axis == 0 else None
+    for axis in reversed(range(keys.ndim)):
+        of_data = training.data_axes if axis == 0 else None
         init, opt_state = jax.vmap(init), jax.vmap(opt_state)
         update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, of_data, None))
-    params = jax.jit(init)(key)
+    params = jax.jit(init)(keys)
     state = params, jax.tree.map(jnp.copy, params), opt_state(params)
-    data = jax.tree.map(jnp.asarray, data)
+    data = jax.tree.map(jnp.asarray, training.data)
     step = jax.jit(
-        lambda state, index: update(*state, key, index, data, False)[:3], donate_argnums=0
+        lambda state, index: update(*state, keys, index, data, False)[:3], donate_argnums=0
     )
     state = jax.block_until_ready(step(state, 0))  # compiles
     spent, rates = [], []
@@ -116,43 +109,32 @@ class Watch:
             raise Enough
 
 
-def train(
-    model: str, members: int, config: Config, recorded: Trajectories, task: Task, hooks: Hooks
-) -> None:
-    """Begin that training."""
-    count = members // MODELS[model][0]
-    keys = jax.random.split(jax.random.key(0), count)
+def training_of(
+    model: str, seeds: int, config: Config, recorded: Trajectories, task: Task
+) -> Training:
+    """The training of a model for so many seeds."""
+    keys = jax.random.split(jax.random.key(0), seeds)
+    section = getattr(config, model)
     if model == "trajectory_generator":
-        fresh, expected = fresh_trajectory_generator(config, recorded)
-        trajectory_generator.train_seeds(fresh, recorded, keys, hooks, expected)
-    elif model == "reward_generator":
-        fresh = reward_generator.create(config.reward_generator, recorded)
-        reward_generator.train_seeds(fresh, recorded, keys, hooks, config.reward_sampling)
-    elif model == "inverse_dynamics":
-        fresh = inverse_dynamics.create(config.inverse_dynamics, recorded, task)
-        inverse_dynamics.train_seeds(fresh, config.inverse_dynamics, recorded, keys, hooks)
-    elif model == "dynamics":
-        dynamics.train_seeds(config.dynamics, recorded, keys, hooks)
-    elif model == "value":
-        value.train_seeds(config.value, [recorded] * count, keys, hooks)
-    else:
-        of_students = tuple(range(count))
-        behavioural_cloning.train("student", config.student, recorded, task, of_students, hooks)
+        expected = needed_baseline(config, recorded, keys)
+        return trajectory_generator.training(section, recorded, expected, None, keys)[0]
+    if model == "reward_generator":
+        return reward_generator.training(section, recorded, keys)[0]
+    if model == "inverse_dynamics":
+        return inverse_dynamics.training(section, recorded, task, keys)[0]
+    if model == "dynamics":
+        return dynamics.training(section, recorded, keys)[0]
+    if model == "value":
+        return value.training(section, [recorded] * seeds, keys)
+    return cloning.training(section, [recorded], task, tuple(range(seeds)))
 
 
-def measure(
-    scale: str, model: str, members: int, recorded: Trajectories, task: Task
-) -> dict[str, Any]:
+def measure(scale: str, model: str, training: Training) -> dict[str, Any]:
     """A row of the table."""
-    config = make_config(
-        scale, environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
-    )
-    config[model].steps = 10**9
-    config.trajectory_generator.horizon = HORIZON.value or config.trajectory_generator.horizon
-    final, watch = finalize(config), Watch()
+    watch, members = Watch(), training.keys.size
     with contextlib.suppress(Enough):
-        train(model, members, final, recorded, task, Hooks(on_progress=watch))
-    seconds, sustained = alone(lambda: train(model, members, final, recorded, task, Hooks()))
+        fit(training, TrainingCallbacks(on_progress=watch))
+    seconds, sustained = alone(training)
     rate = float(np.median(watch.rates))
     return {
         "scale": scale,
@@ -168,15 +150,25 @@ def measure(
     }
 
 
+def endless(scale: str, model: str) -> Config:
+    """The config of hopper at that scale, with a training that only the watch ends."""
+    config = make_config("hopper", scale)
+    config[model].steps = 10**9
+    config.trajectory_generator.horizon = HORIZON.value or config.trajectory_generator.horizon
+    return finalize(config)[0]
+
+
 def main(_argv) -> None:
     set_convolution_form(FORM.value)
     recorded, task = load_dataset("hopper-sac-replay"), get_task("hopper")
     table = []
     for scale in SCALES_FLAG.value:
         for model in CHOSEN.value:
-            for members in (m for m in MODELS[model] if m <= MOST_MEMBERS.value):
-                table.append(measure(scale, model, members, recorded, task))
-                show(table[-1])
+            for seeds in SEEDS:
+                training = training_of(model, seeds, endless(scale, model), recorded, task)
+                if training.keys.size <= MOST_MEMBERS.value:
+                    table.append(measure(scale, model, training))
+                    show(table[-1])
     print(f"{device_name()}, matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")
     write(table, RESULTS.value, NAME.value)
 

@@ -3,9 +3,10 @@
     python experiments/cost_model.py [--config=configs/hopper.py] [--machines=H200,8xH200,v5e-64]
         [--measured=summary.json] [--name=NAME]
 
-Nothing is run: the pipeline's own programs are traced, and the operations and bytes of their matrix
-products are counted. `times` is how often the program named by the stage runs (updates; plans of a
-chunk of trajectories; for stitching its parts together). A machine takes
+Nothing is run: the methods of the config say which stages there are, the stages' own programs are
+traced, and the operations and bytes of their matrix products are counted. What several methods
+share counts once, as in a run. `times` is how often the program named by the stage runs (updates;
+plans of a chunk of trajectories; for stitching its parts together). A machine takes
 
     max(operations / (0.5 peak), bytes / (0.8 bandwidth)) + 3 launches a product + communication
 
@@ -19,8 +20,11 @@ and the simulator.
 trajectories, stitched edges), and puts its seconds beside those of the first machine; give that of
 the run as the first. `here` is this machine, whose peak and bandwidth are measured. Prints a table
 and writes NAME.csv into --results.
+
+One file over 300 lines: the table is one computation, read from top to bottom.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -30,12 +34,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 from tables import show, write
-from untrained import begun, fresh_trajectory_generator
+from untrained import is_training, stages_of, training_of
 
-from tskd_jax.config import finalize
+from tskd_jax.cli.outcome import run_to_exit_status
+from tskd_jax.config import Config, finalize
 from tskd_jax.data import load
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task, get_task
@@ -43,18 +49,15 @@ from tskd_jax.errors import ConfigError
 from tskd_jax.machine import devices
 from tskd_jax.machine.signals import Request
 from tskd_jax.machine.throughput import flops_of_product, matmul_peak, over_products
-from tskd_jax.machine.types import Config
-from tskd_jax.main import told_in_one_line
-from tskd_jax.methods import replay as replay_module
-from tskd_jax.methods.method import variants
-from tskd_jax.models import baseline as expectation
-from tskd_jax.models import cloning as behavioural_cloning
-from tskd_jax.models import dynamics, inverse_dynamics, value
-from tskd_jax.teacher import reward_generator, trajectory_generator
+from tskd_jax.methods import parts
+from tskd_jax.report import replay
+from tskd_jax.run.stages import Call
+from tskd_jax.teacher import planning, reward_generator
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.training import seeds
-from tskd_jax.training.seeds import pipeline_seeds
-from tskd_jax.training.training import Hooks, make_update, of_first_axis
+from tskd_jax.teacher.trajectory_generator import SamplingConfig
+from tskd_jax.training import loop
+from tskd_jax.training.seeds import of_seed
+from tskd_jax.training.training import Training, make_update
 
 SHARE_OF_PEAK, SHARE_OF_BANDWIDTH = 0.5, 0.8
 LAUNCHES = 3  # of kernels for each product: itself and what is fused around it
@@ -162,38 +165,32 @@ def traced(function: Callable, *arguments: Any) -> tuple[int, int, int]:
     return flops, moved, number
 
 
-def training(train: Callable[[], Any], place: Any = seeds, dtype: str = "float32") -> Work:
-    """The work of a training, which is begun and not done.
+def training(plan: Training, dtype: str = "float32") -> Work:
+    """The work of a training.
 
     Args:
-      train: calls `place.fit`.
-      place: the module through which it does.
+      plan: what is not done here.
       dtype: of the products.
     """
-
-    what = begun(train, place)
-    init, loss, draw, data, optimizer, key = (
-        what[name] for name in ("init", "loss", "draw", "data", "optimizer", "key")
-    )
-    data = of_first_axis(data, what.get("data_axes"), 0)
-    one, accumulate = key.ravel()[0], what.get("accumulate") or 1
-    params = jax.eval_shape(init, one)
-    state = params, params, jax.eval_shape(optimizer.init, params)
-    update = make_update(loss, draw, optimizer, what.get("ema") or seeds.Ema(), accumulate)
+    keys, accumulate = plan.keys, plan.accumulate
+    one = keys.ravel()[0]
+    data = loop._select(plan.data, plan.data_axes, 0)
+    params = jax.eval_shape(plan.init, one)
+    state = params, params, jax.eval_shape(plan.optimizer.init, params)
     step = jnp.zeros((), jnp.int32)
-    flops, moved, products = traced(update, *state, one, step, data, False)
+    flops, moved, products = traced(make_update(plan), *state, one, step, data, False)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    batch = jax.tree.leaves(jax.eval_shape(draw, data, one))[0]
+    batch = jax.tree.leaves(jax.eval_shape(plan.draw, data, one))[0]
     # Weights, forward and backward, and their gradients are operands and results, too.
     activations = max(0, moved - 3 * size * accumulate)
     return Work(
-        what["steps"],
-        flops * key.size,
-        activations * key.size,
-        PASSES * size * key.size,
-        size * key.size,
+        plan.steps,
+        flops * keys.size,
+        activations * keys.size,
+        PASSES * size * keys.size,
+        size * keys.size,
         products,
-        key.shape,
+        keys.shape,
         batch.shape[0],
         dtype,
     )
@@ -205,7 +202,7 @@ def generation(
     """The work of sampling for so many rows at a time.
 
     Args:
-      model: whose network is called.
+      model: whose networks are called, of one seed.
       program: (model, *arguments) -> samples.
       batch: rows at a time.
       times: how often.
@@ -214,9 +211,9 @@ def generation(
     """
     flops, moved, products = traced(program, model, *arguments)
     row = jax.ShapeDtypeStruct((1,), jnp.float32)
-    dim = model.params["params"]["out"]["bias"].shape[-1]
-    x = jax.ShapeDtypeStruct((1, model.config.horizon, dim), jnp.float32)
-    _, _, of_call = traced(model.noise, model.params, x, row, row, row)
+    x = jax.ShapeDtypeStruct((1, model.config.horizon, model.token_size), jnp.float32)
+    step = jax.ShapeDtypeStruct((1,), jnp.int32)
+    _, _, of_call = traced(model.noise, model.params, x, step, row, row)
     sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(model.params)]
     weights = sum(sizes) * max(1, products // of_call)
     return Work(
@@ -231,118 +228,104 @@ def generation(
     )
 
 
-def works(config: Config, recorded: Trajectories, task: Task, known: dict) -> dict[str, list[Work]]:
-    """The work of each stage.
+def works(
+    config: Config, recorded: Trajectories, task: Task, known: dict, stitched: float
+) -> dict[str, list[Work]]:
+    """The work of each group of stages, as `student` of all students.
 
     Args:
       config: final.
       recorded: the dataset.
       task: the config's.
       known: `stages` of a summary; empty before the run.
+      stitched: share of the transitions that is stitched, where it is not known.
     """
-    of_seeds = len(pipeline_seeds(config))
-    keys, hooks = jax.random.split(jax.random.key(0), of_seeds), Hooks()
-    generator, expected = fresh_trajectory_generator(config, recorded)
-    pricer = reward_generator.create(config.reward_generator, recorded)
-    inverse = inverse_dynamics.create(config.inverse_dynamics, recorded, task)
-    stages = {
-        "inverse_dynamics": lambda: inverse_dynamics.train_seeds(
-            inverse, config.inverse_dynamics, recorded, keys, hooks
-        ),
-        "dynamics": lambda: dynamics.train_seeds(config.dynamics, recorded, keys, hooks),
-        "trajectory_generator": lambda: trajectory_generator.train_seeds(
-            generator, recorded, keys, hooks, expected
-        ),
-        "reward_generator": lambda: reward_generator.train_seeds(
-            pricer, recorded, keys, hooks, config.reward_sampling
-        ),
-    }
-    dtypes = {name: config[name].get("dtype", "float32") for name in stages}
-    made = {name: [training(train, dtype=dtypes[name])] for name, train in stages.items()}
-    if expected is not None:
-        made["expectation"] = [
-            training(
-                lambda: expectation.train(
-                    config.expectation, recorded, config.trajectory_generator.discount, hooks
-                ),
-                expectation,
-            )
-        ]
-    if config.imagination.enabled:
-        made["imagination"] = [imagination(config, generator, recorded, task, known)]
-    made["stitching"] = stitching(config, pricer, recorded, task, known, keys)
-    student = training(
-        lambda: behavioural_cloning.train(
-            "student", config.student, recorded, task, tuple(config.seeds), hooks
-        )
-    )
-    kinds = 2 + len(variants(config))  # both kinds of BC, and TSKD with and without its parts
-    made["student"] = [replace(student, times=student.times * kinds)]
-    if config.evaluation.teacher_episodes:
-        made["evaluation.teacher"] = [
-            plans(config, generator, config.evaluation.teacher_episodes, 1, task.episode_limit, 1)
-        ]
+    calls, outcome = stages_of(config, recorded, task)
+    made: dict[str, list[Work]] = {}
+    for call in calls:
+        if parts_of_call := work_of(call, recorded, known, stitched):
+            made.setdefault(call.name.partition(".")[0], []).extend(parts_of_call)
+    episodes, teacher = config.evaluation.teacher_episodes, outcome and outcome.teacher
+    if episodes and teacher:
+        model = of_seed(teacher.trajectory_generator, 0)
+        work = plans(model, config.sampling, episodes, 1, task.episode_limit, 1)
+        made["evaluation.teacher"] = [work] * len(config.pipeline_seeds)  # one after another
     return made
 
 
+def work_of(call: Call, recorded: Trajectories, known: dict, stitched: float) -> list[Work]:
+    """The work of a stage; nothing where no product of matrices counts."""
+    if is_training(call):
+        return [training(training_of(call), getattr(call.config, "dtype", "float32"))]
+    if call.function is parts.imagine:
+        return [imagination(call, known)]
+    if call.function is parts.plan_in_simulator:
+        teacher, task, count = call.inputs
+        model = of_seed(teacher.trajectory_generator, 0)
+        return [plans(model, call.config, count, 1, task.episode_limit, 1)] * len(call.seeds)
+    if call.function is parts.stitching:
+        return stitching(call, recorded, known, stitched)
+    return []
+
+
 def plans(
-    config: Config, model: Diffuser, batch: int, stride: int, steps: float, of_seeds: int
+    model: Diffuser, sampling: SamplingConfig, batch: int, every: int, steps: float, of_seeds: int
 ) -> Work:
-    """The work of so many steps of trajectories in lockstep."""
+    """The work of so many steps of trajectories in lockstep, with a new plan `every` so many."""
     context, size = model.config.context, model.states.low.shape[0]
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
 
     def program(model, history, keys):
-        earlier = trajectory_generator.no_plan(model, batch)
+        earlier = planning.no_plan(model, batch)
         now = jnp.int32(context)
-        return trajectory_generator.replan(
-            model, config.sampling, history, now, keys, earlier, now, stride
-        )
+        return planning.replan(model, sampling, history, now, keys, earlier, now, every)
 
     history = jax.ShapeDtypeStruct((batch, context, size), jnp.float32)
-    return generation(model, program, batch, steps / stride, of_seeds, history, keys)
+    return generation(model, program, batch, steps / every, of_seeds, history, keys)
 
 
-def imagination(
-    config: Config, model: Diffuser, recorded: Trajectories, task: Task, known: dict
-) -> Work:
+def imagination(call: Call, known: dict) -> Work:
     """All plans of all trajectories; to the limit, unless it is known how long they became."""
-    count = config.imagination.trajectories * config.stitching.epochs
-    if config.imagination.starts != "episodes":
-        count = min(count, recorded.size)
-    of_seeds = len(pipeline_seeds(config))
-    chunk = min(count, max(1, config.imagination.chunk // of_seeds))
-    length = config.imagination.length or task.episode_limit
-    length = known.get("imagination", {}).get("imagined_mean_length", length)
-    steps = math.ceil(length / config.sampling.stride) * config.sampling.stride
-    return plans(config, model, chunk, config.sampling.stride, steps * count / chunk, of_seeds)
+    sampling, teacher, task, states, _, count, max_steps, repeat_states = call.inputs
+    if not repeat_states:
+        count = min(count, len(states))
+    of_seeds, every = len(call.seeds), sampling.replan_every
+    chunk = min(count, max(1, call.config.chunk // of_seeds))
+    length = known_number(known, call.name, "imagined", "mean_length")
+    if length is None:
+        length = min(max_steps, task.episode_limit)
+    steps = math.ceil(length / every) * every
+    model = of_seed(teacher.trajectory_generator, 0)
+    return plans(model, sampling, chunk, every, steps * count / chunk, of_seeds)
 
 
-def stitching(
-    config: Config, pricer: Diffuser, recorded: Trajectories, task: Task, known: dict, keys: Any
-) -> list[Work]:
-    """Values, search and rewards of all epochs, of TSKD and where it is one of TSKD's parts."""
-    if not config.stitching.enabled:
-        return []
-    of_seeds = len(keys)
-    names = [name for name, _, stitches in variants(config) if stitches]
-    epochs = config.stitching.epochs * len(names)
-    values = training(lambda: value.train_seeds(config.value, [recorded] * of_seeds, keys, Hooks()))
-    size, rows = task.state_size, recorded.size
+def stitching(call: Call, recorded: Trajectories, known: dict, stitched: float) -> list[Work]:
+    """Search and rewards of an epoch."""
+    sampling, _, _, pricing, task, _ = call.inputs
+    model = of_seed(pricing.reward_generator, 0)
+    size, rows, of_seeds = task.state_size, recorded.size, len(call.seeds)
     # Every query against every state: what the accelerator's search does at most.
-    search = Work(epochs * of_seeds, 2 * size * rows**2, 4 * size * rows, 4 * size * rows, 0, 1)
-    told = [known.get(f"stitching.{name}", {}).get("edges_unique") for name in names]
-    edges = [STITCHED.value * rows if count is None else count for count in told]
+    search = Work(of_seeds, 2 * size * rows**2, 4 * size * rows, 4 * size * rows, 0, 1)
+    edges = known_number(known, call.name, "edges_unique")
+    if edges is None:
+        edges = stitched * rows
     batch = 512
     pair = jax.ShapeDtypeStruct((batch, size), jnp.float32)
-    row_keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
 
     def program(model, states, next_states, keys):
-        return reward_generator._rewards(model, config.reward_sampling, states, next_states, keys)
+        return reward_generator._rewards(model, sampling, states, next_states, keys)
 
-    times = of_seeds * sum(math.ceil(count / batch) for count in edges)
-    priced = generation(pricer, program, batch, times, 1, pair, pair, row_keys)
-    return [replace(values, times=values.times * epochs), search, priced]
+    times = of_seeds * math.ceil(edges / batch)
+    return [search, generation(model, program, batch, times, 1, pair, pair, keys)]
+
+
+def known_number(known: dict, stage: str, *path: str) -> float | None:
+    """The mean over seeds of a number in a stage's metrics; None where it is not known."""
+    metrics = known.get(stage, {})
+    of_each = metrics.get("of_seed", {"": metrics}).values()
+    found = [functools.reduce(lambda part, key: part.get(key, {}), path, one) for one in of_each]
+    return None if {} in found else float(np.mean(found))
 
 
 def here() -> Machine:
@@ -370,21 +353,23 @@ def table_of(
     Args:
       made: from `works`.
       machines: name -> machine; a measured run was on the first.
-      measured: stage -> seconds; empty where nothing was measured.
+      measured: stage -> seconds; empty where nothing was measured. Behind a dash is the key of
+        a stage whose name another one has.
     """
     table = []
-    for stage, parts in made.items():
+    for stage, programs in made.items():
         row: dict[str, Any] = {
             "stage": stage,
-            "times": sum(work.times for work in parts),
-            "tflop": sum(work.times * work.flops for work in parts) / 1e12,
-            "tbyte": sum(w.times * (w.activations + w.parameters) for w in parts) / 1e12,
+            "times": sum(work.times for work in programs),
+            "tflop": sum(work.times * work.flops for work in programs) / 1e12,
+            "tbyte": sum(w.times * (w.activations + w.parameters) for w in programs) / 1e12,
         }
         for name, machine in machines.items():
-            row[f"{name}_seconds"] = sum(work.seconds(machine) for work in parts)
-            row[f"{name}_sent_gbyte"] = sum(w.times * w.sent(machine) for w in parts) / 1e9
+            row[f"{name}_seconds"] = sum(work.seconds(machine) for work in programs)
+            row[f"{name}_sent_gbyte"] = sum(w.times * w.sent(machine) for w in programs) / 1e9
         if measured:
-            own = [s for name, s in measured.items() if f"{name}.".startswith(f"{stage}.")]
+            names = {name: f"{name.partition('-')[0]}." for name in measured}
+            own = [s for name, s in measured.items() if names[name].startswith(f"{stage}.")]
             row["measured_seconds"] = sum(own)
             row["measured_over_model"] = sum(own) / max(
                 row[f"{next(iter(machines))}_seconds"], 1e-9
@@ -404,13 +389,13 @@ def estimate(_request: Request) -> int:
         raise ConfigError(f"--machines={','.join(CHOSEN.value)}: allowed: {(*MACHINES, 'here')}")
     summary: dict[str, Any] = {"stages": {}, "seconds": {}}
     if MEASURED.value:
-        summary, config = replay_module.read(Path(MEASURED.value))
+        summary, config = replay.read(Path(MEASURED.value))
     else:
-        config = finalize(CONFIG.value)
+        config, _ = finalize(CONFIG.value)
     task = get_task(config.environment.name)
     recorded = load.load_dataset(config.dataset.path or config.dataset.name)
     machines = {name: here() if name == "here" else MACHINES[name] for name in CHOSEN.value}
-    made = works(config, recorded, task, summary["stages"])
+    made = works(config, recorded, task, summary["stages"], STITCHED.value)
     table = table_of(made, machines, summary["seconds"])
     for row in table:
         show(row)
@@ -419,7 +404,7 @@ def estimate(_request: Request) -> int:
 
 
 def main(_argv) -> int:
-    return told_in_one_line(estimate)
+    return run_to_exit_status(estimate)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python experiments/imagined_data_trial.py [--config=configs/hopper.py:small] [--workdir=DIR]
         [--guidances=1,2] [--students=10000x256,40000x64] [--name=NAME]
 
-Trains the teacher of a config (or takes it from a run's folder), imagines as the config's
-`imagination` has it, for each guidance weight w, and compares students of: the best `filter.share`
+Trains the teacher of a config (or takes it from a run's folder), imagines as the last of its
+methods does, for each guidance weight w, and compares students of: the best `filter.share`
 of the recorded transitions, the same with what was imagined, and that alone; each in all trainings
 that `--students` names. One row each, written into NAME.csv in --results when it is known:
 
@@ -18,33 +18,28 @@ that `--students` names. One row each, written into NAME.csv in --results when i
 - `training_seconds`: of DDR-I and what it is made of; `seconds`: of the row.
 """
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import app, flags
-from ml_collections import FrozenConfigDict, config_flags
+from ml_collections import config_flags
 from students import imagined, score
 from tables import show, write
+from teachers import opened, seconds_of, train_teacher
 
-from tskd_jax.config import finalize
-from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.cli.outcome import run_to_exit_status
+from tskd_jax.config import Config, finalize, override
+from tskd_jax.data.selection import best_episodes
+from tskd_jax.data.trajectories import Trajectories, concatenate
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.scores import difference, summarize
 from tskd_jax.machine.signals import Request
-from tskd_jax.machine.types import Config
-from tskd_jax.main import told_in_one_line
-from tskd_jax.methods.stages import (
-    load_recorded,
-    train_inverse_dynamics,
-    train_trajectory_generator,
-)
-from tskd_jax.run.run import Run
+from tskd_jax.training import seeds
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")
@@ -58,30 +53,23 @@ RESULTS = flags.DEFINE_string("results", "experiments/results/imagined_data_tria
 
 
 def main(_argv) -> int:
-    return told_in_one_line(compare)
+    return run_to_exit_status(compare)
 
 
-def compare(_request: Request) -> int:
+def compare(request: Request) -> int:
     """Print and write the table."""
-    config = finalize(CONFIG.value)
+    config, options = finalize(CONFIG.value)
     chosen = _students(config)
-    task = get_task(config.environment.name)
-    run = Run(Path(WORKDIR.value or Path("runs") / config.label), config)
-    recorded = load_recorded(config, task, run)
-    inverse_dynamics = train_inverse_dynamics(config, recorded, task, run)[0]
-    generator = train_trajectory_generator(config, recorded, run)[0]
-    training = sum(
-        run.figures(stage)["seconds"]
-        for stage in ("inverse_dynamics", "expectation", "trajectory_generator")
-        if stage in run.manifest["stages"]
-    )
-    run.close()
+    with opened(config, options, WORKDIR.value, request) as (exp, run):
+        teacher = train_teacher(exp)
+        training = seconds_of(run, run.used)
+    task, recorded = exp.task, exp.recorded
+    inverse = seeds.of_seed(teacher.inverse_dynamics, 0)
 
     deviation = recorded.observations.std(0)
 
     def check(data: Trajectories) -> float:
-        of = simulator_check.check(task, inverse_dynamics, data, deviation, CHECKED.value)
-        return of["error"]
+        return simulator_check.check(task, inverse, data, deviation, CHECKED.value)["error"]
 
     best, _ = best_episodes(recorded, config.filter.share, task.episode_limit)
     filtered = recorded.select(np.sort(best))
@@ -92,11 +80,11 @@ def compare(_request: Request) -> int:
         for student in chosen:
             begin = time.perf_counter()
             scores = score(student, task, data, EPISODES.value)
-            about = summarize(scores)
-            low, high = about["interval"]
+            summary = summarize(scores)
+            low, high = summary["interval"]
             row: dict[str, Any] = {"data": name, "transitions": data.size}
             row |= {"updates": student.student.steps, "batch": student.student.batch_size}
-            row |= {"mean": about["mean"], "stderr": about["stderr"], "low": low, "high": high}
+            row |= {"mean": summary["mean"], "stderr": summary["stderr"], "low": low, "high": high}
             compared = _difference(scores, of_filter.setdefault(student.student, scores))
             row |= dict(zip(("difference_low", "difference_high"), compared, strict=True))
             row |= {"check": checked} | shared | {"seconds": time.perf_counter() - begin}
@@ -106,8 +94,8 @@ def compare(_request: Request) -> int:
 
     add("filtered", filtered, check(filtered))
     for weight in map(float, GUIDANCES.value or [config.sampling.guidance]):
-        sampling = FrozenConfigDict(config.sampling.to_dict() | {"guidance": weight})
-        made = imagined(config, sampling, recorded, task, generator, inverse_dynamics, COUNT.value)
+        sampling = dataclasses.replace(config.sampling, guidance=weight)
+        made = imagined(exp, sampling, teacher, COUNT.value)
         checked = check(made)
         add(f"filtered + imagined, w = {weight:g}", concatenate([filtered, made]), checked)
         add(f"imagined, w = {weight:g}", made, checked)
@@ -118,13 +106,13 @@ def _students(config: Config) -> list[Config]:
     """The config with each of the students' trainings that are asked for."""
     if not STUDENTS.value:
         return [config]
-    plain, students = config.to_dict(), []
+    students = []
     for asked in STUDENTS.value:
         steps, _, batch = asked.partition("x")
         if not (steps.isdigit() and batch.isdigit() and int(steps) and int(batch)):
             raise ConfigError(f"--students: {asked!r} is not UPDATESxBATCH, such as 10000x256")
-        training = {"steps": int(steps), "batch_size": int(batch)}
-        students.append(FrozenConfigDict(plain | {"student": plain["student"] | training}))
+        training = {"student.steps": int(steps), "student.batch_size": int(batch)}
+        students.append(override(config, training))
     return students
 
 

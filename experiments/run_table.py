@@ -1,4 +1,4 @@
-"""One table of several whole runs: what each method scored, what TSKD gained on it, what it cost.
+"""One table of several whole runs: what each method scored, what the last one gained on it, costs.
 
     python experiments/run_table.py --runs=DIR,DIR,… [--name=NAME]
 
@@ -6,15 +6,16 @@ Reads the summary.json of each run's folder, and writes NAME.csv in --results, w
 method of each run:
 
 - `data`: the dataset's name; `run`: the folder's; `changes`: the values of the fields in which the
-  run differs from --scale, but for the dataset, names, and what every task has its own of.
+  run differs from --preset, but for the dataset and what every task has its own of.
 - `mean`, `stderr`: normalised score over the seeds of the students.
-- `gain`, `gain_low`, `gain_high`: what TSKD's mean is above the method's, with Welch's 95%
-  interval; without one where the students are the same.
-- `imagined`: transitions among the student's; `error`, `error_recorded`: in the simulator, of the
-  imagined transitions that are believed and of recorded ones, in standard deviations of the state.
+- `gain`, `gain_low`, `gain_high`: what the mean of the run's last method is above this one's, with
+  Welch's 95% interval; without one where the students are the same.
+- `imagined`: transitions among the student's, of the first pipeline seed; `error`,
+  `error_recorded`: in the simulator, of the imagined transitions that are accepted and of recorded
+  ones, in standard deviations of the state.
 - `teacher_seconds`: of all that is trained before imagination; `stitching_seconds`;
-  `student_seconds`: of the method's students, without their evaluation. Those of stages that a run
-  has taken over are of the run that computed them.
+  `student_seconds`: of the method's students and their evaluation. Those of stages that a run has
+  taken over are of the run that computed them.
 """
 
 import json
@@ -23,32 +24,32 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
+from ml_collections import ConfigDict
 from tables import show, write
 
-from tskd_jax.config import default_config, identity, make_config
-from tskd_jax.presets import SCALES
+from tskd_jax.config import default_config, finalize, make_config, to_plain
+from tskd_jax.presets import PRESETS
+from tskd_jax.report import summary as summaries
 
 RUNS = flags.DEFINE_list("runs", None, "Folders of finished runs.", required=True)
-SCALE = flags.DEFINE_enum("scale", "small", list(SCALES), "What `changes` are changes to.")
+PRESET = flags.DEFINE_enum("preset", "small", list(PRESETS), "What `changes` are changes to.")
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/whole_runs", "Folder.")
 
 TEACHER = (
-    *("inverse_dynamics", "dynamics", "expectation"),
+    *("inverse_dynamics", "dynamics", "baseline"),
     *("trajectory_generator", "reward_generator"),
 )
-# Where and on what a run was made, not how; and what every task has its own of.
-_WHERE = ("dataset", "environment", "label", "checkpoint_seconds", "distributed")
+# On what a run was made, and what every task has its own of.
+_WHERE = ("dataset", "environment")
 _TUNED = ("stitching.radius", "filter.margin")
 
 
-def changes(config: dict[str, Any], scale: str) -> str:
-    """FIELD=VALUE, … of what differs from that scale."""
-    name = config["environment"]["name"]
-    plain = make_config(scale, environment=name, levels={"": ""}, default="", overrides={})
-    base, usual = (_flat(json.loads(json.dumps(identity(of)))) for of in (plain, default_config()))
+def changes(config: dict[str, Any], preset: str) -> str:
+    """FIELD=VALUE, … of what differs from that preset."""
+    base = _flat(_as_json(make_config(config["environment"]["name"], preset)))
     # A field that an older run does not know had its default.
-    found = sorted((usual | _flat(config)).items())
+    found = sorted((_flat(_as_json(default_config())) | _flat(config)).items())
     return ", ".join(
         f"{field}={value}"
         for field, value in found
@@ -56,49 +57,61 @@ def changes(config: dict[str, Any], scale: str) -> str:
     )
 
 
+def _as_json(config: ConfigDict) -> dict[str, Any]:
+    """A user's config as a summary has it: final, with lists for tuples."""
+    return json.loads(json.dumps(to_plain(finalize(config)[0])))
+
+
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """SECTION.FIELD -> value, as JSON has it: lists for tuples."""
-    sections = {name: part for name, part in config.items() if isinstance(part, dict)}
-    fields = {f"{name}.{key}": value for name, of in sections.items() for key, value in of.items()}
-    return {name: part for name, part in config.items() if name not in sections} | fields
+    """SECTION.FIELD -> value."""
+    flat = {}
+    for name, part in config.items():
+        fields = part.items() if isinstance(part, dict) else ()
+        flat |= {f"{name}.{key}": value for key, value in fields} or {name: part}
+    return flat
 
 
-def rows_of(folder: Path, scale: str) -> list[dict[str, Any]]:
+def rows_of(folder: Path, preset: str) -> list[dict[str, Any]]:
     """A row for each method of a finished run."""
-    summary = json.loads((folder / "summary.json").read_text())
-    seconds, stages = summary["seconds"], summary["stages"]
-    about = stages.get("imagination", {})
-    errors = [about.get(f"simulator_{of}", {}).get("error", "") for of in ("believed", "recorded")]
-    rows, changed = [], changes(summary["config"], scale)
-    for method, score in summary["scores"].items():
-        gain = summary["gains"].get(method) or {}
-        same = score["per_seed"] == summary["scores"]["tskd"]["per_seed"]
+    summary = summaries.read(folder)
+    seconds, scores = summary["seconds"], summary["scores"]
+    check = summary["stages"].get("check_in_simulator", {})
+    rows, changed = [], changes(summary["config"], preset)
+    for name, method in summary["methods"].items():
+        score, gain = scores[name], summary["gains"].get(name) or {}
+        same = score["per_seed"] == scores[summary["subject"]]["per_seed"]
         low, high = ("", "") if same else gain.get("interval") or ("", "")
+        stitching = [stage for stage in seconds if stage.startswith(f"stitching.{name}.")]
         rows.append(
             {
                 "data": Path(summary["dataset"]["name"]).stem,
                 "run": folder.name,
                 "changes": changed,
-                "method": method,
+                "method": name,
                 "seeds": len(score["per_seed"]),
                 "mean": score["mean"],
                 "stderr": score["stderr"],
                 "gain": gain.get("mean", ""),
                 "gain_low": low,
                 "gain_high": high,
-                "imagined": stages[f"student.{method}"]["imagined"],
-                "error": errors[0],
-                "error_recorded": errors[1],
+                "imagined": _imagined(method),
+                "error": check.get("accepted", {}).get("error", ""),
+                "error_recorded": check.get("recorded", {}).get("error", ""),
                 "teacher_seconds": sum(seconds.get(stage, 0.0) for stage in TEACHER),
-                "stitching_seconds": seconds.get(f"stitching.{method}", 0.0),
-                "student_seconds": seconds[f"student.{method}"],
+                "stitching_seconds": sum(seconds[stage] for stage in stitching),
+                "student_seconds": method["seconds"],
             }
         )
     return rows
 
 
+def _imagined(method: dict[str, Any]) -> int | str:
+    """Imagined transitions among what the students imitate; the teacher itself imitates nothing."""
+    return method["data"][0]["imagined_transitions"] if "data" in method else ""
+
+
 def main(_argv) -> None:
-    table = [row for folder in RUNS.value for row in rows_of(Path(folder), SCALE.value)]
+    table = [row for folder in RUNS.value for row in rows_of(Path(folder), PRESET.value)]
     for row in table:
         show(row)
     write(table, RESULTS.value, NAME.value)

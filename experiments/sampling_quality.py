@@ -28,26 +28,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from ml_collections import ConfigDict, FrozenConfigDict, config_flags
+from ml_collections import config_flags
 from scipy import stats
 from students import score
 from tables import show, write
+from teachers import opened, train_teacher
 
-from tskd_jax.config import finalize
-from tskd_jax.data.trajectories import Trajectories, best_episodes, concatenate
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.config import Config, finalize
+from tskd_jax.data.selection import best_episodes
+from tskd_jax.data.trajectories import Trajectories, concatenate
+from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.scores import summarize
-from tskd_jax.machine.types import Config
-from tskd_jax.methods.stages import (
-    load_recorded,
-    train_inverse_dynamics,
-    train_trajectory_generator,
-)
-from tskd_jax.models.inverse_dynamics import InverseDynamics
-from tskd_jax.run.run import Run
-from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.methods.base import Teacher
 from tskd_jax.teacher.imagination import imagine
+from tskd_jax.training import seeds
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the teacher is trained, or already is.")
@@ -80,14 +75,14 @@ def ways(config: Config) -> list[Way]:
     ]
     for kind in ("ancestral", "ddim", "dpm++"):
         for steps in map(int, STEPS.value):
-            # Few steps begin a little lower, as the scales have it (`sampling.start`).
+            # Few steps begin a little lower, as the presets have it (`sampling.start`).
             few = {"sampler": kind, "steps": steps, "start": min(config.sampling.start, 0.94)}
             found.append(Way(f"{kind}, {steps} steps", few))
     found.append(Way("bfloat16", {}, "bfloat16"))
     longest = config.trajectory_generator.horizon - config.trajectory_generator.context
     for stride in map(int, STRIDES.value):
         if stride <= longest:
-            found.append(Way(f"stride {stride}", {"stride": stride}))
+            found.append(Way(f"stride {stride}", {"replan_every": stride}))
     for share in map(float, WARM_STARTS.value):
         found.append(Way(f"warm start {share:g}", {"warm_start": share}))
     return found
@@ -100,21 +95,20 @@ class Setting:
     config: Config
     task: Task
     recorded: Trajectories
-    inverse_dynamics: InverseDynamics
-    generator: Diffuser
+    teacher: Teacher  # of one seed, a leading axis of one
 
     def imagine(self, way: Way, task: Task, starts: np.ndarray, seed: int) -> Trajectories:
         """Trajectories from those states, sampled in that way."""
-        sampling = self.config.sampling.to_dict() | {"stride": 1, "warm_start": 0.0} | way.changes
-        part = self.config.trajectory_generator.to_dict() | {"dtype": way.dtype}
+        changes = {"replan_every": 1, "warm_start": 0.0} | way.changes
+        model = self.teacher.trajectory_generator
         return imagine(
-            self.generator.replace(config=FrozenConfigDict(part)),
-            FrozenConfigDict(ConfigDict(sampling)),
+            model.replace(config=dataclasses.replace(model.config, dtype=way.dtype)),
+            dataclasses.replace(self.config.sampling, **changes),
             task,
-            self.inverse_dynamics,
-            starts,
-            jax.random.key(seed),
-        )
+            self.teacher.inverse_dynamics,
+            starts[None],
+            jax.random.key(seed)[None],
+        )[0]
 
 
 def energy_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -166,14 +160,10 @@ def futures(setting: Setting, way: Way, starts: np.ndarray, span: int, seed: int
 
 
 def main(_argv) -> None:
-    config = finalize(CONFIG.value)
-    task = get_task(config.environment.name)
-    run = Run(Path(WORKDIR.value or Path("runs") / config.label), config)
-    recorded = load_recorded(config, task, run)
-    inverse_dynamics = train_inverse_dynamics(config, recorded, task, run)[0]
-    generator = train_trajectory_generator(config, recorded, run)[0]
-    setting = Setting(config, task, recorded, inverse_dynamics, generator)
-    run.close()
+    config, options = finalize(CONFIG.value)
+    with opened(config, options, WORKDIR.value) as (exp, _):
+        setting = Setting(config, exp.task, exp.recorded, train_teacher(exp))
+    task, recorded = exp.task, exp.recorded
 
     rng = np.random.default_rng(0)
     starts = recorded.observations[rng.choice(recorded.size, STARTS.value, replace=False)]
@@ -201,7 +191,7 @@ def main(_argv) -> None:
         if config.evaluation.simulator_check:
             row["simulator"] = simulator_check.check(
                 task,
-                inverse_dynamics,
+                seeds.of_seed(setting.teacher.inverse_dynamics, 0),
                 steps,
                 recorded.observations.std(0),
                 config.evaluation.simulator_check,
@@ -211,11 +201,11 @@ def main(_argv) -> None:
             imagined = setting.imagine(way, task, first_states[chosen], seed=3)
             row["seconds"] = time.perf_counter() - begin
             data = concatenate([filtered, imagined])
-            about = summarize(score(config, task, data, EPISODES.value))
+            summary = summarize(score(config, task, data, EPISODES.value))
             row |= {
                 "imagined_mean_return": float(imagined.returns().mean()),
-                "score": about["mean"],
-                "score_stderr": about["stderr"],
+                "score": summary["mean"],
+                "score_stderr": summary["stderr"],
             }
         table.append(row)
         show(row)

@@ -19,7 +19,6 @@ it is known:
 
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,20 +26,18 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 from tables import show, write
-from variants import grid
+from teachers import opened
 
+from tskd_jax.cli.outcome import run_to_exit_status
+from tskd_jax.cli.sweep import grid
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.envs.tasks import get_task
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
-from tskd_jax.main import told_in_one_line
-from tskd_jax.methods.stages import load_recorded, train_dynamics
-from tskd_jax.models import value
-from tskd_jax.run.run import Run
-from tskd_jax.stitching import find_successors
-from tskd_jax.stitching.stitch import follow
-from tskd_jax.training.training import Hooks
+from tskd_jax.models import dynamics, value
+from tskd_jax.stitching.paths import follow
+from tskd_jax.stitching.stitch import find_successors
+from tskd_jax.training import seeds
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the ensemble is trained, or already is.")
@@ -51,37 +48,37 @@ RESULTS = flags.DEFINE_string("results", "experiments/results/stitching_share", 
 
 
 def main(_argv) -> int:
-    return told_in_one_line(measure)
+    return run_to_exit_status(measure)
 
 
-def measure(_request: Request) -> int:
+def measure(request: Request) -> int:
     """All rows, one after another; gives the exit status."""
     if not all(size.isdecimal() for size in SIZES.value):
         raise ConfigError(f"--sizes={','.join(SIZES.value)}: whole numbers are meant")
     points = grid(CONFIG.value, GRID.value)
     if any(not field.startswith("stitching.") for point, _ in points for field in point):
         raise ConfigError("--grid: fields of stitching are meant")
-    config = finalize(CONFIG.value)
-    task = get_task(config.environment.name)
-    run = Run(Path(WORKDIR.value or Path("runs") / config.label), config)
-    recorded = load_recorded(config, task, run)
-    ensemble = train_dynamics(config, recorded, run)[0]
-    run.close()
-    values, _ = value.train(config.value, recorded, jax.random.key(0), Hooks())
+    config, options = finalize(CONFIG.value)
+    with opened(config, options, WORKDIR.value, request) as (exp, _):
+        task, recorded = exp.task, exp.recorded
+        ensemble = seeds.of_seed(exp.stage(dynamics.train, config.dynamics, recorded), 0)
+    fitted, _ = value.train(config.value, [recorded], keys=jax.random.key(0)[None])
+    values = seeds.of_seed(fitted, 0)
 
     table: list[dict[str, Any]] = []
     for size in map(int, SIZES.value):
         data = part_of(recorded, size)
-        for point, varied in points:
+        for point, (varied, _) in points:
             begin = time.perf_counter()
             successors, found = find_successors(data, ensemble, values, varied.stitching)
             seconds = time.perf_counter() - begin
             paths = follow(data, successors, task.episode_limit, varied.stitching.allow_cycles)
-            of_path = np.repeat(np.arange(len(paths.lengths)), paths.lengths)
             row = {"transitions": data.size} | point
             row |= {"better_share": found["better_neighbour_share"]}
             row |= {"stitched_share": found["stitched_share"]}
-            row |= {"paths_share": len(np.unique(of_path[paths.jumps])) / len(paths.lengths)}
+            row |= {
+                "paths_share": len(np.unique(paths.episode_of()[paths.jumps])) / len(paths.lengths)
+            }
             row |= {"steps_share": float(paths.jumps.mean()), "seconds": seconds}
             table.append(row)
             show(row)

@@ -3,49 +3,53 @@
 import jax
 import numpy as np
 
+from tskd_jax.config import Config
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation.rollout import evaluate_students
-from tskd_jax.machine.types import Config
-from tskd_jax.methods.stages import shorten, starting_states
-from tskd_jax.models import cloning as behavioural_cloning
-from tskd_jax.models.inverse_dynamics import InverseDynamics
-from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.methods.base import Experiment, Teacher
+from tskd_jax.models import cloning
 from tskd_jax.teacher.imagination import imagine
-from tskd_jax.training.training import Hooks
+from tskd_jax.teacher.trajectory_generator import SamplingConfig
 
 
 def score(config: Config, task: Task, data: Trajectories, episodes: int) -> np.ndarray:
     """(seeds, episodes) normalised scores of students of that data, one for each seed."""
-    seeds = tuple(config.seeds)
-    policies, _ = behavioural_cloning.train("trial", config.student, data, task, seeds, Hooks())
-    return task.normalized_score(evaluate_students(policies, task, seeds, episodes))
+    policies, _ = cloning.train(config.student, [data], task, config.seeds, name="trial")
+    return task.normalized_score(evaluate_students(policies, task, config.seeds, episodes))
 
 
 def imagined(
-    config: Config,
-    sampling: Config,
-    recorded: Trajectories,
-    task: Task,
-    model: Diffuser,
-    inverse_dynamics: InverseDynamics,
-    count: int | None = None,
+    exp: Experiment, sampling: SamplingConfig, teacher: Teacher, count: int | None = None
 ) -> Trajectories:
-    """What that teacher imagines as `config.imagination` has it, all of it believed.
+    """What a teacher imagines where the last of `config.methods` begins, all of it accepted.
 
-    `count` says how many trajectories, None as many as an epoch has; from the middle of episodes
-    there are at most as many as there are states to begin with.
+    That is in recorded states for `tskd_one_step`, none twice, and in episode starts for others.
+
+    Args:
+      exp: the config, the task and the dataset.
+      sampling: of DDR-I.
+      teacher: of one seed, a leading axis of one.
+      count: of the trajectories; None: as many as an epoch has. From recorded states there are at
+        most as many as there are states.
     """
-    first = starting_states(config, recorded, task)
-    episodes = config.imagination.starts == "episodes"
+    config, recorded = exp.config, exp.recorded
+    states, max_steps = recorded.initial_observations, None
+    from_states = config.methods[-1] == "tskd_one_step"
     count = count or config.imagination.trajectories
-    count = count if episodes else min(count, len(first))
+    if from_states:
+        own = config.own["tskd_one_step"]
+        kept = recorded if own.start_states == "all" else recorded.select(exp.kept)
+        states, max_steps = kept.observations, own.max_steps
+        count = min(count, len(states))
+    rows = np.random.default_rng(0).choice(len(states), count, replace=not from_states)
     return imagine(
-        model,
+        teacher.trajectory_generator,
         sampling,
-        shorten(config, task),
-        inverse_dynamics,
-        first[np.random.default_rng(0).choice(len(first), count, replace=episodes)],
-        jax.random.key(1),
+        exp.task,
+        teacher.inverse_dynamics,
+        states[rows][None],
+        jax.random.key(1)[None],
+        max_steps=max_steps,
         chunk=config.imagination.chunk,
-    )
+    )[0]

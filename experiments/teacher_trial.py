@@ -5,6 +5,7 @@
 
 Trains DDR-I as the config has it, and again with one field changed, for every value of every
 `--vary`; the inverse dynamics are shared, and a field of `sampling` needs no training of its own.
+What is trained is kept in --workdir, so that the same command goes on where it was interrupted.
 One row for each, written into NAME.csv in --results when it is known:
 
 - `one_step`: error of imagined steps from recorded states against the simulator, in standard
@@ -14,16 +15,16 @@ One row for each, written into NAME.csv in --results when it is known:
   and standard error over `--episodes`.
 - `imagined_steps`, `imagined_return`, `imagined_error`: of `--trajectories` imagined from recorded
   starts, the error as above, over all their steps.
-- `student`: normalised score of students of nothing but what the config's `imagination` makes of
-  it, mean and standard error over `config.seeds`, `--episodes` each; `student_error`: of that data,
-  the error as above. With --students only: they take a minute or two for each row.
-- `seconds`: of the training, and of everything.
+- `student`: normalised score of students of nothing but what it imagines as the last of the
+  config's methods does, mean and standard error over `config.seeds`, `--episodes` each;
+  `student_error`: of that data, the error as above. With --students only: they take a minute or
+  two for each row.
+- `training_seconds`: of DDR-I, whenever it was trained; `seconds`: of that and of the row.
 """
 
 import dataclasses
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,28 +34,22 @@ from absl import app, flags
 from ml_collections import config_flags
 from students import imagined, score
 from tables import show, write
+from teachers import first_seed, opened, seconds_of, train_inverse_dynamics
 from variants import variants
 
-from tskd_jax.data.selection import worth_imitating
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs.simulator import episode_seeds
 from tskd_jax.evaluation import simulator_check
-from tskd_jax.evaluation.rollout import episode_seeds, rollout
+from tskd_jax.evaluation.rollout import rollout
 from tskd_jax.evaluation.scores import standard_error
-from tskd_jax.machine.types import Config
-from tskd_jax.methods.stages import load_recorded, named_keys, train_inverse_dynamics
-from tskd_jax.models import baseline as expectation
-from tskd_jax.models.inverse_dynamics import InverseDynamics
-from tskd_jax.run.run import Run
-from tskd_jax.teacher import trajectory_generator
-from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.methods.base import Experiment, Teacher, stage_keys
+from tskd_jax.methods.parts import make_planner, train_trajectory_generator
 from tskd_jax.teacher.imagination import imagine
-from tskd_jax.teacher.planner import Planner
-from tskd_jax.training.training import Hooks
+from tskd_jax.training import seeds
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:quick")
 VARY = flags.DEFINE_multi_string("vary", [], "SECTION.FIELD=VALUE,… of DDR-I or its sampling.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the inverse dynamics are, or are made.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where what is trained is, or is made.")
 EPISODES = flags.DEFINE_integer("episodes", 20, "Planned in the simulator, or by a student.", 2)
 TRAJECTORIES = flags.DEFINE_integer("trajectories", 32, "Imagined.", 1)
 STATES = flags.DEFINE_integer("states", 1500, "Recorded states to imagine one step from.", 1)
@@ -63,88 +58,67 @@ NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kin
 RESULTS = flags.DEFINE_string("results", "experiments/results/teacher_trial", "Folder.")
 
 
-def measure(
-    config: Config, task: Task, recorded: Trajectories, inverse: InverseDynamics, model: Diffuser
-) -> dict[str, Any]:
-    """What that teacher plans and imagines."""
-    deviation = recorded.observations.std(0)
+def measure(exp: Experiment, teacher: Teacher) -> dict[str, Any]:
+    """What that teacher, of one seed behind a leading axis of one, plans and imagines."""
+    config, task, recorded = exp.config, exp.task, exp.recorded
+    inverse = teacher.inverse_dynamics
+
+    def check(claimed: Trajectories) -> dict[str, float]:
+        deviation, one = recorded.observations.std(0), seeds.of_seed(inverse, 0)
+        return simulator_check.check(task, one, claimed, deviation, STATES.value)
+
     rng = np.random.default_rng(0)
     states = recorded.observations[rng.choice(recorded.size, STATES.value)]
     one_step = dataclasses.replace(
         task, episode_limit=1, alive=lambda states: jnp.ones(states.shape[:-1], bool)
     )
-    key = jax.random.key(1)
-    steps = imagine(model, config.sampling, one_step, inverse, states, key, chunk=STATES.value)
-    about = simulator_check.check(task, inverse, steps, deviation, STATES.value)
+    model, key = teacher.trajectory_generator, jax.random.key(1)[None]
+    (steps,) = imagine(
+        model, config.sampling, one_step, inverse, states[None], key, chunk=STATES.value
+    )
+    of_steps = check(steps)
 
-    planner = Planner(model, config.sampling, inverse, named_keys(config, "planner")[0])
+    planner = make_planner(config.sampling, teacher, 0, stage_keys("planner", exp.seeds)[0])
     returns = rollout(planner, task, episode_seeds(config.seed, EPISODES.value))
     scores = task.normalized_score(returns)
 
     starts = recorded.initial_observations
     starts = starts[rng.integers(len(starts), size=TRAJECTORIES.value)]
-    whole = imagine(model, config.sampling, task, inverse, starts, jax.random.key(2))
-    of_imagined = simulator_check.check(task, inverse, whole, deviation, STATES.value)
-    about_students = {}
-    if STUDENTS.value:
-        made = imagined(config, config.sampling, recorded, task, model, inverse)
-        of_students = score(config, task, made, EPISODES.value).mean(1)
-        about_students = {
-            "student": float(of_students.mean()),
-            "student_stderr": float(standard_error(of_students)),
-            "student_error": simulator_check.check(task, inverse, made, deviation, STATES.value)[
-                "error"
-            ],
-        }
-    return {
-        "one_step": about["error"],
-        "nothing_moves": about["nothing_moves"],
+    key = jax.random.key(2)[None]
+    (whole,) = imagine(model, config.sampling, task, inverse, starts[None], key)
+    row = {
+        "one_step": of_steps["error"],
+        "nothing_moves": of_steps["nothing_moves"],
         "planner": float(scores.mean()),
         "planner_stderr": float(standard_error(scores)),
         "imagined_steps": float(whole.lengths.mean()),
         "imagined_return": float(whole.returns().mean()),
-        "imagined_error": of_imagined["error"],
-    } | about_students
+        "imagined_error": check(whole)["error"],
+    }
+    if STUDENTS.value:
+        made = imagined(exp, config.sampling, teacher)
+        of_students = score(config, task, made, EPISODES.value).mean(1)
+        row["student"] = float(of_students.mean())
+        row["student_stderr"] = float(standard_error(of_students))
+        row["student_error"] = check(made)["error"]
+    return row | {"of_recorded": check(recorded)["error"]}
 
 
 def main(_argv) -> None:
     chosen = list(variants(CONFIG.value, VARY.value, ("trajectory_generator", "sampling")))
-    base = chosen[0][1]
-    task = get_task(base.environment.name)
-    run = Run(Path(WORKDIR.value or Path("runs") / base.label), base)
-    recorded = load_recorded(base, task, run)
-    inverse = train_inverse_dynamics(base, recorded, task, run)[0]
-    run.close()
-
-    deviation = recorded.observations.std(0)
-    of_recorded = simulator_check.check(task, inverse, recorded, deviation, STATES.value)
-    table, trained = [], {}
-    for name, config in chosen:
-        begin = time.perf_counter()
-        if config.trajectory_generator not in trained:
-            expected = None
-            if trajectory_generator.needs_expectation(config.trajectory_generator):
-                discount = config.trajectory_generator.discount
-                expected, _ = expectation.train(config.expectation, recorded, discount, Hooks())
-            fresh = trajectory_generator.create(config.trajectory_generator, recorded, expected)
-            key = named_keys(config, "trajectory_generator")[0]
-            trained[config.trajectory_generator] = trajectory_generator.train(
-                fresh,
-                recorded,
-                key,
-                Hooks(),
-                expected,
-                worth_imitating(config.filter, recorded, task.episode_limit),
-            )[0]
-        training = time.perf_counter() - begin
-        row = {"variant": name} | measure(
-            config, task, recorded, inverse, trained[config.trajectory_generator]
-        )
-        row |= {"of_recorded": of_recorded["error"]}
-        row |= {"training_seconds": training, "seconds": time.perf_counter() - begin}
-        table.append(row)
-        show(row)
-        write(table, RESULTS.value, NAME.value)  # after each row: they take minutes
+    table = []
+    with opened(*chosen[0][1], WORKDIR.value) as (exp, run):
+        inverse = train_inverse_dynamics(exp)
+        for name, (config, _) in chosen:
+            varied, used = Experiment(name, config, exp.task, exp.recorded, run), len(run.used)
+            model = first_seed(train_trajectory_generator(varied))
+            training, begin = seconds_of(run, run.used[used:]), time.perf_counter()
+            row = {"variant": name} | measure(varied, Teacher(model, inverse))
+            row |= {"training_seconds": training}
+            row |= {"seconds": training + time.perf_counter() - begin}
+            table.append(row)
+            show(row)
+            write(table, RESULTS.value, NAME.value)  # after each row: they take minutes
 
 
 if __name__ == "__main__":

@@ -36,12 +36,13 @@ TINY = (
     "--config.sampling.steps=3",
     "--config.reward_sampling.steps=3",
     "--config.imagination.trajectories=3",
-    "--config.imagination.consistency=0.0",
+    "--config.imagination.min_likelihood_quantile=0.0",
     "--config.evaluation.episodes=2",
     "--config.evaluation.simulator_check=20",
     "--config.seeds=(0,1)",
     "--config.checkpoint_seconds=0.01",
 )
+DATASET = "dataset"  # it is read and checked, before all stages
 REPORT = "report"  # the results are written, behind all stages
 
 
@@ -79,26 +80,24 @@ class Torture:
         else:
             shutil.rmtree(self.folder / name)
 
-    def kill_in(self, name: str, group: str) -> bool:
-        """Start a run and kill it at a random moment of a group of stages; whether it still ran."""
-        groups = stage_groups(self.folder / "whole")
-        before = list(groups)[: list(groups).index(group)]
-        awaited = groups[before[-1]][-1] if before else None
+    def kill_in(self, name: str, part: str) -> bool:
+        """Start a run and kill it at a random moment of one of its parts; whether it still ran."""
+        awaited = self.parts[self.parts.index(part) - 1] if part != DATASET else None
         process = self.start(name)
-        while awaited and awaited not in stages_done(self.folder / name):
+        while awaited and awaited not in parts_done(self.folder / name):
             if process.poll() is not None:
-                self.failures.append(f"{name} ended with status {process.poll()} before {group}")
+                self.failures.append(f"{name} ended with status {process.poll()} before {part}")
                 return False
             time.sleep(0.01)
-        time.sleep(self.random.uniform(0, self.seconds[group]))
+        time.sleep(self.random.uniform(0, self.seconds[part]))
         process.kill()
         ended = process.wait() == 0
-        done = len(stages_done(self.folder / name))
+        done = len(parts_done(self.folder / name))
         steps = sorted(
             f"{p.parent.name} {p.name}" for p in (self.folder / name).glob("training/*/[0-9]*")
         )
-        moment = "too late" if ended else f"{done} stages done, checkpoints: {steps or 'none'}"
-        self.moments.append(f"{name}, {group}: {moment}")
+        moment = "too late" if ended else f"{done} parts done, checkpoints: {steps or 'none'}"
+        self.moments.append(f"{name}, {part}: {moment}")
         print(self.moments[-1], flush=True)
         return not ended
 
@@ -125,40 +124,30 @@ class Torture:
         return True
 
     def measure(self) -> None:
-        """The first run, in peace; how long each group of stages takes once all is compiled."""
+        """The first run, in peace; its parts, and how long each takes once all is compiled."""
         for name in ("compiling", "whole"):
             begin = time.monotonic()
             code = self.start(name).wait()
             if code:
                 raise SystemExit(f"the undisturbed run ended with status {code}")
             seconds = time.monotonic() - begin
-        manifest = json.loads((self.folder / "whole" / "manifest.json").read_text())["stages"]
-        groups = stage_groups(self.folder / "whole")
-        self.seconds = {
-            group: sum(manifest[stage]["seconds"] for stage in stages)
-            for group, stages in groups.items()
-            if stages
-        }
+        manifest = json.loads((self.folder / "whole" / "manifest.json").read_text())
+        self.parts = [*parts_done(self.folder / "whole"), REPORT]
+        self.seconds = {stage["name"]: stage["seconds"] for stage in manifest["stages"].values()}
         # What no stage accounts for is start and report.
         rest = max(1.0, seconds - sum(self.seconds.values()))
-        self.seconds |= {"dataset": rest / 2, REPORT: rest / 2}
-        print(f"in peace: {seconds:.0f} s; seconds of the groups: {self.seconds}", flush=True)
+        self.seconds |= {DATASET: rest / 2, REPORT: rest / 2}
+        print(f"in peace: {seconds:.0f} s; seconds of the parts: {self.seconds}", flush=True)
 
 
-def stages_done(folder: Path) -> list[str]:
-    """Names of the stages that a run's manifest calls done."""
+def parts_done(folder: Path) -> list[str]:
+    """The dataset and the stages that a run's manifest calls done, by name and in order."""
     try:
-        return list(json.loads((folder / "manifest.json").read_text())["stages"])
-    except (OSError, ValueError, KeyError):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        dataset = [DATASET] if DATASET in manifest.get("notes", {}) else []
+        return dataset + [stage["name"] for stage in manifest["stages"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-
-
-def stage_groups(folder: Path) -> dict[str, list[str]]:
-    """Group -> its stages, in the order of a finished run; the report is the last."""
-    groups: dict[str, list[str]] = {}
-    for name in stages_done(folder):
-        groups.setdefault(name.partition(".")[0], []).append(name)
-    return groups | {REPORT: []}
 
 
 def students(folder: Path) -> dict[str, bytes]:
@@ -176,14 +165,14 @@ def main(_argv) -> None:
     folder.mkdir(parents=True)
     torture = Torture(folder, SEED.value)
     torture.measure()
-    groups = list(stage_groups(folder / "whole"))
+    parts = torture.parts
 
     def go_through(name: str, count: int, alter: bool) -> int:
-        """Kill a new run up to `count` times, in the groups' order, and let it end."""
-        chosen = torture.random.sample(range(len(groups)), min(count, len(groups)))
+        """Kill a new run up to `count` times, in the parts' order, and let it end."""
+        chosen = torture.random.sample(range(len(parts)), min(count, len(parts)))
         made = 0
         for index in sorted(chosen):
-            killed = torture.kill_in(name, groups[index])
+            killed = torture.kill_in(name, parts[index])
             made += torture.damage(name) if alter else killed
         torture.finish(name)
         return made

@@ -2,20 +2,19 @@
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict, FrozenConfigDict
 
-from tskd_jax.config import default_config
 from tskd_jax.data import load_dataset
 from tskd_jax.data.formats.d4rl import write
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
-from tskd_jax.teacher import trajectory_generator
-from tskd_jax.training.training import Hooks
+from tskd_jax.training.callbacks import TrainingCallbacks
 
 # Nearly all of these tests' time is compilation. Without optimizations it takes less than half, and
 # each program is compiled once for this process and for those that tests start, which inherit both.
@@ -87,33 +86,61 @@ def tiny_trajectories() -> Trajectories:
 
 
 @pytest.fixture(scope="session")
-def tiny_config() -> FrozenConfigDict:
-    """A config whose diffusers train in seconds; all other fields at their defaults."""
-    config = ConfigDict(default_config())
-    diffuser = {
+def tiny_config() -> SimpleNamespace:
+    """A section for each part, whose diffusers train in seconds; all else at its default."""
+    # Here, so that tests of one room run while another one is broken.
+    from tskd_jax.models import baseline, cloning, dynamics, inverse_dynamics, value
+    from tskd_jax.stitching import stitch
+    from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
+
+    small = {
         "features": 8,
         "multipliers": (1,),
-        "horizon": 8,
         "diffusion_steps": 10,
         "steps": 200,
         "batch_size": 32,
         "learning_rate": 2e-3,
     }
-    config.trajectory_generator.update(diffuser | {"context": 3})
-    config.reward_generator.update(diffuser | {"horizon": 2})
-    config.sampling.update({"sampler": "ddim", "steps": 4})
-    config.reward_sampling.update({"sampler": "ddim", "steps": 4})
-    return FrozenConfigDict(config)
+    few_steps = {"sampler": "ddim", "steps": 4}
+    return SimpleNamespace(
+        inverse_dynamics=inverse_dynamics.Config(),
+        dynamics=dynamics.Config(),
+        value=value.Config(),
+        baseline=baseline.Config(),
+        stitching=stitch.Config(),
+        student=cloning.Config(),
+        trajectory_generator=replace(trajectory_generator.Config(), **small, horizon=8, context=3),
+        reward_generator=replace(reward_generator.Config(), **small, horizon=2),
+        sampling=replace(trajectory_generator.SamplingConfig(), **few_steps),
+        reward_sampling=replace(diffuser.SamplingConfig(), **few_steps),
+    )
 
 
 @pytest.fixture(scope="session")
-def tiny_generator(tiny_config, tiny_trajectories):
-    """(DDR-I trained on the tiny trajectories, its metrics, its loss after each chunk)."""
-    model = trajectory_generator.create(tiny_config.trajectory_generator, tiny_trajectories)
+def tiny_generators(tiny_config, tiny_trajectories):
+    """(DDR-I trained on the tiny trajectories, seeds (1, …), its metrics, the loss by chunk)."""
+    from tskd_jax.teacher import trajectory_generator
+
     losses = []
-    hooks = Hooks(on_progress=lambda done, steps, metrics: losses.append(metrics["loss"]))
-    model, metrics = trajectory_generator.train(model, tiny_trajectories, jax.random.key(0), hooks)
+    model, metrics = trajectory_generator.train(
+        tiny_config.trajectory_generator,
+        tiny_trajectories,
+        None,
+        None,
+        keys=jax.random.key(0)[None],
+        callbacks=TrainingCallbacks(
+            on_progress=lambda done, steps, metrics: losses.append(metrics["loss"])
+        ),
+    )
     return model, metrics, losses
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tiny_generators):
+    """DDR-I of one seed, trained on the tiny trajectories."""
+    from tskd_jax.training.seeds import of_seed
+
+    return of_seed(tiny_generators[0], 0)
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,12 @@ def checkpoints_of(workdir: Path, training: str) -> list[int]:
         manifest = json.loads((workdir / "manifest.json").read_text())
     except FileNotFoundError:
         return []
-    return sorted(map(int, manifest["checkpoints"].get(training, {})))
+    steps: list[str] = []
+    for kept in manifest["checkpoints"].values():
+        steps += kept.get(training, {})
+    return sorted(map(int, steps))
 
 
-def said(err: str) -> list[str]:
+def messages(err: str) -> list[str]:
     """The lines that the command itself ended with."""
     return [line for line in err.splitlines() if line.startswith("tskd-jax: ")]

@@ -1,14 +1,19 @@
 """Configs: every file and scale loads, every field is checked, mistakes get one line."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
 from tskd_jax import config as config_module
-from tskd_jax.config import SCALES, default_config, differences, field_names, finalize
+from tskd_jax.cli.fields import document
+from tskd_jax.cli.flags import check_name
+from tskd_jax.config import FIELDS, default_config, finalize, from_plain, override, to_plain
 from tskd_jax.errors import ConfigError
+from tskd_jax.methods import METHODS
+from tskd_jax.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ("hopper", "halfcheetah", "walker2d")
@@ -22,13 +27,13 @@ def load(environment: str, argument: str = "") -> ConfigDict:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-@pytest.mark.parametrize("scale", SCALES)
-def test_every_config_is_valid(environment, scale):
-    config = finalize(load(environment, scale))
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_config_is_valid(environment, preset):
+    config, _ = finalize(load(environment, preset))
     assert config.environment.name == environment
 
 
-def test_paper_scale_is_appendix_b():
+def test_the_paper_preset_is_appendix_b():
     config = load("hopper", "paper,medium-expert")
     assert config.dataset.name == "hopper-medium-expert-v2"
     for diffuser in (config.trajectory_generator, config.reward_generator):
@@ -39,13 +44,17 @@ def test_paper_scale_is_appendix_b():
         assert (diffuser.steps, diffuser.batch_size) == (1_000_000, 32)
         assert diffuser.learning_rate == 2e-4
         assert not diffuser.relative
-        assert diffuser.answer_weight == 1
+        assert diffuser.target_weight == 1
     assert not config.trajectory_generator.vary_history
     assert config.trajectory_generator.history_noise == 0
     assert not config.trajectory_generator.noise_level_input
     assert config.trajectory_generator.horizon - config.trajectory_generator.context == 100
     assert config.sampling.sampler == "ancestral"
-    assert (config.sampling.steps, config.sampling.stride, config.sampling.start) == (200, 1, 1.0)
+    assert (config.sampling.steps, config.sampling.replan_every, config.sampling.start) == (
+        200,
+        1,
+        1.0,
+    )
     assert config.sampling.temperature == 0.5
     assert config.sampling.guidance in (1.2, 1.4, 1.6, 1.8)
     assert tuple(config.inverse_dynamics.hidden) == (512, 512)
@@ -54,9 +63,11 @@ def test_paper_scale_is_appendix_b():
     assert (config.dynamics.learning_rate, config.dynamics.batch_size) == (3e-4, 256)
     assert tuple(config.value.hidden) == (256, 256)
     assert config.imagination.trajectories == 300
-    assert config.imagination.consistency == 0
+    assert config.imagination.min_likelihood_quantile == 0
     assert config.stitching.epochs == 2
     assert config.stitching.acceptance == 0.1
+    assert config.stitching.allow_cycles
+    assert config.methods == "bc,filtered_bc,tskd"
     assert (config.stitching.rule, config.stitching.tolerance) == ("value_first", 0)
     assert config.filter.rule == "margin"
     assert 500 <= config.filter.margin <= 1000
@@ -78,8 +89,8 @@ def test_default_is_quick_on_the_embedded_data():
     assert config == load("hopper", "embedded, quick")
 
 
-def test_unknown_scale_or_level():
-    with pytest.raises(ConfigError, match=r"'tiny' is neither a scale .*paper, small, quick"):
+def test_unknown_preset_or_level():
+    with pytest.raises(ConfigError, match=r"'tiny' is neither a preset .*paper, small, quick"):
         load("hopper", "tiny")
     with pytest.raises(ConfigError, match="embedded"):
         load("walker2d", "embedded")
@@ -88,10 +99,15 @@ def test_unknown_scale_or_level():
 def test_steps_multiplier_scales_every_training():
     config = load("hopper")
     config.steps_multiplier = 0.01
-    final = finalize(config)
+    final, options = finalize(config)
+    assert len(config_module.TRAININGS) == 7
     for section in config_module.TRAININGS:
-        assert final[section].steps == max(1, round(config[section].steps * 0.01))
+        steps = getattr(final, section).steps
+        assert steps == max(1, round(config[section].steps * 0.01))
     assert config.student.steps == load("hopper").student.steps  # the argument is left alone
+    # So that the same config is the same again, and JSON does not scale it twice.
+    assert finalize(config) == (final, options)
+    assert from_plain(json.loads(json.dumps(to_plain(final)))) == final
 
 
 @pytest.mark.parametrize(
@@ -105,12 +121,12 @@ def test_steps_multiplier_scales_every_training():
 )
 def test_unknown_field_names_the_nearest(name, near):
     with pytest.raises(ConfigError, match=rf"config\.{name} does not exist.*config\.{near}"):
-        config_module.check_name(name)
+        check_name(name)
 
 
 def test_a_section_is_not_a_field():
     with pytest.raises(ConfigError, match=r"section.*stitching\.radius"):
-        config_module.check_name("stitching")
+        check_name("stitching")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +141,9 @@ def test_a_section_is_not_a_field():
         ("seeds", ()),
         ("environment.name", "ant"),
         ("reward_sampling.start", 0.0),
+        ("methods", "bc,bcc"),
+        ("methods", "bc,bc"),
+        ("methods", ""),
     ],
 )
 def test_out_of_range_names_field_value_and_range(field, value):
@@ -142,11 +161,11 @@ def test_out_of_range_names_field_value_and_range(field, value):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sampling.stride": 50}, "horizon"),
+        ({"sampling.replan_every": 50}, "horizon"),
         ({"sampling.steps": 500}, "diffusion_steps"),
         ({"dynamics.elites": 9}, "members"),
+        ({"imagination.mode": "environment"}, "choose mode='imagine'"),
         ({"seeds": (1, 1)}, "twice"),
-        ({"imagination.starts": "episodes", "imagination.replace": True}, "starts='kept'"),
         ({"sampling.sampler": "ancestral", "sampling.start": 1.0}, "ddim"),
     ],
 )
@@ -163,14 +182,36 @@ def test_fields_and_defaults_are_the_same_set():
     flat = []
     for key, value in default_config().to_dict().items():
         flat += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]
-    assert sorted(flat) == sorted(field_names())
+    assert sorted(flat) == sorted(FIELDS)
 
 
-def test_differences_names_fields():
-    left = {"a": 1, "b": {"c": 2, "d": 3}}
-    right = {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}
-    assert list(differences(left, right)) == ["b.d", "e"]
+def test_an_override_is_checked_and_changes_nothing_else():
+    config, _ = finalize(load("hopper"))
+    changed = override(config, {"stitching.radius": 0.2, "tskd_one_step.substitute": True})
+    assert changed.stitching.radius == 0.2
+    assert changed.own["tskd_one_step"].substitute
+    assert override(changed, {"stitching.radius": 0.1, "tskd_one_step.substitute": False}) == config
+    with pytest.raises(ConfigError, match=r"stitching\.radius=-1\.0 is out of range"):
+        override(config, {"stitching.radius": -1.0})
+
+
+@pytest.mark.parametrize("name", ["radius", "student"])
+def test_a_config_with_a_field_too_many_or_too_few_is_refused(name):
+    plain = to_plain(finalize(load("hopper"))[0])
+    if name == "radius":
+        del plain["stitching"]["radius"]
+    else:
+        plain["student"]["beard"] = 1
+    with pytest.raises(ConfigError, match=f"unknown or missing.*{name}"):
+        from_plain(plain)
+
+
+def test_every_variant_of_every_method_is_a_config():
+    config, _ = finalize(load("hopper"))
+    for method in METHODS.values():
+        for _, changes in method.variants.values():
+            assert override(config, changes) != config
 
 
 def test_the_documented_fields_are_these():
-    assert (ROOT / "docs/config.md").read_text() == config_module.document()
+    assert (ROOT / "docs/config.md").read_text() == document()

@@ -25,6 +25,10 @@ class JobError(TskdError):
     """Several processes cannot be one job; the message says why, and which one it is."""
 
 
+class DeviceError(TskdError):
+    """There is no such device; the message names the platform asked for and how to go on."""
+
+
 class OutOfMemoryError(TskdError):
     """Something does not fit into memory; the message says how much it needs and what to try."""
 

@@ -1,4 +1,4 @@
-"""What the scales `small` and `quick` change against the paper's settings."""
+"""The presets `small` and `quick`: what they change against the paper's settings."""
 
 from typing import Any
 
@@ -18,57 +18,56 @@ _SMALL_DIFFUSER = {
 _SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
     "horizon": 2,
     "multipliers": (1,),
-    "surprise": True,
+    "residual": True,
     "condition": "advantage",
     "advantage_trace": 1.0,
-    "focus": 0.9,
+    "kept_fraction": 0.9,
 }
 _SMALL_REWARDS = _SMALL_DIFFUSER | {
     "features": 32,
     "horizon": 1,
     "multipliers": (2, 2),
-    "answer_weight": 10.0,
+    "target_weight": 10.0,
 }
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
-_SMALL_SAMPLING = _FEW_STEPS | {"target": 1.0, "guidance": 1.0, "temperature": 0.0}
-_BRANCHES = {
-    "starts": "kept",
-    "length": 1,
-    "trajectories": 50_000,
-    "chunk": 8192,
-    "consistency": 0.001,
-}
+_SMALL_SAMPLING = _FEW_STEPS | {"target_return": 1.0, "guidance": 1.0, "temperature": 0.0}
+_IMAGINATION = {"trajectories": 50_000, "chunk": 8192, "min_likelihood_quantile": 0.001}
 _STITCHING = {"rule": "density_first", "tolerance": 2.0, "allow_cycles": False}
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 # What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
 _STUDENT = _FAST | {"batch_size": 64}
+_METHODS = ("bc", "filtered_bc", "tskd_one_step")
 
-SCALES: dict[str, dict[str, Any]] = {
+# Preset -> section (or field at the top) -> field -> value.
+PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "small": {
+        "methods": _METHODS,
         "inverse_dynamics": _FAST | {"steps": 40_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 20_000},
         "value": {"steps": 50_000},
-        "expectation": _FAST | {"steps": 8_000, "batch_size": 256},
+        "baseline": _FAST | {"steps": 8_000, "batch_size": 256},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 15_000, "members": 2},
         "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
-        "imagination": _BRANCHES | {"replace": True},
+        "imagination": _IMAGINATION,
         "stitching": _STITCHING,
         "filter": {"rule": "share"},
         "student": _STUDENT | {"steps": 40_000},
+        "tskd_one_step": {"substitute": True},
     },
     "quick": {
+        "methods": _METHODS,
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 2_000},
         "value": _FAST | {"steps": 3_000},
-        "expectation": _FAST | {"steps": 3_000, "batch_size": 256},
+        "baseline": _FAST | {"steps": 3_000, "batch_size": 256},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 5_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 4_000},
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
-        "imagination": _BRANCHES,
+        "imagination": _IMAGINATION,
         "stitching": _STITCHING | {"epochs": 1},
         "filter": {"rule": "share"},
         "student": _STUDENT | {"steps": 20_000},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tskd_jax.data.formats import d4rl
-from tskd_jax.data.load import content_hash, load_dataset, resolve
+from tskd_jax.data.load import Config, content_hash, load_dataset, resolve
 from tskd_jax.data.trajectories import describe, from_columns
 from tskd_jax.envs.tasks import get_task
 from tskd_jax.errors import DatasetError
@@ -42,6 +42,12 @@ def write_small_minari(path, reward: float) -> None:
         group = file.create_group("episode_0")
         group["observations"], group["actions"] = np.zeros((3, 1)), np.zeros((2, 1))
         group["rewards"], group["terminations"] = np.full(2, reward), [False, True]
+
+
+def test_a_path_goes_before_the_name():
+    assert Config().source == BUNDLED
+    assert Config(name="hopper-medium-v2").source == "hopper-medium-v2"
+    assert Config(name="hopper-medium-v2", path="mine.hdf5").source == "mine.hdf5"
 
 
 @pytest.mark.parametrize("name", ["a.hdf5", "b.h5", "named like nothing"])

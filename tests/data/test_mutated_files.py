@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tskd_jax.data.checks import Demands
+from tskd_jax.data.checks import DatasetChecks
 from tskd_jax.data.formats import d4rl
 from tskd_jax.errors import DatasetError
 
@@ -56,7 +56,7 @@ def test_right_or_refused(columns, drop_invalid):
     before = {key: column.copy() for key, column in columns.items()}
     warned = []
     try:
-        data = d4rl.from_arrays(columns, "file", Demands(drop_invalid, 5, warned.append))
+        data = d4rl.from_arrays(columns, "file", DatasetChecks(drop_invalid, 5, warned.append))
     except DatasetError as error:
         refused = str(error)
     else:

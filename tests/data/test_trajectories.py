@@ -1,4 +1,4 @@
-"""Tests of the pytree that everything speaks: its bookkeeping, against loops and by hand."""
+"""Tests of `Trajectories`: its bookkeeping, against loops and by hand."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from tskd_jax.data.trajectories import (
     COLUMNS,
     IMAGINED,
     RECORDED,
+    STITCHED,
     Trajectories,
-    best_episodes,
     concatenate,
     describe,
     from_columns,
@@ -70,6 +70,39 @@ def test_columns_have_the_types_that_are_promised():
     assert data.source.dtype == np.int8
     assert data.source.tolist() == [IMAGINED, IMAGINED]
     assert make([[1.0]]).source.tolist() == [RECORDED]
+
+
+def test_the_origin_of_a_recorded_transition_is_its_own_row():
+    data = make([[1, 1, 1], [1], [1, 1]])
+    assert data.origin.dtype == np.int64
+    assert data.origin.tolist() == [0, 1, 2, 3, 4, 5]
+    assert data.select(np.array([2, 0])).origin.tolist() == [4, 5, 0, 1, 2]
+    assert data.truncate(np.array([2, 0, 1])).origin.tolist() == [0, 1, 4]
+    stays = np.array([True, False, True, True, False, True])
+    assert data.pieces(stays).origin.tolist() == [0, 2, 3, 5]
+    both = concatenate([data.select(np.array([1])), data])
+    assert both.origin.tolist() == [3, 0, 1, 2, 3, 4, 5]
+
+
+def test_what_was_not_recorded_has_no_origin_unless_it_is_named():
+    columns = {
+        "observations": np.zeros((3, 1)),
+        "actions": np.zeros((3, 1)),
+        "rewards": np.zeros(3),
+        "next_observations": np.zeros((3, 1)),
+        "terminals": np.zeros(3, bool),
+        "lengths": [2, 1],
+    }
+    imagined = from_columns(**columns, source=IMAGINED)
+    assert imagined.origin.tolist() == [-1, -1, -1]
+    mixed = from_columns(**columns, source=[STITCHED, RECORDED, IMAGINED])
+    assert mixed.origin.tolist() == [-1, 1, -1]
+    assert from_columns(**columns, origin=[7, 8, -1]).origin.tolist() == [7, 8, -1]
+    # Only the first transition of an episode starts in a recorded state.
+    started = imagined.started_from(np.array([5, 9]))
+    assert started.origin.tolist() == [5, -1, 9]
+    assert started.origin.dtype == np.int64
+    assert started.truncate(np.array([0, 1])).origin.tolist() == [9]
 
 
 def test_returns_are_undiscounted_sums():
@@ -193,66 +226,6 @@ def test_fragments_are_truncated_and_short():
     # but without its last transition, as a file without next states leaves it.
     data = make([[1, 1], [1, 1], [1, 1, 1, 1], [1, 1, 1]], [True, False, False, False])
     assert data.fragments(4).tolist() == [False, True, False, False]
-
-
-def test_fragments_are_ranked_by_return_behind_full_episodes():
-    # Limit 5: three truncated fragments of returns 10, 90, 20, and a full episode of return 5.
-    data = make([[10], [90], [20], [1, 1, 1, 1, 1]], [False, False, False, True])
-    chosen, least = best_episodes(data, 0.7, 5)
-    assert chosen.tolist() == [3, 1]  # 5 of 8 rows are less than 70%, 6 are more
-    assert least == 5
-
-
-def test_best_episodes_by_hand():
-    # Returns 3, 40, 5, 20; lengths 3, 4, 1, 2; N = 10. Best first: episodes 1, 3, 2, 0, holding
-    # 4, 6, 7 and 10 transitions. A share of 0.4 needs the first alone, one of 0.5 the first two.
-    data = make([[1, 1, 1], [10, 10, 10, 10], [5], [10, 10]])
-    for share, expected in (
-        (0.01, [1]),
-        (0.4, [1]),
-        (0.5, [1, 3]),
-        (0.6, [1, 3]),
-        (0.7, [1, 3, 2]),
-    ):
-        chosen, least = best_episodes(data, share, 1000)
-        assert chosen.tolist() == expected
-        assert least == data.returns()[expected[-1]]
-    chosen, least = best_episodes(data, 1.0, 1000)
-    assert chosen.tolist() == [1, 3, 2, 0]
-    assert least == 3
-
-
-def test_best_episodes_ranks_fragments_last():
-    # Episode 1 has the highest return but was cut: it is no full episode.
-    data = make([[1, 1], [50, 50], [2, 2]], [True, False, True])
-    chosen, least = best_episodes(data, 0.5, 1000)
-    assert chosen.tolist() == [2, 0]
-    assert least == 2
-    chosen, _ = best_episodes(data, 1.0, 1000)
-    assert chosen.tolist() == [2, 0, 1]
-    # At a limit of 2 it is whole.
-    assert best_episodes(data, 0.3, 2)[0].tolist() == [1]
-
-
-def test_best_episodes_of_nothing_but_fragments_ranks_by_return():
-    data = make([[1, 1], [50, 50]], [False, False])
-    chosen, least = best_episodes(data, 0.5, 1000)
-    assert chosen.tolist() == [1]
-    assert least == 100
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_best_episodes_hold_the_share_with_none_to_spare(seed):
-    rng = np.random.default_rng(seed)
-    episodes = [rng.normal(size=rng.integers(1, 30)).tolist() for _ in range(40)]
-    data = make(episodes)
-    for share in (0.05, 0.1, 0.5, 0.93):
-        chosen, least = best_episodes(data, share, 1000)
-        held = data.lengths[chosen].sum()
-        assert held >= share * data.size
-        assert held - data.lengths[chosen[-1]] < share * data.size
-        left_out = np.setdiff1d(np.arange(40), chosen)
-        assert data.returns()[left_out].max() <= least == data.returns()[chosen].min()
 
 
 def test_ranges():

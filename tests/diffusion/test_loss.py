@@ -12,18 +12,18 @@ SCHEDULE = cosine_schedule(50)
 
 
 def loss_of(
-    network, params, x0, *, given=None, given_values=None, weight=None, drop=0.25, seed=0, **kw
+    network, params, x0, *, known=None, known_values=None, weight=None, drop=0.25, seed=0, **kw
 ):
-    """diffusion_loss with nothing given and even weights, unless told."""
-    given = jnp.zeros(x0.shape, bool) if given is None else given
+    """diffusion_loss with nothing known and even weights by default."""
+    known = jnp.zeros(x0.shape, bool) if known is None else known
     return diffusion_loss(
         network,
         params,
         SCHEDULE,
         x0,
         jnp.zeros(x0.shape[0]),
-        given=given,
-        given_values=x0 if given_values is None else given_values,
+        known=known,
+        known_values=x0 if known_values is None else known_values,
         weight=jnp.ones(x0.shape) if weight is None else weight,
         drop_condition=drop,
         key=jax.random.key(seed),
@@ -94,26 +94,26 @@ def test_clairvoyance_costs_nothing():
 def test_value_by_hand():
     # One sequence of three tokens of two numbers; errors and weights:
     #   errors   1  2 | 3  4 | 5  9
-    #   weights  1  1 | 2  0 | .5 7     the last entry is given, so its 9 and its 7 do not count
+    #   weights  1  1 | 2  0 | .5 7     the last entry is known, so its 9 and its 7 do not count
     # (1·1 + 1·4 + 2·9 + 0·16 + 0.5·25) / (1 + 1 + 2 + 0 + 0.5) = 35.5 / 4.5.
     x0 = sequences(1)
     errors = jnp.array([[[1.0, 2], [3, 4], [5, 9]]])
     weight = jnp.array([[[1.0, 1], [2, 0], [0.5, 7]]])
-    given = jnp.zeros(x0.shape, bool).at[0, 2, 1].set(True)
-    value = loss_of(clairvoyant(x0), errors, x0, given=given, weight=weight)
+    known = jnp.zeros(x0.shape, bool).at[0, 2, 1].set(True)
+    value = loss_of(clairvoyant(x0), errors, x0, known=known, weight=weight)
     assert value == pytest.approx(35.5 / 4.5, rel=1e-4)
 
 
-def test_given_and_weightless_entries_have_no_gradient():
+def test_known_and_weightless_entries_have_no_gradient():
     x0 = sequences()
-    given = jnp.zeros(x0.shape, bool).at[:, 0, :].set(True)
+    known = jnp.zeros(x0.shape, bool).at[:, 0, :].set(True)
     weight = jnp.ones(x0.shape).at[1, 2, 1].set(0.0)
     slope = jax.grad(
-        lambda offsets: loss_of(clairvoyant(x0), offsets, x0, given=given, weight=weight)
+        lambda offsets: loss_of(clairvoyant(x0), offsets, x0, known=known, weight=weight)
     )(jnp.ones(x0.shape))
-    silenced = np.asarray(given | (weight == 0))
+    silenced = np.asarray(known | (weight == 0))
     assert (np.asarray(slope)[silenced] == 0).all()
-    # Everything else: 2 · error / (4 · 3 · 2 entries - 8 given - 1 without weight = 15).
+    # Everything else: 2 · error / (4 · 3 · 2 entries - 8 known - 1 without weight = 15).
     np.testing.assert_allclose(np.asarray(slope)[~silenced], 2 / 15, rtol=1e-3)
 
 
@@ -126,9 +126,9 @@ def test_nothing_that_counts_is_no_division_by_zero():
     assert (slope == 0).all()
 
 
-def test_network_sees_the_given_values_as_they_are():
+def test_network_sees_the_known_values_as_they_are():
     x0 = sequences()
-    given = jnp.zeros(x0.shape, bool).at[:, :2, 0].set(True)
+    known = jnp.zeros(x0.shape, bool).at[:, :2, 0].set(True)
     blurred = x0 + 0.1
     seen = []
 
@@ -136,8 +136,8 @@ def test_network_sees_the_given_values_as_they_are():
         seen.append(x)
         return jnp.zeros_like(x)
 
-    loss_of(network, None, x0, given=given, given_values=blurred)
-    mask = np.asarray(given)
+    loss_of(network, None, x0, known=known, known_values=blurred)
+    mask = np.asarray(known)
     np.testing.assert_array_equal(np.asarray(seen[0])[mask], np.asarray(blurred)[mask])
     assert (np.asarray(seen[0])[~mask] != np.asarray(x0)[~mask]).all()
 

@@ -1,4 +1,4 @@
-"""Samplers: exact on a Gaussian, their coefficients by the papers' formulas, given values kept."""
+"""Samplers: exact on a Gaussian, their coefficients by the papers' formulas, known values kept."""
 
 import dataclasses
 
@@ -9,13 +9,15 @@ import pytest
 
 from tskd_jax.diffusion import (
     Sampler,
-    TemporalUNet,
     cosine_schedule,
     diffusion_loss,
     guided,
     sample,
 )
-from tskd_jax.training.training import adam, fit
+from tskd_jax.nn.unet import TemporalUNet
+from tskd_jax.training.loop import fit
+from tskd_jax.training.seeds import of_seed
+from tskd_jax.training.training import Training, adam
 
 SCHEDULE = cosine_schedule(200)
 EVERY_KIND = [
@@ -33,21 +35,21 @@ def draw(
     keys,
     shape,
     *,
-    given=None,
+    known=None,
     values=None,
     limit=1e3,
     schedule=SCHEDULE,
     earlier=None,
 ):
-    """sample() with nothing given and a wide range, unless told."""
+    """sample() with nothing known and a wide range by default."""
     full = (len(keys), *shape)
     dim = shape[-1]
     return sample(
         denoise,
         schedule,
         sampler,
-        given=jnp.zeros(full, bool) if given is None else given,
-        given_values=jnp.zeros(full) if values is None else values,
+        known=jnp.zeros(full, bool) if known is None else known,
+        known_values=jnp.zeros(full) if values is None else values,
         low=jnp.full(dim, -float(limit)),
         high=jnp.full(dim, float(limit)),
         keys=keys,
@@ -260,40 +262,40 @@ def test_impossible_samplers_are_refused():
 
 
 @every_kind
-def test_given_values_are_in_every_call_and_in_the_result(sampler):
+def test_known_values_are_in_every_call_and_in_the_result(sampler):
     shape = (4, 3)
     rng = np.random.default_rng(0)
     values = jnp.asarray(rng.uniform(-1, 1, (2, *shape)), jnp.float32)
-    given = jnp.asarray(rng.uniform(size=(2, *shape)) < 0.4).at[0, 0].set(True).at[1, 3].set(False)
+    known = jnp.asarray(rng.uniform(size=(2, *shape)) < 0.4).at[0, 0].set(True).at[1, 3].set(False)
     calls = []
 
     def denoise(x, step):
-        # One call without the given values makes a NaN, which survives to the end.
-        kept = (jnp.where(given, x, values) == values).all()
+        # One call without the known values makes a NaN, which survives to the end.
+        kept = (jnp.where(known, x, values) == values).all()
         jax.debug.callback(calls.append, step[0])
         return jnp.where(kept, 0.1 * x, jnp.nan)
 
-    x = draw(denoise, sampler, keys_of(2), shape, given=given, values=values, limit=1)
+    x = draw(denoise, sampler, keys_of(2), shape, known=known, values=values, limit=1)
     jax.effects_barrier()
     assert jnp.isfinite(x).all()
     assert sorted(map(int, calls), reverse=True) == list(sampler.step_indices(SCHEDULE))
-    np.testing.assert_array_equal(np.asarray(x)[given], np.asarray(values)[given])
-    assert (np.asarray(x)[~given] != np.asarray(values)[~given]).all()
+    np.testing.assert_array_equal(np.asarray(x)[known], np.asarray(values)[known])
+    assert (np.asarray(x)[~known] != np.asarray(values)[~known]).all()
 
 
-def test_given_values_steer_the_rest():
-    # Of the Gaussian's six numbers the first token's two are given. The rest follows the
-    # denoiser's conditional pull: its mean must move from the marginal towards E[rest | given].
+def test_known_values_steer_the_rest():
+    # Of the Gaussian's six numbers the first token's two are known. The rest follows the
+    # denoiser's conditional pull: its mean must move from the marginal towards E[rest | known].
     values = np.tile(MEAN.reshape(1, 3, 2), (2000, 1, 1))
     values[:, 0] += [0.6, -0.6]
-    given = np.zeros(values.shape, bool)
-    given[:, 0] = True
+    known = np.zeros(values.shape, bool)
+    known[:, 0] = True
     x = draw(
         gaussian_denoiser(SCHEDULE),
         Sampler("ancestral", 200, temperature=1.0),
         keys_of(2000),
         (3, 2),
-        given=jnp.asarray(given),
+        known=jnp.asarray(known),
         values=jnp.asarray(values, jnp.float32),
     )
     moved = np.asarray(x).reshape(-1, 6)[:, 2:].mean(0) - MEAN[2:]
@@ -363,8 +365,8 @@ def test_predictions_are_clipped_to_each_dimensions_range(sampler):
             lambda x, step, sign=sign: jnp.full_like(x, sign * 1e6),
             SCHEDULE,
             sampler,
-            given=jnp.zeros((2, 4, 3), bool).at[0, 0].set(True),
-            given_values=jnp.full((2, 4, 3), 7.0),  # what is known is not clipped
+            known=jnp.zeros((2, 4, 3), bool).at[0, 0].set(True),
+            known_values=jnp.full((2, 4, 3), 7.0),  # what is known is not clipped
             low=low,
             high=high,
             keys=keys_of(2),
@@ -411,8 +413,8 @@ def test_a_trained_model_honours_its_condition():
             schedule,
             x0,
             y,
-            given=jnp.zeros(x0.shape, bool),
-            given_values=x0,
+            known=jnp.zeros(x0.shape, bool),
+            known_values=x0,
             weight=jnp.ones_like(x0),
             drop_condition=0.25,
             key=key,
@@ -423,20 +425,21 @@ def test_a_trained_model_honours_its_condition():
         return data[0][rows], data[1][rows]
 
     one = jnp.ones(1)
-    state = fit(
-        "toy",
-        lambda key: network.init(key, jnp.zeros((1, 4, 1)), jnp.zeros(1, jnp.int32), one, one),
-        loss,
-        take,
-        (x0.astype(np.float32), y),
-        adam(5e-3, "cosine", 300),
+    training = Training(
+        name="toy",
+        init=lambda key: network.init(key, jnp.zeros((1, 4, 1)), jnp.zeros(1, jnp.int32), one, one),
+        loss=loss,
+        draw=take,
+        data=(x0.astype(np.float32), y),
+        optimizer=adam(5e-3, "cosine", 300),
         steps=300,
-        key=jax.random.key(0),
+        keys=jax.random.key(0)[None],
     )
+    params = jax.tree.map(jnp.asarray, of_seed(fit(training).params, 0))
     asked = jnp.repeat(jnp.array([0.0, 1.0]), 64)
     result = {}
     for weight in (0.0, 1.0):
-        denoise = guided(network.apply, state.params, asked, weight)
+        denoise = guided(network.apply, params, asked, weight)
         sampler = Sampler("ddim", 20, eta=1.0, temperature=1.0)
         x = jax.jit(
             lambda keys, denoise=denoise, sampler=sampler: draw(

@@ -1,13 +1,15 @@
 """Tests of what is known about the environments, against the simulators themselves."""
 
+from dataclasses import replace
+
 import gymnasium
 import jax
 import numpy as np
 import pytest
 
-from tskd_jax.envs.tasks import TASKS, get_task
+from tskd_jax.envs.simulator import make_environment
+from tskd_jax.envs.tasks import TASKS, Config, get_task
 from tskd_jax.errors import ConfigError
-from tskd_jax.evaluation.rollout import make_environment
 
 ALL = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -124,3 +126,62 @@ def test_the_version_is_the_one_of_d4rl(task):
 def test_unknown_name():
     with pytest.raises(ConfigError, match="'ant' is unknown; one of hopper, halfcheetah"):
         get_task("ant")
+
+
+def test_what_a_config_takes_over():
+    assert {name: dict(task.levels) for name, task in TASKS.items()} == {
+        "hopper": {
+            "embedded": "hopper-sac-replay",
+            "medium": "hopper-medium-v2",
+            "medium-replay": "hopper-medium-replay-v2",
+            "medium-expert": "hopper-medium-expert-v2",
+        },
+        "halfcheetah": {
+            "medium": "halfcheetah-medium-v2",
+            "medium-replay": "halfcheetah-medium-replay-v2",
+            "medium-expert": "halfcheetah-medium-expert-v2",
+        },
+        "walker2d": {
+            "medium": "walker2d-medium-v2",
+            "medium-replay": "walker2d-medium-replay-v2",
+            "medium-expert": "walker2d-medium-expert-v2",
+        },
+    }
+    assert {name: task.default_level for name, task in TASKS.items()} == {
+        "hopper": "embedded",
+        "halfcheetah": "medium-replay",
+        "walker2d": "medium-replay",
+    }
+    # ρ and ξ of Appendix B.
+    overrides = {
+        name: (task.overrides["stitching"]["radius"], task.overrides["filter"]["margin"])
+        for name, task in TASKS.items()
+    }
+    assert overrides == {
+        "hopper": (0.1, 500.0),
+        "halfcheetah": (3.0, 1000.0),
+        "walker2d": (1.0, 1000.0),
+    }
+    assert all(
+        set(task.overrides) == {"stitching", "filter"}
+        and all(len(fields) == 1 for fields in task.overrides.values())
+        for task in TASKS.values()
+    )
+
+
+@ALL
+def test_a_task_is_a_constant(task):
+    # A static argument of compiled programs: hashable, and equal where the environment is.
+    assert hash(task) == hash(replace(task, levels={}))
+    assert task == replace(task, default_level="", overrides={})
+    assert task != replace(task, episode_limit=7)
+    for mapping in (task.levels, task.overrides, task.overrides["filter"]):
+        with pytest.raises(TypeError):
+            mapping["margin"] = 1.0
+
+
+def test_the_section_of_the_environment():
+    allowed = Config.__dataclass_fields__["name"].metadata["allowed"]
+    assert all(allowed.check(name) for name in TASKS)
+    assert not allowed.check("ant")
+    assert Config().name == "hopper"

@@ -4,9 +4,9 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task, get_task
-from tskd_jax.evaluation import rollout as module
-from tskd_jax.evaluation.rollout import episode_seeds, make_environment, rollout
+from tskd_jax.evaluation.rollout import evaluate_students, rollout
 
 LIMIT = 12
 TASK = Task("countdown", "TskdCountdown-v0", 2, 1, 1.0, LIMIT, 0.0, 1.0, lambda s: s[..., 0] > 0, 1)
@@ -125,27 +125,27 @@ def test_halfcheetah_runs_to_the_limit():
     assert steps == list(range(1000))
 
 
-def test_environments_are_silent(capfd, recwarn):
-    level = gymnasium.logger.min_level
-    make_environment(get_task("hopper")).close()
-    assert gymnasium.logger.min_level == level
-    assert "deprecated" not in capfd.readouterr().err
-    assert not [w for w in recwarn if "out of date" in str(w.message)]
+def test_students_act_in_their_own_episodes(log):
+    class Constant:
+        def __init__(self, action):
+            self.action = action
+
+        def __call__(self, observations):
+            assert observations.shape == (3, 2)
+            return np.full((3, 1), self.action)
+
+    returns = evaluate_students([Constant(0.5), Constant(-1.0)], TASK, [4, 0], 3)
+    assert returns.shape == (2, 3)
+    for student, (seed, action) in enumerate([(4, 0.5), (0, -1.0)]):
+        alone = rollout(
+            lambda observations, _time, action=action: np.full((3, 1), action),
+            TASK,
+            episode_seeds(seed, 3),
+        )
+        np.testing.assert_array_equal(returns[student], alone)
 
 
-def test_seeds_of_episodes_are_distinct():
-    seeds = [seed for student in range(20) for seed in episode_seeds(student, 1000)]
-    assert len(set(seeds)) == 20_000
-    assert min(seeds) >= 0
-    assert max(seeds) < 2**31
-    # More episodes begin with the same ones.
-    assert episode_seeds(3, 100)[:10] == episode_seeds(3, 10)
-    assert module.episode_seeds(0, 0) == []
-
-
-@pytest.mark.parametrize("name", ["hopper", "halfcheetah", "walker2d"])
-def test_making_an_environment_says_nothing(name, capfd, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_environment(get_task(name)).close()
-    assert capfd.readouterr() == ("", "")
-    assert not list(tmp_path.iterdir())
+def test_what_is_recorded_is_of_no_dataset_yet(log):
+    data = record(half, TASK, [3, 1])
+    assert data.lengths.tolist() == [3, 1]
+    assert data.origin.tolist() == [-1] * 4

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
+from tskd_jax.envs.simulator import make_environment
 from tskd_jax.envs.tasks import TASKS, Task
 from tskd_jax.evaluation import simulator_check
-from tskd_jax.evaluation.rollout import make_environment
 from tskd_jax.evaluation.simulator_check import check, simulate
 
 ALL = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

@@ -4,8 +4,8 @@ from tiny import run_script
 
 
 def test_right_or_refused():
-    said = run_script("fuzz.py", "--datasets=30", "--students=60", "--seed=1")
-    assert "30 files of kind dataset, seed 1: 0 wrong" in said
-    assert "60 files of kind student, seed 1: 0 wrong" in said
-    assert "loaded" in said
-    assert "refused" in said
+    output = run_script("fuzz.py", "--datasets=30", "--students=60", "--seed=1")
+    assert "30 files of kind dataset, seed 1: 0 wrong" in output
+    assert "60 files of kind student, seed 1: 0 wrong" in output
+    assert "loaded" in output
+    assert "refused" in output

@@ -23,12 +23,12 @@ def test_it_searches_every_size_with_every_combination(dataset, tmp_path):
     assert len(whole) == len(part) == 1
     assert 300 <= int(*part) < int(*whole)
     shares = ("better_share", "stitched_share", "paths_share", "steps_share")
-    of = [{name: float(row[name]) for name in shares} for row in rows]
+    shares_of = [{name: float(row[name]) for name in shares} for row in rows]
     # A state that passes has a better neighbour, and density first finds it wherever the best does.
-    assert all(row["stitched_share"] <= row["better_share"] for row in of)
-    for near, far, first_near, first_far in (of[:4], of[4:]):
+    assert all(row["stitched_share"] <= row["better_share"] for row in shares_of)
+    for near, far, first_near, first_far in (shares_of[:4], shares_of[4:]):
         assert near["better_share"] <= far["better_share"] > 0
         assert first_near["stitched_share"] >= near["stitched_share"]
         assert first_far["stitched_share"] >= far["stitched_share"]
     # A path takes a stitch if and only if some step does.
-    assert all((row["paths_share"] > 0) == (row["steps_share"] > 0) for row in of)
+    assert all((row["paths_share"] > 0) == (row["steps_share"] > 0) for row in shares_of)

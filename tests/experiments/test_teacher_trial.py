@@ -15,26 +15,25 @@ def vary(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     from variants import variants
 
-    config = make_config(
-        "quick", environment="hopper", levels={"": "hopper-sac-replay"}, default="", overrides={}
-    )
-    return lambda *arguments: list(
-        variants(config, arguments, ("trajectory_generator", "sampling"))
-    )
+    config = make_config("hopper", "quick")
+    return lambda *arguments: [
+        (name, final)
+        for name, (final, _) in variants(config, arguments, ("trajectory_generator", "sampling"))
+    ]
 
 
 def test_one_field_differs_and_the_configured_value_is_not_repeated(vary):
-    found = vary("trajectory_generator.prediction=noise,velocity", "sampling.target=0.5,1")
+    found = vary("trajectory_generator.prediction=noise,velocity", "sampling.target_return=0.5,1")
     assert [name for name, _ in found] == [
         "as configured",
         "trajectory_generator.prediction=noise",
-        "sampling.target=0.5",
+        "sampling.target_return=0.5",
     ]
     base = found[0][1]
     assert base.trajectory_generator.prediction == "velocity"
     assert found[1][1].trajectory_generator.prediction == "noise"
     assert found[1][1].sampling == base.sampling
-    assert found[2][1].sampling.target == 0.5
+    assert found[2][1].sampling.target_return == 0.5
     assert found[2][1].trajectory_generator == base.trajectory_generator
 
 
@@ -42,8 +41,8 @@ def test_one_field_differs_and_the_configured_value_is_not_repeated(vary):
     ("argument", "problem"),
     [
         ("student.steps=3", "trajectory_generator or sampling"),
-        ("sampling.tarhet=3", "sampling.target"),
-        ("sampling.target=high", "no float"),
+        ("sampling.tarhet_return=3", "sampling.target_return"),
+        ("sampling.target_return=high", "no float"),
         ("trajectory_generator.multipliers=1", "cannot be varied"),
         ("trajectory_generator.prediction=score", "noise | velocity"),
     ],

@@ -1,4 +1,6 @@
-"""What memory there is and what is said when it is not enough."""
+"""How much memory there is, and the errors when it is not enough."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,15 +17,28 @@ def test_readable(size, words):
     assert memory.readable(size) == words
 
 
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux alone has this file")
+def test_the_hosts_memory_is_what_the_system_reports(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)  # no limit
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    sizes = {line.partition(":")[0]: 1024 * int(line.split()[1]) for line in lines}
+    free, total = memory.of_host()
+    assert total == sizes["MemTotal"]
+    # Other programs allocate in between.
+    assert free == pytest.approx(sizes["MemAvailable"], abs=0.2 * total)
+
+
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    free, whole = memory.of_host()
-    assert 0 < free <= whole
+    free, total = memory.of_host()
+    assert 0 < free <= total
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("400000\n")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert memory.of_host() == (600_000, 1_000_000)
+    (tmp_path / "memory.max").write_text("300000\n")  # already exceeded
+    assert memory.of_host() == (0, 300_000)
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.of_host()[1] == whole
+    assert memory.of_host()[1] >= total
 
 
 def test_more_than_the_machine_has_is_refused():

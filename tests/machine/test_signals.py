@@ -1,4 +1,4 @@
-"""Signals become requests; the second Ctrl-C is an exception; all is as before in the end."""
+"""Signals become requests; a second Ctrl-C is an exception; the old handlers come back."""
 
 import signal
 import threading
@@ -14,10 +14,12 @@ from tskd_jax.machine.signals import Interrupted, listening
 def test_a_signal_is_a_request(signum, status):
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with listening() as request:
-        request.obey("nowhere")  # nothing was asked
+        assert request.requested() == 0
+        request.stop_if_requested("nowhere")
         signal.raise_signal(signum)
+        assert request.requested() == signum
         with pytest.raises(Interrupted, match="here") as caught:
-            request.obey("here")
+            request.stop_if_requested("here")
     assert caught.value.status == status
     assert caught.value.name == signal.Signals(signum).name
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tskd_jax.diffusion import TemporalUNet
 from tskd_jax.machine.throughput import matmul_flops, matmul_peak
 from tskd_jax.nn.convolution import set_convolution_form
+from tskd_jax.nn.unet import TemporalUNet
 
 
 @pytest.fixture(autouse=True)

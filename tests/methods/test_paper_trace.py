@@ -11,49 +11,44 @@ import pytest
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.envs.tasks import get_task
-from tskd_jax.models import cloning as behavioural_cloning
-from tskd_jax.models import dynamics, inverse_dynamics, value
+from tskd_jax.models import cloning, dynamics, inverse_dynamics, value
 from tskd_jax.nn.mlp import count_parameters
-from tskd_jax.teacher import imagination, reward_generator, trajectory_generator
-from tskd_jax.training.training import Hooks
+from tskd_jax.teacher import (
+    diffuser,
+    lockstep,
+    planning,
+    reward_generator,
+    trajectory_generator,
+)
+from tskd_jax.training import loop, seeds
+from tskd_jax.training.training import make_update
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
-class Traced(Exception):
-    """Training was traced in full."""
-
-
-@pytest.fixture
-def trace_only(monkeypatch):
-    """fit() traces its compiled chunk for all steps and stops before it would run."""
-    seen = {}
-
-    def fit(name, init, loss, draw, data, optimizer, *, steps, key, **_others):
-        def step(key, data):
-            params = init(key)
-            batch_key, loss_key = jax.random.split(key)
-            grads = jax.grad(loss)(params, params, draw(data, batch_key), loss_key)
-            return optimizer.update(grads, optimizer.init(params), params)[0], params
-
-        one = key[0] if key.ndim else key
-        updates, params = jax.eval_shape(step, one, jax.tree.map(jnp.asarray, data))
-        assert jax.tree.structure(updates) == jax.tree.structure(params)
-        for update, param in zip(jax.tree.leaves(updates), jax.tree.leaves(params), strict=True):
-            assert update.shape == param.shape
-            assert update.dtype == param.dtype == jnp.float32
-        seen[name] = (count_parameters(params), steps, key.shape)
-        raise Traced
-
-    monkeypatch.setattr("tskd_jax.training.seeds.fit", fit)
-    return seen
+def traced(training):
+    """(parameters, steps, shape of the keys) of a training whose update is traced in full."""
+    one = training.keys.ravel()[0]
+    data = jax.tree.map(jnp.asarray, loop._select(training.data, training.data_axes, 0))
+    params = jax.eval_shape(training.init, one)
+    before = params, params, jax.eval_shape(training.optimizer.init, params)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    *after, metrics = jax.eval_shape(
+        lambda state, step: make_update(training)(*state, one, step, data, True), before, step
+    )
+    assert jax.tree.structure(tuple(after)) == jax.tree.structure(before)
+    for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
+        assert (new.shape, new.dtype) == (old.shape, old.dtype)
+    assert all(param.dtype == jnp.float32 for param in jax.tree.leaves(params))
+    assert all((value.shape, value.dtype) == ((), jnp.float32) for value in metrics.values())
+    return count_parameters(params), training.steps, training.keys.shape
 
 
 def paper_config(environment):
     spec = importlib.util.spec_from_file_location(environment, ROOT / f"configs/{environment}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return finalize(module.get_config("paper"))
+    return finalize(module.get_config("paper"))[0]
 
 
 def some_trajectories(task):
@@ -79,48 +74,35 @@ SIZES = {
 
 
 @pytest.mark.parametrize("environment", SIZES)
-def test_paper_training_steps(environment, trace_only, monkeypatch):
+def test_paper_training_steps(environment):
     config, task = paper_config(environment), get_task(environment)
-    data = some_trajectories(task)
-    key, hooks = jax.random.key(0), Hooks()
-    # Parameters of 60 M numbers are needed for their shapes only.
-    monkeypatch.setattr(
-        "tskd_jax.teacher.diffuser.jax.jit",
-        lambda f, **_: lambda *args: jax.eval_shape(lambda key: f(key, *args[1:]), args[0]),
-    )
-    generator = trajectory_generator.create(config.trajectory_generator, data)
-    rewards = reward_generator.create(config.reward_generator, data)
-    trainings = {
-        "inverse_dynamics": lambda: inverse_dynamics.train(
-            inverse_dynamics.create(config.inverse_dynamics, data, task),
-            config.inverse_dynamics,
-            data,
-            key,
-            hooks,
-        ),
-        "dynamics": lambda: dynamics.train(config.dynamics, data, key, hooks),
-        "value": lambda: value.train(config.value, data, key, hooks),
-        "trajectory_generator": lambda: trajectory_generator.train(generator, data, key, hooks),
-        "reward_generator": lambda: reward_generator.train(
-            rewards, data, key, hooks, config.reward_sampling
-        ),
-        "student": lambda: behavioural_cloning.train(
-            "student", config.student, data, task, (0, 1, 2, 3, 4), hooks
-        ),
-    }
-    for training in trainings.values():
-        with pytest.raises(Traced):
-            training()
-    assert set(trace_only) == set(trainings)
+    data, keys = some_trajectories(task), jax.random.key(0)[None]
+    generator, rewards = config.trajectory_generator, config.reward_generator
+    trainings = [
+        inverse_dynamics.training(config.inverse_dynamics, data, task, keys)[0],
+        dynamics.training(config.dynamics, data, keys)[0],
+        value.training(config.value, [data], keys),
+        trajectory_generator.training(generator, data, None, None, keys)[0],
+        reward_generator.training(rewards, data, keys)[0],
+        cloning.training(config.student, [data], task, config.seeds),
+    ]
+    seen = {training.name: traced(training) for training in trainings}
     first, second, student = SIZES[environment]
-    assert trace_only["trajectory_generator"][:2] == (first, 1_000_000)
-    assert trace_only["reward_generator"][:2] == (second, 1_000_000)
-    assert trace_only["student"][0] == student
-    assert trace_only["student"][2] == (5,)
-    assert trace_only["dynamics"][2] == (7,)
-    assert trace_only["value"][2] == (2,)
+    assert seen["trajectory_generator"] == (first, 1_000_000, (1, 1))
+    assert seen["reward_generator"] == (second, 1_000_000, (1, 1))
+    assert seen["student"] == (student, 100_000, (5,))
+    assert seen["dynamics"][1:] == (200_000, (1, 7))
+    assert seen["value"][1:] == (1_000_000, (1, 2))
+    assert seen["inverse_dynamics"][1:] == (1_000_000, (1,))
     if environment == "hopper":
-        assert trace_only["inverse_dynamics"][0] == 275_971
+        assert seen["inverse_dynamics"][0] == 275_971
+
+
+def shapes_of(model):
+    """The same diffuser with parameters, of which there are shapes only: they are 60 M numbers."""
+    keys = jax.random.key(0)[None]
+    params = jax.eval_shape(lambda: diffuser.with_fresh_params(model, keys).params)
+    return model.replace(params=params)
 
 
 @pytest.mark.parametrize("environment", SIZES)
@@ -128,43 +110,38 @@ def test_paper_generation(environment):
     """300 trajectories of 1000 steps, 200 guided denoising steps each: one traceable program."""
     config, task = paper_config(environment), get_task(environment)
     data = some_trajectories(task)
-    small = trajectory_generator.create(
-        config.trajectory_generator.copy_and_resolve_references().__class__(
-            config.trajectory_generator.to_dict() | {"features": 8}
-        ),
-        data,
-    )
-    model = small.replace(config=config.trajectory_generator)
-    model = model.replace(
-        params=jax.eval_shape(lambda: model.init(jax.random.key(0), task.state_size + 1))
-    )
-    count, slots = 300, task.episode_limit + config.sampling.stride
+    generator = config.trajectory_generator
+    labels = trajectory_generator.conditions(generator, data, None, 1)
+    model = shapes_of(trajectory_generator.create(generator, data, None, labels))
+    count, slots = 300, task.episode_limit + config.sampling.replan_every
     shape = jax.ShapeDtypeStruct
-    progress = imagination._Progress(
-        states=shape((count, slots + config.trajectory_generator.context, task.state_size), "f4"),
+    progress = lockstep.Progress(
+        states=shape((count, slots + generator.context, task.state_size), "f4"),
         rewards=shape((count, slots, 1), "f4"),
         length=shape((count,), "i4"),
         terminal=shape((count,), "bool"),
-        plan=jax.eval_shape(lambda: trajectory_generator.no_plan(model, count)),
+        plan=jax.eval_shape(lambda: planning.no_plan(model, count)),
         key=shape((count, 2), "u4"),
         time=shape((), "i4"),
     )
     result = jax.eval_shape(
-        lambda model, progress: imagination._advance(
-            model, config.sampling, task, progress, 1000, 0
+        lambda model, progress: lockstep.advance(
+            model, config.sampling, task, task.episode_limit, progress, 1000, 0
         ),
         model,
         progress,
     )
-    assert result.states.shape == progress.states.shape
-    assert result.rewards.shape == progress.rewards.shape
+    for made, given in zip(jax.tree.leaves(result), jax.tree.leaves(progress), strict=True):
+        assert (made.shape, made.dtype) == (given.shape, given.dtype)
     pairs = shape((64, task.state_size), "f4")
-    rewards = reward_generator.create(
-        small.config.__class__(config.reward_generator.to_dict() | {"features": 8, "horizon": 101}),
-        data,
-    )
+    section = config.reward_generator
+    labels = reward_generator.conditions(section, data, 1)
+    model = shapes_of(reward_generator.create(section, data, labels))
     priced = jax.eval_shape(
-        lambda s, t, k: reward_generator._rewards(rewards, config.reward_sampling, s, t, k),
+        lambda model, s, t, k: reward_generator._rewards(
+            seeds.of_seed(model, 0), config.reward_sampling, s, t, k
+        ),
+        model,
         pairs,
         pairs,
         jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 64)),

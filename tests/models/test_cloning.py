@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tskd_jax.config import default_config
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import TASKS, Task
+from tskd_jax.models import cloning
 from tskd_jax.models.cloning import fold, train
 from tskd_jax.nn.mlp import MLP
-from tskd_jax.training.training import Hooks
+from tskd_jax.training.callbacks import TrainingCallbacks
 
 TASK = Task("toy", "none", 3, 2, 0.5, 10, 0.0, 1.0, lambda s: s[..., 0] < 9, 1)
 # A dimension of large units, one far from zero, one that never changes.
@@ -36,15 +36,13 @@ def make_data(rows: int = 1000) -> Trajectories:
     )
 
 
-def make_config(**fields):
-    config = default_config().student
-    config.update({"steps": 1000, "hidden": (64, 64), "learning_rate": 3e-3} | fields)
-    return config
+def make_config(**fields) -> cloning.Config:
+    return cloning.Config(**{"steps": 1000, "hidden": (64, 64), "learning_rate": 3e-3} | fields)
 
 
 def test_it_learns_to_act():
     data = make_data()
-    policies, metrics = train("bc", make_config(), data, TASK, (0, 1), Hooks())
+    policies, (metrics,) = train(make_config(), [data], TASK, (0, 1))
     spread = np.square(data.actions - data.actions.mean(0)).mean()
     for policy in policies:
         assert np.square(policy(data.observations) - data.actions).mean() < 0.03 * spread
@@ -54,7 +52,7 @@ def test_it_learns_to_act():
 
 def test_a_constant_dimension_that_moves_later_is_harmless():
     data = make_data()
-    ((policy,), _) = train("bc", make_config(steps=300), data, TASK, (0,), Hooks())
+    ((policy,), _) = train(make_config(steps=300), [data], TASK, (0,))
     moved = data.observations + np.array([0, 0, 1e-3], np.float32)
     assert np.abs(policy(moved) - policy(data.observations)).max() < 0.01
 
@@ -76,15 +74,34 @@ def test_fold_is_the_network_on_standardised_states(normalize):
 def test_seeds_trained_together_are_those_trained_one_by_one():
     data, config = make_data(200), make_config(steps=40, hidden=(16, 16))
     seeds = (0, 1, 2, 3, 7)
-    together, _ = train("bc", config, data, TASK, seeds, Hooks())
+    together, _ = train(config, [data], TASK, seeds)
     assert len(together) == 5
     actions = [policy(data.observations) for policy in together]
     # One stands for all: each costs a compilation.
-    ((alone,), _) = train("bc", config, data, TASK, (7,), Hooks())
+    ((alone,), _) = train(config, [data], TASK, (7,))
     np.testing.assert_allclose(actions[4], alone(data.observations), atol=1e-4)
     for i in range(5):
         for j in range(i):
             assert np.abs(actions[i] - actions[j]).max() > 0.01
+
+
+def test_students_of_data_of_their_own_are_those_trained_one_by_one():
+    # Different numbers of rows, and other states: each has its own standardisation.
+    few = make_data(150).replace(observations=3 + make_data(150).observations)
+    datasets, config = [make_data(200), few], make_config(steps=40, hidden=(16, 16))
+    together, _ = train(config, datasets, TASK, (3, 7))
+    for policy, data, seed in zip(together, datasets, (3, 7), strict=True):
+        ((alone,), _) = train(config, [data], TASK, (seed,))
+        states = data.observations
+        np.testing.assert_allclose(policy(states), alone(states), atol=1e-4)
+    with pytest.raises(ValueError, match="2 datasets for 3 students"):
+        train(config, datasets, TASK, (3, 7, 8))
+
+
+def test_a_training_is_named_for_its_messages():
+    assert cloning.training(make_config(), [make_data(20)], TASK, (0,)).name == "student"
+    named = cloning.training(make_config(), [make_data(20)], TASK, (0,), "student.bc")
+    assert named.name == "student.bc"
 
 
 @pytest.mark.parametrize(
@@ -101,16 +118,14 @@ def test_the_papers_student_has_70k_parameters(name, count):
         terminals=np.zeros(20, bool),
         lengths=[20],
     )
-    config = default_config().student
-    config.steps = 1
-    ((policy,), _) = train("bc", config, data, task, (0,), Hooks())
+    ((policy,), _) = train(cloning.Config(steps=1), [data], task, (0,))
     assert policy.parameters == count
     assert policy(data.observations).shape == (20, task.action_size)
 
 
 def test_progress_is_passed_on():
     seen = []
-    hooks = Hooks(on_progress=lambda done, steps, metrics: seen.append((done, steps, metrics)))
-    _, metrics = train("bc", make_config(steps=5), make_data(20), TASK, (0,), hooks)
+    callbacks = TrainingCallbacks(on_progress=lambda *report: seen.append(report))
+    _, (metrics,) = train(make_config(steps=5), [make_data(20)], TASK, (0, 1), callbacks=callbacks)
     assert seen[-1][:2] == (5, 5)
     assert metrics["loss"] == seen[-1][2]["loss"]

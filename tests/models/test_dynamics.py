@@ -1,13 +1,15 @@
 """Tests of the dynamics ensemble: its densities against SciPy's, its training against the truth."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from tskd_jax.config import default_config
 from tskd_jax.data.normalizer import fit_normalizer
+from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.models import dynamics
 from tskd_jax.models.dynamics import (
@@ -18,9 +20,9 @@ from tskd_jax.models.dynamics import (
     log_mean_exp,
     predictions,
 )
-from tskd_jax.models.inverse_dynamics import split_rows
 from tskd_jax.training import seeds
-from tskd_jax.training.training import Hooks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import Fitted
 
 
 def make_ensemble(data: np.ndarray, members: int = 3, seed: int = 0) -> DynamicsEnsemble:
@@ -39,14 +41,18 @@ def make_ensemble(data: np.ndarray, members: int = 3, seed: int = 0) -> Dynamics
     return model.replace(params=jax.vmap(model.init)(keys))
 
 
-def make_config(**fields):
-    config = default_config().dynamics
-    config.update(
-        {"steps": 1000, "batch_size": 128, "learning_rate": 3e-3, "schedule": "cosine"}
+def make_config(**fields) -> dynamics.Config:
+    return dynamics.Config(
+        **{"steps": 1000, "batch_size": 128, "learning_rate": 3e-3, "schedule": "cosine"}
         | {"hidden": (32,), "members": 3, "elites": 2, "resolution": 0.0}
         | fields
     )
-    return config
+
+
+def train(config: dynamics.Config, data: Trajectories, key: jax.Array):
+    """(the ensemble of one seed, its metrics)."""
+    models, (metrics,) = dynamics.train(config, data, keys=key[None])
+    return seeds.of_seed(models, 0), metrics
 
 
 def linear_gaussian(episodes: int = 60, length: int = 50) -> tuple[Trajectories, np.ndarray]:
@@ -138,7 +144,8 @@ def test_a_constant_dimension_is_finite():
         observations=np.concatenate([data.observations, constant], 1),
         next_observations=np.concatenate([data.next_observations, constant], 1),
     )
-    model = dynamics.create(make_config(), data, 3)
+    model = dynamics.create(make_config(), data)
+    model = model.replace(params=jax.vmap(model.init)(jax.random.split(jax.random.key(0), 3)))
     assert model.change_deviation[2] == 1
     assert model.change_mean[2] == 0
     # Also where a new state has another value there.
@@ -149,10 +156,10 @@ def test_a_constant_dimension_is_finite():
 
 def test_training_approaches_the_true_likelihood():
     data, deviation = linear_gaussian()
-    model, figures = dynamics.train(make_config(), data, jax.random.key(0), Hooks())
+    model, metrics = train(make_config(), data, jax.random.key(0))
     # E log N(s'; As, σ²) = -Σ (log σ + ½ log 2π + ½): at best, and on new data.
     best = -(np.log(deviation) + 0.5 * np.log(2 * np.pi) + 0.5).sum()
-    assert figures["held_out_log_likelihood"] == pytest.approx(best, abs=0.2)
+    assert metrics["held_out_log_likelihood"] == pytest.approx(best, abs=0.2)
     mean, predicted = predictions(model, data.observations)
     np.testing.assert_allclose(np.median(predicted, (0, 1)), deviation, rtol=0.15)
     truth = data.observations @ np.array([[0.9, 0.2], [-0.2, 0.9]]).T
@@ -169,59 +176,58 @@ def test_elites_are_the_best_on_held_out_data(monkeypatch):
     # b²/2 nats. The best three are those of b = 0, ½ and -1: members 1, 4 and 2.
     bias = np.array([3, 0, -1, 2, 0.5, 5, -4], np.float32)
 
-    def no_training(*, init, key, **_options):
-        params = jax.tree.map(jnp.zeros_like, jax.vmap(init)(key))
-        last = params["params"]["Dense_1"]
-        last["bias"] = last["bias"].at[:, 0].set(bias)
-        return type("State", (), {"params": params, "ema": params})
+    # Seeds have them in another order.
+    biases = np.stack([bias, bias[::-1]])
 
-    monkeypatch.setattr(seeds, "fit", no_training)
+    def no_training(training, _callbacks):
+        params = jax.vmap(jax.vmap(training.init))(training.keys)
+        params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), params)
+        params["params"]["Dense_1"]["bias"][:, :, 0] = biases
+        return Fitted(params, params, {})
+
+    monkeypatch.setattr(dynamics, "fit", no_training)
     data, _ = linear_gaussian()
     config = make_config(members=7, elites=3, held_out=0.3)
-    key = jax.random.key(1)
-    model, figures = dynamics.train(config, data, key, Hooks())
-    kept = np.asarray(model.params["params"]["Dense_1"]["bias"])[:, 0]
-    assert kept.tolist() == [0, 0.5, -1]
+    keys = jax.random.split(jax.random.key(1), 2)
+    models, metrics = dynamics.train(config, data, keys=keys)
+    kept = models.params["params"]["Dense_1"]["bias"]
+    assert kept[:, :, 0].tolist() == [[0, 0.5, -1]] * 2
 
     # What is reported is the likelihood of the elites' mixture on the rows held out.
-    _, held_out = split_rows(data, 0.3, jax.random.split(key)[0])
     change = (data.next_observations - data.observations).astype(np.float64)
-    z = (change[held_out] - change.mean(0)) / change.std(0)
+    z = (change - change.mean(0)) / change.std(0)
     mixture = np.mean(
         [stats.norm.pdf(z[:, 0], b) * stats.norm.pdf(z[:, 1]) for b in (0, 0.5, -1)], 0
     )
     likelihood = np.log(mixture) - np.log(change.std(0)).sum()
-    assert figures["held_out_log_likelihood"] == pytest.approx(likelihood.mean(), abs=1e-3)
-    np.testing.assert_allclose(
-        model.likelihood_quantiles[[0, 500, 1000]],
-        np.quantile(likelihood, [0, 0.5, 1]),
-        atol=1e-3,
-    )
+    for seed, key in enumerate(keys):
+        rows, held_out = split_rows(data, 0.3, jax.random.split(key)[0])
+        for name, expected in (("held_out", held_out), ("trained_on", rows)):
+            assert metrics[seed][f"{name}_log_likelihood"] == pytest.approx(
+                likelihood[expected].mean(), abs=1e-3
+            )
+        np.testing.assert_allclose(
+            models.likelihood_quantiles[seed, [0, 500, 1000]],
+            np.quantile(likelihood[held_out], [0, 0.5, 1]),
+            atol=1e-3,
+        )
 
 
-def test_members_trained_together_are_those_trained_one_by_one(monkeypatch):
+def test_members_trained_together_are_those_trained_one_by_one():
     data, _ = linear_gaussian(10, 20)
     config = make_config(members=7, elites=7, steps=30)
-    calls = []
-
-    def watched(*arguments, **options):
-        state = fit(*arguments, **options)
-        calls.append((arguments, options, state))
-        return state
-
-    fit = seeds.fit
-    monkeypatch.setattr(seeds, "fit", watched)
-    dynamics.train(config, data, jax.random.key(0), Hooks())
-    ((arguments, options, together),) = calls
-    assert options["key"].shape == (7,)
+    training, _ = dynamics.training(config, data, jax.random.key(0)[None])
+    assert training.name == "dynamics"
+    assert training.keys.shape == (1, 7)
+    together = fit(training)
     # One stands for all: each costs a compilation.
-    alone = fit(*arguments, **options | {"key": options["key"][5]})
+    alone = fit(replace(training, keys=training.keys[:, 5:6]))
     for left, right in zip(
         jax.tree.leaves(together.params), jax.tree.leaves(alone.params), strict=True
     ):
-        np.testing.assert_allclose(left[5], right, atol=1e-4)
+        np.testing.assert_allclose(left[0, 5], right[0, 0], atol=1e-4)
     # And they are seven, not one seven times.
-    first = np.asarray(together.params["params"]["Dense_0"]["kernel"])
+    first = together.params["params"]["Dense_0"]["kernel"][0]
     assert min(np.abs(first[i] - first[j]).max() for i in range(7) for j in range(i)) > 0.1
 
 
@@ -229,14 +235,18 @@ def test_seeds_trained_together_are_those_trained_one_by_one():
     data, _ = linear_gaussian(10, 20)
     config = make_config(members=2, elites=2, steps=30)
     keys = jax.random.split(jax.random.key(0), 2)
-    together = dynamics.train_seeds(config, data, keys, Hooks())
-    for key, (model, figures) in zip(keys, together, strict=True):
-        alone, expected = dynamics.train(config, data, key, Hooks())
-        assert figures == pytest.approx(expected, abs=1e-3)
+    together, metrics = dynamics.train(config, data, keys=keys)
+    assert all(leaf.shape[:2] == (2, 2) for leaf in jax.tree.leaves(together.params))
+    for i, key in enumerate(keys):
+        alone, expected = train(config, data, key)
+        assert metrics[i] == pytest.approx(expected, abs=1e-3)
         for left, right in zip(
-            jax.tree.leaves(model.params), jax.tree.leaves(alone.params), strict=True
+            jax.tree.leaves(together.params), jax.tree.leaves(alone.params), strict=True
         ):
-            np.testing.assert_allclose(left, right, atol=1e-4)
+            np.testing.assert_allclose(left[i], right, atol=1e-4)
+        # Of the whole model the seed is the leading axis, also of what all seeds share.
+        for left, right in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            assert left.shape == (2, *right.shape)
 
 
 def test_consistent_lengths_by_hand():

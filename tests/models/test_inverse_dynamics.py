@@ -3,15 +3,17 @@
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from tskd_jax.config import default_config
+from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import from_columns
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.tasks import Task, get_task
 from tskd_jax.models import inverse_dynamics
-from tskd_jax.models.inverse_dynamics import actions_between, split_rows
+from tskd_jax.models.inverse_dynamics import actions_between
 from tskd_jax.nn.mlp import count_parameters
-from tskd_jax.training.training import Hooks
+from tskd_jax.training import seeds
+from tskd_jax.training.callbacks import TrainingCallbacks
+
+TASK = Task("toy", "none", 3, 2, 1.0, 10, 0.0, 1.0, lambda s: s[..., 0] < 9, 1)
 
 
 def walks(episodes, length, seed=0):
@@ -42,21 +44,20 @@ def test_golden_parameter_count_on_hopper():
         terminals=np.zeros(4),
         lengths=[4],
     )
-    config = default_config().inverse_dynamics
-    model = inverse_dynamics.create(config, trajectories, get_task("hopper"))
-    assert count_parameters(model.params) == 275_971
+    model = inverse_dynamics.create(inverse_dynamics.Config(), trajectories, get_task("hopper"))
+    assert count_parameters(model.init(jax.random.key(0))) == 275_971
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_config, tiny_task):
-    config = ConfigDict(tiny_config.inverse_dynamics)
-    config.update({"hidden": (32, 32), "steps": 1200, "batch_size": 64, "learning_rate": 3e-3})
-    trajectories = walks(40, 20)
-    model = inverse_dynamics.create(config, trajectories, tiny_task)
+def trained():
+    """(f of one seed, its metrics, what was reported meanwhile)."""
+    config = inverse_dynamics.Config(hidden=(32, 32), steps=1200, batch_size=64, learning_rate=3e-3)
     seen = []
-    hooks = Hooks(on_progress=lambda *report: seen.append(report))
-    model, metrics = inverse_dynamics.train(model, config, trajectories, jax.random.key(0), hooks)
-    return model, metrics, seen
+    callbacks = TrainingCallbacks(on_progress=lambda *report: seen.append(report))
+    models, (metrics,) = inverse_dynamics.train(
+        config, walks(40, 20), TASK, keys=jax.random.key(0)[None], callbacks=callbacks
+    )
+    return seeds.of_seed(models, 0), metrics, seen
 
 
 def test_learns_the_action_behind_a_change_of_state(trained):
@@ -89,6 +90,32 @@ def test_any_number_of_pairs(trained, rows):
         np.testing.assert_allclose(
             actions[:1], actions_between(model, s[:1], s_next[:1]), atol=1e-6
         )
+
+
+def test_seeds_trained_together_are_those_trained_one_by_one():
+    config = inverse_dynamics.Config(hidden=(16,), steps=30, batch_size=32, learning_rate=1e-2)
+    data, keys = walks(10, 20), jax.random.split(jax.random.key(0), 2)
+    together, metrics = inverse_dynamics.train(config, data, TASK, keys=keys)
+    for i in range(2):
+        alone, (expected,) = inverse_dynamics.train(config, data, TASK, keys=keys[i : i + 1])
+        assert metrics[i] == pytest.approx(expected, abs=1e-4)
+        for left, right in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            assert left.shape == (2, *right.shape[1:])
+            np.testing.assert_allclose(left[i], right[0], atol=1e-4)
+    kernel = together.params["params"]["Dense_0"]["kernel"]
+    assert np.abs(kernel[0] - kernel[1]).max() > 0.1
+
+
+def test_what_is_trained_on_is_what_is_not_held_out():
+    keys = jax.random.split(jax.random.key(0), 3)
+    training, held_out = inverse_dynamics.training(
+        inverse_dynamics.Config(), walks(10, 20), TASK, keys
+    )
+    assert training.name == "inverse_dynamics"
+    _, rows, counts = training.data
+    for seen, count, unseen in zip(rows, counts, held_out, strict=True):
+        assert sorted([*seen[:count], *unseen]) == list(range(200))
+    assert len({tuple(rows) for rows in held_out}) > 1
 
 
 @pytest.mark.parametrize("episodes", [2, 3, 40])

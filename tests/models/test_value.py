@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tskd_jax.config import default_config
 from tskd_jax.data.normalizer import fit_normalizer
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.models import value
 from tskd_jax.models.value import Value
-from tskd_jax.training.training import Hooks
+from tskd_jax.training import seeds
 
 STATES = np.eye(3, dtype=np.float32)
 
@@ -28,18 +27,23 @@ def make_chain(path, rewards, terminal: bool) -> Trajectories:
     )
 
 
-def train(data: Trajectories, discount: float = 0.5, **fields) -> Value:
-    return train_and_judge(data, discount, **fields)[0]
-
-
-def train_and_judge(data: Trajectories, discount: float = 0.5, **fields) -> tuple[Value, dict]:
-    config = default_config().value
-    config.update(
-        {"steps": 1000, "batch_size": 32, "learning_rate": 1e-2, "hidden": (16,)}
-        | {"discount": discount, "target_average": 0.1}
+def make_config(**fields) -> value.Config:
+    return value.Config(
+        **{"steps": 1000, "batch_size": 32, "learning_rate": 1e-2, "hidden": (16,)}
+        | {"discount": 0.5, "target_average": 0.1}
         | fields
     )
-    return value.train(config, data, jax.random.key(0), Hooks())
+
+
+def train(data: Trajectories, **fields) -> Value:
+    """V of one seed."""
+    return train_and_measure(data, **fields)[0]
+
+
+def train_and_measure(data: Trajectories, **fields) -> tuple[Value, dict]:
+    """(V of one seed, its metrics)."""
+    models, (metrics,) = value.train(make_config(**fields), [data], keys=jax.random.key(0)[None])
+    return seeds.of_seed(models, 0), metrics
 
 
 def test_a_chain_of_three_states():
@@ -88,15 +92,15 @@ def test_a_target_that_never_moves_is_the_first_net():
 def test_values_are_compared_with_returns():
     # Hardly trained, so that they neither agree nor disagree in full.
     data = make_chain([0, 1, 2, 0, 2], [1, 5, -3, 4], terminal=True)
-    model, figures = train_and_judge(data, steps=1)
+    model, metrics = train_and_measure(data, steps=1)
     estimates, returns = value.values(model, data.observations), data.returns_to_go(0.5)
     expected = np.corrcoef(estimates, returns)[0, 1]
     assert abs(expected) < 0.99
-    assert figures["correlation_with_returns"] == pytest.approx(expected, abs=1e-4)
-    assert figures["mean"] == pytest.approx(estimates.mean(), abs=1e-5)
+    assert metrics["correlation_with_returns"] == pytest.approx(expected, abs=1e-4)
+    assert metrics["mean"] == pytest.approx(estimates.mean(), abs=1e-5)
     # Where nothing varies there is no correlation, and no division by zero.
-    _, figures = train_and_judge(make_chain([0, 1], [2.0], terminal=True), steps=1)
-    assert figures["correlation_with_returns"] == 0
+    _, metrics = train_and_measure(make_chain([0, 1], [2.0], terminal=True), steps=1)
+    assert metrics["correlation_with_returns"] == 0
 
 
 def make_value(biases: list[float], scale: float = 1.0) -> Value:
@@ -137,6 +141,28 @@ def test_the_two_nets_are_trained_apart():
     kernel = np.asarray(train(data, steps=10).params["params"]["Dense_0"]["kernel"])
     assert kernel.shape[0] == 2
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1
+
+
+def test_seeds_trained_together_are_those_trained_one_by_one_on_their_own_data():
+    # Different lengths, states and rewards: rows are padded, normaliser and scale differ.
+    datasets = [
+        make_chain([0, 1, 2, 0], [1, 2, 3], terminal=True),
+        make_chain([1, 2, 0, 2, 1, 0, 0], [-40, 5, 7, 0, 20, 10], terminal=False),
+    ]
+    keys, config = jax.random.split(jax.random.key(0), 2), make_config(steps=30)
+    training = value.training(config, datasets, keys)
+    assert training.name == "value"
+    assert training.keys.shape == (2, 2)
+    together, metrics = value.train(config, datasets, keys=keys)
+    assert together.scale.shape == (2,)
+    assert together.scale[1] > 2 * together.scale[0]
+    assert all(leaf.shape[:2] == (2, 2) for leaf in jax.tree.leaves(together.params))
+    for i in range(2):
+        alone, (expected,) = value.train(config, datasets[i : i + 1], keys=keys[i : i + 1])
+        assert metrics[i] == pytest.approx(expected, abs=1e-3)
+        for left, right in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            assert left.shape == (2, *right.shape[1:])
+            np.testing.assert_allclose(left[i], right[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])

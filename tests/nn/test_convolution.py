@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tskd_jax.diffusion import TemporalUNet
 from tskd_jax.nn import convolution
 from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample, set_convolution_form
+from tskd_jax.nn.unet import TemporalUNet
 
 
 @pytest.fixture(autouse=True)

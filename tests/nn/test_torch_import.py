@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from decision_diffuser import torch_unet
 
-from tskd_jax.diffusion import TemporalUNet, load_decision_diffuser
 from tskd_jax.errors import WeightsError
 from tskd_jax.nn.mlp import count_parameters
-from tskd_jax.nn.torch_import import EMBEDDINGS, INSIDE_BLOCK, LAST, from_state_dict
+from tskd_jax.nn.torch_import import (
+    EMBEDDINGS,
+    INSIDE_BLOCK,
+    LAST,
+    from_state_dict,
+    load_decision_diffuser,
+)
+from tskd_jax.nn.unet import TemporalUNet
 
 DIM, FEATURES, MULTIPLIERS = 5, 16, (1, 4, 8)
 

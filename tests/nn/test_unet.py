@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from decision_diffuser import torch_unet
 
-from tskd_jax.diffusion import TemporalUNet
 from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample
 from tskd_jax.nn.mlp import MLP, count_parameters
-from tskd_jax.nn.unet import ConvBlock, mish, sinusoidal_embedding
+from tskd_jax.nn.unet import ConvBlock, TemporalUNet, mish, sinusoidal_embedding
 
 
 def shapes_of(network, dim, horizon=8):

@@ -9,10 +9,10 @@ import pytest
 from tskd_jax.errors import WorkdirError
 from tskd_jax.run import lock
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time, pathlib
-from tskd_jax import lock
+from tskd_jax.run import lock
 held = lock.hold(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)

@@ -6,6 +6,9 @@ import pytest
 
 from tskd_jax.run.metrics import Metrics
 
+KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
+SHORT, OTHER_SHORT = KEY[:12], OTHER[:12]
+
 
 def rows_of(folder):
     with (folder / "metrics.csv").open(newline="") as file:
@@ -16,45 +19,66 @@ def rows_of(folder):
 def folder(tmp_path):
     metrics = Metrics(tmp_path)
     for step in (1, 2, 3):
-        metrics.log("a", step, {"loss": step / 2})
-        metrics.log("b", step, {"loss": step / 4})
+        metrics.log("a", KEY, step, {"loss": step / 2})
+        metrics.log("b", KEY, step, {"loss": step / 4})
+        metrics.log("a", OTHER, step, {"loss": step / 8})
     metrics.close()
     return tmp_path
 
 
 def test_rows_behind_a_step_are_forgotten_of_one_training_only(folder):
-    Metrics(folder).forget_after("a", 1)
+    Metrics(folder).forget_after("a", KEY, 1)
     assert rows_of(folder) == [
-        ("stage", "step", "metric", "value"),
-        ("a", "1", "loss", "0.5"),
-        ("b", "1", "loss", "0.25"),
-        ("b", "2", "loss", "0.5"),
-        ("b", "3", "loss", "0.75"),
+        ("stage", "key", "step", "metric", "value"),
+        ("a", SHORT, "1", "loss", "0.5"),
+        ("b", SHORT, "1", "loss", "0.25"),
+        ("a", OTHER_SHORT, "1", "loss", "0.125"),
+        ("b", SHORT, "2", "loss", "0.5"),
+        ("a", OTHER_SHORT, "2", "loss", "0.25"),
+        ("b", SHORT, "3", "loss", "0.75"),
+        ("a", OTHER_SHORT, "3", "loss", "0.375"),
     ]
 
 
-@pytest.mark.parametrize("torn", ["b,4,lo", "b,4,loss,0.2", "b,4,loss", "b,x,loss,1\n", "\n"])
+@pytest.mark.parametrize(
+    "torn",
+    ["b,k,4,lo", "b,k,4,loss,0.2", "b,k,4,loss", "b,k,x,loss,1\n", "b,4,loss,1\n", "\n"],
+)
 def test_a_torn_row_is_dropped(folder, torn):
     before = rows_of(folder)
     with (folder / "metrics.csv").open("a") as file:
         file.write(torn)
     metrics = Metrics(folder)
-    metrics.forget_after("b", 9)
-    metrics.log("b", 5, {"loss": 1.0})
+    metrics.forget_after("b", KEY, 9)
+    metrics.log("b", KEY, 5, {"loss": 1.0})
     metrics.close()
-    assert rows_of(folder) == [*before, ("b", "5", "loss", "1")]
+    assert rows_of(folder) == [*before, ("b", SHORT, "5", "loss", "1")]
 
 
 def test_nothing_to_forget_writes_nothing(folder):
     before = (folder / "metrics.csv").stat()
-    Metrics(folder).forget_after("a", 3)
+    Metrics(folder).forget_after("a", KEY, 3)
     assert (folder / "metrics.csv").stat().st_mtime_ns == before.st_mtime_ns
     assert (folder / "metrics.csv").stat().st_ino == before.st_ino
 
 
 def test_tensorboard_is_made_from_the_file(folder):
     metrics = Metrics(folder)
-    metrics.forget_after("a", 0)
-    metrics.log("a", 1, {"loss": 9.0})
+    metrics.forget_after("a", KEY, 0)
+    metrics.log("a", KEY, 1, {"loss": 9.0})
     metrics.close()
     assert len(list((folder / "tensorboard").iterdir())) == 1
+
+
+def test_trainings_of_one_name_have_curves_of_their_own(folder):
+    drawn = []
+
+    class Writer:
+        def add_scalar(self, curve, value, step):
+            drawn.append((curve, value, step))
+
+    metrics = Metrics(folder)
+    metrics._writer = Writer()
+    metrics.log("a", KEY, 4, {"loss": 1.0})
+    metrics.log("a", OTHER, 4, {"loss": 2.0})
+    assert drawn == [("a/loss", 1.0, 4), (f"a-{OTHER_SHORT}/loss", 2.0, 4)]

@@ -18,15 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tskd_jax.config import default_config
 from tskd_jax.data.normalizer import Normalizer
 from tskd_jax.data.trajectories import RECORDED, STITCHED, Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
-from tskd_jax.models import cloning as behavioural_cloning
+from tskd_jax.models import cloning
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value
-from tskd_jax.stitching import find_successors, stitch
-from tskd_jax.training.training import Hooks
+from tskd_jax.stitching.stitch import Config, find_successors, stitch
 
 GOAL, PIT = 6.5, -2.5
 A = [(0, 0), (1, 0), (2, 0), (3, 0), (3, -1), (3, -2), (3, -3)]
@@ -105,11 +103,10 @@ def make_value() -> Value:
 
 
 def make_stitched(rule: str, **fields) -> tuple[Trajectories, dict, np.ndarray]:
-    config = default_config().stitching
-    config.update({"rule": rule, "radius": 0.1} | fields)
+    config = Config(**{"rule": rule, "radius": 0.1} | fields)
     recorded = make_recorded()
     successors, _ = find_successors(recorded, make_ensemble(), make_value(), config)
-    stitched, figures = stitch(
+    stitched, metrics = stitch(
         recorded,
         successors,
         actions_between,
@@ -118,13 +115,12 @@ def make_stitched(rule: str, **fields) -> tuple[Trajectories, dict, np.ndarray]:
         acceptance=0.1,
         allow_cycles=config.allow_cycles,
     )
-    return stitched, figures, successors
+    return stitched, metrics, successors
 
 
 def clone(data: Trajectories):
-    config = default_config().student
-    config.update({"steps": 800, "batch_size": 64, "hidden": (32, 32), "learning_rate": 3e-3})
-    policies, _ = behavioural_cloning.train("chain", config, data, TASK, (0, 1), Hooks())
+    config = cloning.Config(steps=800, batch_size=64, hidden=(32, 32), learning_rate=3e-3)
+    policies, _ = cloning.train(config, [data], TASK, (0, 1))
     return policies
 
 
@@ -151,7 +147,7 @@ def test_no_recorded_path_leads_from_start_to_goal():
 
 @pytest.mark.parametrize("rule", ["value_first", "density_first"])
 def test_the_best_stitch_is_found(rule):
-    stitched, figures, successors = make_stitched(rule)
+    stitched, metrics, successors = make_stitched(rule)
     for episode in range(9):
         path = stitched.select(np.array([episode]))
         np.testing.assert_allclose(path.observations, BEST[:-1], atol=1e-6)
@@ -169,17 +165,17 @@ def test_the_best_stitch_is_found(rule):
     np.testing.assert_allclose(
         stitched.select(np.array([9])).observations, [*B[:5], *C[3:-1]], atol=1e-6
     )
-    assert figures["trajectories_replaced"] == 10
+    assert metrics["trajectories_replaced"] == 10
     # One edge for each copy of A, one for B; A's nine copies walk B's too.
-    assert (successors >= 0).sum() == figures["edges_unique"] == 10
-    assert figures["edges_walked"] == 9 + 10
+    assert (successors >= 0).sum() == metrics["edges_unique"] == 10
+    assert metrics["edges_walked"] == 9 + 10
 
 
 @pytest.mark.parametrize("rule", ["value_first", "density_first"])
 def test_a_radius_below_the_gap_finds_nothing(rule):
     # The bends are 0.05 apart.
-    stitched, figures, _ = make_stitched(rule, radius=0.04)
-    assert figures["trajectories_replaced"] == 0
+    stitched, metrics, _ = make_stitched(rule, radius=0.04)
+    assert metrics["trajectories_replaced"] == 0
     assert stitched.returns().max() == 10
     assert (stitched.returns() == 0).sum() == 10
 

@@ -87,12 +87,12 @@ def test_limits_of_infinite_thresholds(threshold, limit):
 def test_the_test_of_some_queries():
     rng = np.random.default_rng(0)
     test = random_test(rng, 5, 2, 3)
-    some = test.of(np.array([3, 3, 0]))
-    assert some.mean.shape == some.deviation.shape == (3, 2, 3)
+    part = test.select(np.array([3, 3, 0]))
+    assert part.mean.shape == part.deviation.shape == (3, 2, 3)
     x = test.mean[[3, 3, 0], 0]
     expected = test.passes(np.array([3, 3, 0]), x)
-    assert some.passes(np.arange(3), x).tolist() == expected.tolist()
-    assert test.of(np.arange(0)).threshold.shape == (0,)
+    assert part.passes(np.arange(3), x).tolist() == expected.tolist()
+    assert test.select(np.arange(0)).threshold.shape == (0,)
 
 
 @pytest.mark.parametrize("members", [1, 3])

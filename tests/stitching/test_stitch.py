@@ -1,13 +1,12 @@
 """Tests of stitching against Algorithm 4 as it is written: one trajectory, one step at a time."""
 
 import functools
-import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
-from tskd_jax.config import default_config
 from tskd_jax.data.normalizer import fit_normalizer
 from tskd_jax.data.trajectories import (
     COLUMNS,
@@ -19,7 +18,9 @@ from tskd_jax.data.trajectories import (
 )
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value
-from tskd_jax.stitching.stitch import find_successors, follow, stitch
+from tskd_jax.stitching import paths as paths_module
+from tskd_jax.stitching.paths import follow
+from tskd_jax.stitching.stitch import Config, find_successors, stitch, stitching_warnings
 
 SEEDS = 40
 ROWS = 24
@@ -135,7 +136,7 @@ class Literal:
         return best if self.value(best) > following else None
 
     def walk(self, episode):
-        """(s, a, r, s', terminal, source) of each step of one stitched trajectory."""
+        """(s, a, r, s', terminal, source, origin) of each step of one stitched trajectory."""
         data = self.data
         i, steps = int(data.starts[episode]), []
         visited = set()
@@ -143,7 +144,7 @@ class Literal:
             if i in visited:
                 self.seen.add("cycle")
                 if not self.config.allow_cycles:
-                    assert steps[-1][-1] != STITCHED
+                    assert steps[-1][-2] != STITCHED
                     return steps
             visited.add(i)
             j = self.successor(i)
@@ -161,6 +162,7 @@ class Literal:
                         s_next,
                         False,
                         STITCHED,
+                        data.origin[i],
                     )
                 )
                 if i in data.ends:
@@ -175,6 +177,7 @@ class Literal:
                     data.next_observations[i],
                     data.terminals[i],
                     data.source[i],
+                    data.origin[i],
                 )
             )
             if data.terminals[i]:
@@ -192,7 +195,7 @@ class Literal:
         parts = []
         for episode in range(len(self.data.lengths)):
             steps = self.walk(episode)
-            s, a, r, s_next, terminal, source = zip(*steps, strict=True)
+            s, a, r, s_next, terminal, source, origin = zip(*steps, strict=True)
             new = sum(float(reward) for reward in r)
             old = float(self.data.returns()[episode])
             if new > old + acceptance * abs(old):
@@ -206,6 +209,7 @@ class Literal:
                         terminals=np.stack(terminal),
                         lengths=[len(r)],
                         source=np.stack(source),
+                        origin=np.stack(origin),
                     )
                 )
             else:
@@ -214,11 +218,9 @@ class Literal:
         return concatenate(parts)
 
 
-def make_config(seed: int, rule: str):
-    config = default_config().stitching
+def make_config(seed: int, rule: str) -> Config:
     unit = ("raw", "deviation")[seed % 2]
-    config.update({"rule": rule, "radius": 0.6, "radius_unit": unit, "tolerance": seed % 5 * 0.5})
-    return config
+    return Config(rule=rule, radius=0.6, radius_unit=unit, tolerance=seed % 5 * 0.5)
 
 
 def assert_equal(left: Trajectories, right: Trajectories) -> None:
@@ -233,9 +235,9 @@ def test_stitching_is_algorithm_4(rule, allow_cycles):
     for seed in range(SEEDS):
         data = make_data(seed)
         models, config = make_models(data, seed), make_config(seed, rule)
-        config.allow_cycles = allow_cycles
+        config = replace(config, allow_cycles=allow_cycles)
         successors, _ = find_successors(data, *models, config)
-        actual, figures = stitch(
+        actual, metrics = stitch(
             data,
             successors,
             actions_between,
@@ -249,7 +251,7 @@ def test_stitching_is_algorithm_4(rule, allow_cycles):
         assert_equal(actual, expected)
         for i in range(data.size):
             assert (literal.successor(i) is None) == (successors[i] < 0)
-        assert figures["trajectories_replaced"] <= figures["trajectories_stitched"]
+        assert metrics["trajectories_replaced"] <= metrics["trajectories_stitched"]
     # The random datasets have met everything that can happen.
     assert seen == {
         "stitch",
@@ -281,11 +283,11 @@ def test_the_rules_differ():
 
 
 @pytest.mark.parametrize("rule", ["value_first", "density_first"])
-def test_figures_of_the_search(rule):
+def test_metrics_of_the_search(rule):
     data = make_data(1)
-    successors, figures = find_successors(data, *make_models(data, 1), make_config(1, rule))
-    assert figures["stitched_share"] == (successors >= 0).mean() > 0
-    assert figures["stitched_share"] <= figures["better_neighbour_share"] < 1
+    successors, metrics = find_successors(data, *make_models(data, 1), make_config(1, rule))
+    assert metrics["stitched_share"] == (successors >= 0).mean() > 0
+    assert metrics["stitched_share"] <= metrics["better_neighbour_share"] < 1
 
 
 @pytest.mark.parametrize("backend", ["cpu", "accelerator"])
@@ -295,8 +297,8 @@ def test_backends_find_the_same_successors(rule, backend):
         data = make_data(seed)
         models, config = make_models(data, seed), make_config(seed, rule)
         expected, _ = find_successors(data, *models, config)
-        config.backend = backend
-        np.testing.assert_array_equal(find_successors(data, *models, config)[0], expected)
+        found, _ = find_successors(data, *models, replace(config, backend=backend))
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("rule", ["value_first", "density_first"])
@@ -304,12 +306,11 @@ def test_radius_zero_and_no_duplicates_stitch_nothing(rule):
     # The only state at distance 0 of a next state is itself, which is not better than itself.
     for seed in range(10):
         data = make_data(seed)
-        config = make_config(seed, rule)
-        config.update({"radius": 0.0, "tolerance": 100.0})
-        successors, figures = find_successors(data, *make_models(data, seed), config)
+        config = replace(make_config(seed, rule), radius=0.0, tolerance=100.0)
+        successors, metrics = find_successors(data, *make_models(data, seed), config)
         last = np.isin(np.arange(data.size), data.ends)
         assert (successors[~last] == -1).all()
-        assert figures["better_neighbour_share"] == 0
+        assert metrics["better_neighbour_share"] == 0
 
 
 def make_line(episodes: list[list[float]], terminal: list[bool] | None = None) -> Trajectories:
@@ -349,7 +350,7 @@ def between(value: float):
 
 def stitch_line(data, jumps, reward=0.0, limit=100, acceptance=0.1, allow_cycles=True):
     actions, rewards = between(-7.0), between(reward)
-    new, figures = stitch(
+    new, metrics = stitch(
         data,
         make_successors(data.size, jumps),
         actions,
@@ -359,7 +360,7 @@ def stitch_line(data, jumps, reward=0.0, limit=100, acceptance=0.1, allow_cycles
         allow_cycles=allow_cycles,
     )
     assert actions.asked == rewards.asked
-    return new, figures, actions.asked
+    return new, metrics, actions.asked
 
 
 def test_follow_by_hand():
@@ -418,7 +419,7 @@ def test_without_cycles_walks_do_not_depend_on_how_many_are_walked_together(monk
     together = follow(data, successors, LIMIT, False)
     for path in np.split(together.transitions, np.cumsum(together.lengths)[:-1]):
         assert len(set(path)) == len(path)
-    monkeypatch.setattr(sys.modules[follow.__module__], "VISITED_BYTES", 1)
+    monkeypatch.setattr(paths_module, "VISITED_BYTES", 1)
     apart = follow(data, successors, LIMIT, False)
     for left, right in zip(together, apart, strict=True):
         np.testing.assert_array_equal(left, right)
@@ -428,7 +429,7 @@ def test_a_stitch_by_hand():
     # Episode 0: rewards 1, 1, 1. Episode 1: 0, 10, 10. Stitching 0 → 4 at reward 2 gives
     # 2 + 10 + 10 = 22 > 3 + 0.3; episode 1 stays what it is.
     data = make_line([[1, 1, 1], [0, 10, 10]])
-    new, figures, asked = stitch_line(data, {0: 4}, reward=2.0)
+    new, metrics, asked = stitch_line(data, {0: 4}, reward=2.0)
     assert new.lengths.tolist() == [3, 3]
     assert new.observations[:, 0].tolist() == [0, 4, 5, 3, 4, 5]
     assert new.next_observations[:, 0].tolist() == [4, 4.5, 5.5, 3.5, 4.5, 5.5]
@@ -436,8 +437,9 @@ def test_a_stitch_by_hand():
     assert new.rewards.tolist() == [2, 10, 10, 0, 10, 10]
     assert new.terminals.tolist() == [False, False, True, False, False, True]
     assert new.source.tolist() == [STITCHED] + 5 * [RECORDED]
+    assert new.origin.tolist() == [0, 4, 5, 3, 4, 5]
     assert asked == [(0, 4)]
-    assert figures == {
+    assert metrics == {
         "edges_walked": 1,
         "edges_unique": 1,
         "trajectories_stitched": 1,
@@ -471,8 +473,8 @@ def test_a_terminal_transition_that_is_left_is_not_terminal():
 def test_the_replacement_rule(old, gain, replaced):
     # Episode 0 has reward `old` and goes, stitched, to a last transition of reward 0.
     data = make_line([[old], [0.0, 0.0]])
-    new, figures, _ = stitch_line(data, {0: 2}, reward=old + gain)
-    assert figures["trajectories_replaced"] == int(replaced)
+    new, metrics, _ = stitch_line(data, {0: 2}, reward=old + gain)
+    assert metrics["trajectories_replaced"] == int(replaced)
     assert new.lengths.tolist() == [2 if replaced else 1, 2]
     assert new.returns()[0] == (old + gain if replaced else old)
 
@@ -498,7 +500,7 @@ def test_every_walked_edge_is_priced_once():
         paths = follow(data, successors, LIMIT, True)
         walked = paths.transitions[paths.jumps]
         actions, rewards = Watched(actions_between), Watched(rewards_between)
-        _, figures = stitch(
+        _, metrics = stitch(
             data,
             successors,
             actions,
@@ -512,21 +514,21 @@ def test_every_walked_edge_is_priced_once():
             s, s_next = map(np.concatenate, zip(*watched.calls, strict=True))
             np.testing.assert_array_equal(s, data.observations[expected])
             np.testing.assert_array_equal(s_next, data.observations[successors[expected]])
-        assert figures["edges_walked"] == len(walked)
-        assert figures["edges_unique"] == len(expected)
+        assert metrics["edges_walked"] == len(walked)
+        assert metrics["edges_unique"] == len(expected)
 
 
 def test_edges_that_nobody_walks_are_not_priced():
     # Row 0 jumps over row 1, whose own successor no path ever uses.
-    _, figures, asked = stitch_line(make_line([[0, 0, 0], [0, 0]]), {0: 2, 1: 3})
+    _, metrics, asked = stitch_line(make_line([[0, 0, 0], [0, 0]]), {0: 2, 1: 3})
     assert asked == [(0, 2)]
-    assert figures["edges_unique"] == 1
+    assert metrics["edges_unique"] == 1
 
 
 def test_without_successors_nothing_changes_and_nobody_is_asked():
     for seed in range(10):
         data = make_data(seed)
-        new, figures = stitch(
+        new, metrics = stitch(
             data,
             np.full(data.size, -1),
             pytest.fail,
@@ -536,14 +538,14 @@ def test_without_successors_nothing_changes_and_nobody_is_asked():
             allow_cycles=True,
         )
         assert_equal(new, data)
-        assert set(figures.values()) == {0}
+        assert set(metrics.values()) == {0}
 
 
 def test_an_episode_longer_than_the_limit_is_not_a_stitch():
     # Without a successor there is nothing better about its first two steps than that they are few.
     data = make_line([[-1, -1, -1, -1], [1]])
-    new, figures, _ = stitch_line(data, {}, limit=2)
-    assert figures["trajectories_replaced"] == 0
+    new, metrics, _ = stitch_line(data, {}, limit=2)
+    assert metrics["trajectories_replaced"] == 0
     assert_equal(new, data)
 
 
@@ -561,3 +563,27 @@ def test_the_input_is_not_changed():
     before = jax.tree.map(np.copy, data)
     stitch_line(data, {0: 4}, reward=2.0)
     assert_equal(data, before)
+
+
+def warnings_of(**metrics) -> list[str]:
+    usual = {"edges_walked": 30, "edges_unique": 20, "better_neighbour_share": 0.5}
+    return stitching_warnings(Config(radius=0.25), usual | metrics)
+
+
+def test_warnings_of_the_radius():
+    assert warnings_of() == []
+    assert warnings_of(better_neighbour_share=0.99) == []
+    (line,) = warnings_of(better_neighbour_share=0.0)
+    assert line.startswith("0.00% of the states have a better one within config.stitching.radius=")
+    assert "radius=0.25: it finds nothing; distances are in" in line
+    (line,) = warnings_of(better_neighbour_share=0.995)
+    assert "99.50% of the states" in line
+    assert "it finds nearly everything;" in line
+
+
+def test_a_warning_of_edges_that_are_walked_again_and_again():
+    assert warnings_of(edges_walked=400) == []
+    (line,) = warnings_of(edges_walked=401)
+    assert line.startswith("401 stitched transitions repeat 20 different edges;")
+    assert warnings_of(edges_walked=0, edges_unique=0) == []
+    assert len(warnings_of(edges_walked=401, better_neighbour_share=1.0)) == 2

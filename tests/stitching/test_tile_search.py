@@ -254,7 +254,7 @@ mean = np.stack([x, x + np.float32(0.1)], 1)
 deviation = rng.uniform(0.1, 1, size=mean.shape).astype(np.float32)
 test = GaussianTest(mean, deviation, np.full(1003, -2.0))
 for count in (1003, 1):
-    for options in ({}, {"floor": floor[:count]}, {"test": test.of(np.arange(count))}):
+    for options in ({}, {"floor": floor[:count]}, {"test": test.select(np.arange(count))}):
         arguments = x[:count], y, values, 0.25
         trees = best_neighbour(*arguments, backend="cpu", **options)
         tiles = best_neighbour(*arguments, backend="accelerator", **options)

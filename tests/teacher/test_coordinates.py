@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tskd_jax.data.normalizer import fit_normalizer
-from tskd_jax.teacher.coordinates import fit_frame
+from tskd_jax.teacher.coordinates import fit_coordinates, fit_residual
 
 
 @pytest.fixture
@@ -16,39 +16,47 @@ def data(tiny_trajectories):
 
 
 def drift(amount):
-    """Expects every state to change by that much."""
+    """A baseline: every state changes by that much."""
     return SimpleNamespace(next_state=lambda states: states + amount)
 
 
+def fit(trajectories, normalizer, horizon, relative, baseline=None):
+    """Coordinates, with a residual where there is a baseline."""
+    coordinates = fit_coordinates(trajectories, normalizer, horizon, relative)
+    if baseline is None:
+        return coordinates
+    return coordinates.replace(residual=fit_residual(trajectories, normalizer, baseline))
+
+
 @pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("expectation", [None, drift(0.25)])
-def test_decode_undoes_encode(data, relative, expectation):
-    frame = fit_frame(*data, 5, relative, expectation)
+@pytest.mark.parametrize("baseline", [None, drift(0.25)])
+def test_decode_undoes_encode(data, relative, baseline):
+    coordinates = fit(*data, 5, relative, baseline)
     states = np.random.default_rng(0).normal(size=(3, 4, data[0].observations.shape[1]))
     current = jnp.array([0, 1, 2])
     present = jnp.asarray(states[np.arange(3), np.arange(3)], jnp.float32)
-    tokens = frame.encode(jnp.asarray(states, jnp.float32), present, current)
-    np.testing.assert_allclose(frame.decode(tokens, present, current), states, atol=1e-5)
+    tokens = coordinates.encode(jnp.asarray(states, jnp.float32), present, current)
+    np.testing.assert_allclose(coordinates.decode(tokens, present, current), states, atol=1e-5)
 
 
 def test_all_but_the_present_are_differences_from_it_in_units_of_their_distance(data):
-    frame = fit_frame(*data, 4, True)
+    coordinates = fit(*data, 4, True)
     states = np.random.default_rng(0).normal(size=(4, data[0].observations.shape[1]))
     present, current = jnp.asarray(states[None, 1], jnp.float32), jnp.array([1])
-    tokens = frame.encode(jnp.asarray(states[None], jnp.float32), present, current)[0]
+    tokens = coordinates.encode(jnp.asarray(states[None], jnp.float32), present, current)[0]
     np.testing.assert_allclose(tokens[1], states[1], rtol=1e-5)
     for position, distance in ((0, 1), (2, 1), (3, 2)):
-        wanted = (states[position] - states[1]) / frame.scale[distance]
+        wanted = (states[position] - states[1]) / coordinates.scale[distance]
         np.testing.assert_allclose(tokens[position], wanted, rtol=1e-4)
 
 
-def test_the_next_state_alone_is_a_surprise(data):
+def test_the_next_state_alone_is_a_residual(data):
     trajectories, normalizer = data
-    frame = fit_frame(*data, 5, True, drift(0.25))
-    plain = fit_frame(*data, 5, True)
+    coordinates = fit(*data, 5, True, drift(0.25))
+    plain = fit(*data, 5, True)
     states = jnp.asarray(normalizer.normalize(trajectories.observations[:4]))[None]
     present, current = states[:, 1], jnp.array([1])
-    tokens = frame.encode(states, present, current)
+    tokens = coordinates.encode(states, present, current)
     others = np.array([0, 1, 3])
     np.testing.assert_array_equal(
         tokens[:, others], plain.encode(states, present, current)[:, others]
@@ -59,10 +67,10 @@ def test_the_next_state_alone_is_a_surprise(data):
     np.testing.assert_allclose(tokens[0, 2], wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_bounds_hold_all_but_the_rarest_surprises(data):
+def test_bounds_hold_all_but_the_rarest_residuals(data):
     trajectories, normalizer = data
-    frame = fit_frame(*data, 2, True, drift(0.25))
-    low, high = frame.bounds(2, jnp.zeros(1, jnp.int32))
+    coordinates = fit(*data, 2, True, drift(0.25))
+    low, high = coordinates.bounds(2, jnp.zeros(1, jnp.int32))
     pairs = jnp.stack(
         [
             normalizer.normalize(trajectories.observations),
@@ -70,23 +78,23 @@ def test_bounds_hold_all_but_the_rarest_surprises(data):
         ],
         1,
     )
-    tokens = frame.encode(pairs, pairs[:, 0], jnp.zeros(len(pairs), jnp.int32))[:, 1]
+    tokens = coordinates.encode(pairs, pairs[:, 0], jnp.zeros(len(pairs), jnp.int32))[:, 1]
     inside = (tokens >= low[:, 1] - 1e-4) & (tokens <= high[:, 1] + 1e-4)
     assert inside.mean(0).min() > 0.99
 
 
-@pytest.mark.parametrize("expectation", [None, drift(0.0)])
-def test_a_dimension_that_never_changes_is_finite(data, expectation):
+@pytest.mark.parametrize("baseline", [None, drift(0.0)])
+def test_a_dimension_that_never_changes_is_finite(data, baseline):
     still = {}
     for name in ("observations", "next_observations"):
         still[name] = getattr(data[0], name).copy()
         still[name][:, 2] = 0.5
     trajectories = data[0].replace(**still)
     normalizer = fit_normalizer("gaussian", trajectories.observations)
-    frame = fit_frame(trajectories, normalizer, 3, True, expectation)
+    coordinates = fit(trajectories, normalizer, 3, True, baseline)
     current = jnp.zeros(4, jnp.int32)
     states = jnp.asarray(normalizer.normalize(trajectories.observations[:12])).reshape(4, 3, 3)
-    tokens = np.asarray(frame.encode(states, states[:, 0], current))
+    tokens = np.asarray(coordinates.encode(states, states[:, 0], current))
     assert np.isfinite(tokens).all()
-    for numbers in (tokens, *frame.bounds(3, current)):
+    for numbers in (tokens, *coordinates.bounds(3, current)):
         np.testing.assert_array_equal(numbers[:, 1:, 2], 0)

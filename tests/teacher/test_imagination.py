@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict, FrozenConfigDict
 
 from tskd_jax.data.trajectories import IMAGINED
 from tskd_jax.machine import memory
 from tskd_jax.models import inverse_dynamics
 from tskd_jax.models.inverse_dynamics import actions_between
-from tskd_jax.teacher.imagination import _advance, imagine
+from tskd_jax.teacher.imagination import imagine
+from tskd_jax.teacher.lockstep import advance
+from tskd_jax.training import seeds
+from tskd_jax.training.callbacks import TrainingCallbacks
 
 LIMIT = 7
 
@@ -28,14 +30,12 @@ def task(tiny_task):
 
 
 @pytest.fixture(scope="module")
-def teacher(tiny_config, tiny_trajectories, tiny_generator, task):
-    """A teacher that has learnt a little; its inverse dynamics nothing."""
-    config = ConfigDict(tiny_config.inverse_dynamics)
-    config.hidden = (8,)
-    return (
-        tiny_generator[0],
-        inverse_dynamics.create(config, tiny_trajectories, task),
-    )
+def teacher(tiny_config, tiny_trajectories, tiny_generators, task):
+    """A teacher that has learnt a little, of one seed; its inverse dynamics nothing."""
+    config = dataclasses.replace(tiny_config.inverse_dynamics, hidden=(8,))
+    inverse = inverse_dynamics.create(config, tiny_trajectories, task)
+    inverse = inverse.replace(params=inverse.init(jax.random.key(0)))
+    return tiny_generators[0], seeds.for_seeds(inverse, 1)
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +48,23 @@ def starts():
 def run(teacher, tiny_config, task, starts):
     """imagine() with everything at hand; keyword arguments replace."""
 
-    def run(*, starts=starts, stride=1, warm_start=0.0, task=task, **arguments):
+    def run(
+        *, starts=starts, replan_every=1, warm_start=0.0, chunk=512, max_steps=None, **callbacks
+    ):
         model, inverse = teacher
-        sampling = ConfigDict(tiny_config.sampling)
-        sampling.update({"stride": stride, "warm_start": warm_start})
-        sampling.start = 0.8  # so little training needs no clipping at the first step
-        return imagine(
-            *(model, FrozenConfigDict(sampling), task, inverse, starts, jax.random.key(0)),
-            **arguments,
+        sampling = dataclasses.replace(
+            tiny_config.sampling,
+            replan_every=replan_every,
+            warm_start=warm_start,
+            start=0.8,  # so little training needs no clipping at the first step
         )
+        (imagined,) = imagine(
+            *(model, sampling, task, inverse, starts[None], jax.random.key(0)[None]),
+            max_steps=max_steps,
+            chunk=chunk,
+            callbacks=TrainingCallbacks(**callbacks),
+        )
+        return imagined
 
     return run
 
@@ -99,13 +107,15 @@ def assert_sound(trajectories, starts, task):
 def test_trajectories_are_sound(imagined, starts, task, teacher):
     assert_sound(imagined, starts, task)
     assert len(imagined.lengths) == 20
-    # Both ends occur, and early ones too: otherwise these tests would say little.
+    # Both ends occur, and early ones too: otherwise these tests would check little.
     ended = imagined.terminals[imagined.ends]
     assert 0 < ended.sum() < 20
     assert imagined.lengths.min() < LIMIT - 1
     np.testing.assert_allclose(
         imagined.actions,
-        actions_between(teacher[1], imagined.observations, imagined.next_observations),
+        actions_between(
+            seeds.of_seed(teacher[1], 0), imagined.observations, imagined.next_observations
+        ),
         atol=1e-6,
     )
     assert np.abs(imagined.actions).max() <= 1.0
@@ -133,7 +143,7 @@ def test_company_does_not_matter(run, imagined, starts):
 
 
 def test_a_second_call_compiles_nothing(run, imagined):
-    compiled = _advance._cache_size()
+    compiled = advance._cache_size()
     run()  # whatever else is compiled: normalising, the inverse dynamics
     programs = []
 
@@ -149,7 +159,7 @@ def test_a_second_call_compiles_nothing(run, imagined):
         assert programs  # so the listener does listen
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    assert _advance._cache_size() == compiled
+    assert advance._cache_size() == compiled
     assert_same(again, imagined)
 
 
@@ -166,50 +176,75 @@ def test_warm_starts_survive_compaction_and_change_what_is_imagined(run, imagine
     assert_same(run(warm_start=0.4, chunk=1), warm)
 
 
-@pytest.mark.parametrize("stride", [2, 5])
-def test_strides_that_do_not_divide_the_limit(run, starts, task, stride):
-    trajectories = run(starts=starts[:8], stride=stride)
+@pytest.mark.parametrize("replan_every", [2, 5])
+def test_plans_of_steps_that_do_not_divide_the_limit(run, starts, task, replan_every):
+    trajectories = run(starts=starts[:8], replan_every=replan_every)
     assert_sound(trajectories, starts[:8], task)
 
 
 def test_progress_counts_transitions(run, starts):
     seen = []
-    trajectories = run(chunk=8, on_progress=lambda done, total: seen.append((done, total)))
+    trajectories = run(chunk=8, on_progress=lambda *report: seen.append(report[:2]))
     done = [report[0] for report in seen]
     assert done == sorted(done)
     assert done[-1] == trajectories.size
     assert {total for _, total in seen} == {20 * LIMIT}
 
 
-def test_finished_chunks_are_brought_back(run):
+def test_finished_chunks_are_reused(run):
     kept = {}
 
     def keep(part, compute):
         kept[part] = compute()
         return kept[part]
 
-    def bring_back(part, _compute):
+    def reuse(part, _compute):
         return kept[part]
 
-    first = run(chunk=8, keep=keep)
+    first = run(chunk=8, cache=keep)
     assert list(kept) == ["0-8", "8-16", "16-24"]
-    again = run(chunk=8, keep=bring_back)
+    again = run(chunk=8, cache=reuse)
     for left, right in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(left, right)
 
 
 def test_fewer_at_a_time_where_memory_is_short(run, monkeypatch):
-    told, parts = [], []
+    reported, parts = [], []
 
     def keep(part, compute):
         made = compute()
         parts.append(part)
         return made
 
-    whole = run(chunk=32, on_compiled=told.append)
-    assert len(told) == 1
-    monkeypatch.setattr(memory, "of_device", lambda: (told[0] - 1, 2**40))
-    again = run(chunk=32, on_compiled=told.append, keep=keep)
+    whole = run(chunk=32, on_compiled=reported.append)
+    assert len(reported) == 1
+    monkeypatch.setattr(memory, "of_device", lambda: (reported[0] - 1, 2**40))
+    again = run(chunk=32, on_compiled=reported.append, cache=keep)
     assert parts == ["0-16", "16-32"]
-    assert told[1] == told[0]
+    assert reported[1] == reported[0]
     assert_same(whole, again)
+
+
+def test_a_seed_imagines_as_if_it_were_alone(tiny_config, teacher, task, starts):
+    model, inverse = teacher
+    # Two seeds that differ in their parameters, of 6 trajectories each, of at most 3 steps.
+    other = model.replace(params=jax.tree.map(lambda leaf: 0.9 * leaf, model.params))
+    model, inverse = (
+        jax.tree.map(lambda *leaves: np.concatenate(leaves), *both)
+        for both in ((model, other), (inverse, inverse))
+    )
+    sampling = dataclasses.replace(tiny_config.sampling, start=0.8)
+    keys = jax.random.split(jax.random.key(1), 2)
+    starts = np.stack([starts[:6], starts[4:10]])
+    together = imagine(model, sampling, task, inverse, starts, keys, max_steps=3)
+    assert len(together) == 2
+    for index, imagined in enumerate(together):
+        one = slice(index, index + 1)
+        (alone,) = imagine(
+            *(jax.tree.map(lambda leaf, one=one: leaf[one], model), sampling, task),
+            *(jax.tree.map(lambda leaf, one=one: leaf[one], inverse), starts[one], keys[one]),
+            max_steps=3,
+        )
+        assert_same(imagined, alone)
+        assert_sound(imagined, starts[index], dataclasses.replace(task, episode_limit=3))
+    assert not np.allclose(together[0].rewards[:1], together[1].rewards[:1], atol=1e-3)

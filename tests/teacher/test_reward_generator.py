@@ -1,22 +1,17 @@
-"""DDR-II: what is given and what counts, any number of pairs, and a reward that it learns."""
+"""DDR-II: what is known and what counts, any number of pairs, and a reward that it learns."""
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict, FrozenConfigDict
 
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.machine import memory
-from tskd_jax.teacher import reward_generator
+from tskd_jax.teacher import diffuser, reward_generator
 from tskd_jax.teacher.reward_generator import rewards_between
-from tskd_jax.training.training import Hooks
-
-
-def with_fields(config, **fields):
-    config = ConfigDict(config)
-    config.update(fields)
-    return FrozenConfigDict(config)
+from tskd_jax.training import seeds
 
 
 def walks(episodes, length, seed=0):
@@ -34,34 +29,25 @@ def walks(episodes, length, seed=0):
     )
 
 
-def test_what_is_given_and_what_counts_by_hand(monkeypatch, tiny_config):
+def test_what_is_known_and_what_counts_by_hand(monkeypatch, tiny_config):
     # One episode of three steps and two tokens (s_t, s_{t+1}, r_t) a window. Both states of token
-    # 0 are given, its reward is the answer; of the last transition token 1 does not exist.
+    # 0 are known, its reward is the target; of the last transition token 1 does not exist.
     trajectories = walks(1, 3)
-    seen, losses = {}, []
-
-    def stop_here(name, model, loss, tape, *rest):
-        losses.append((loss, tape))
-        raise StopIteration
-
-    monkeypatch.setattr(reward_generator.diffuser, "train_seeds", stop_here)
-    # The network is never run here, and its init takes seconds.
-    no_init = staticmethod(lambda key, dim: {"params": {}})
-    monkeypatch.setattr(reward_generator.diffuser.Diffuser, "init", no_init)
+    seen = {}
     monkeypatch.setattr(
         reward_generator,
         "diffusion_loss",
         lambda net, params, schedule, x0, y, **kw: seen.update(kw, x0=x0),
     )
-    config = with_fields(tiny_config.reward_generator, answer_weight=10.0)
-    model = reward_generator.create(config, trajectories)
-    with pytest.raises(StopIteration):
-        reward_generator.train(model, trajectories, jax.random.key(0), Hooks(), None)
-    loss, tape = losses[0]
-    loss(None, (jnp.arange(3), tape), jax.random.key(0))
-    given = np.zeros((3, 2, 5), bool)
-    given[:, 0, :4] = True
-    np.testing.assert_array_equal(seen["given"], given)
+    config = replace(tiny_config.reward_generator, target_weight=10.0)
+    plan, models, _ = reward_generator.training(config, trajectories, jax.random.key(0)[None])
+    model = seeds.of_seed(models, 0)
+    *_, buffer, coordinates = plan.data
+    of_one = buffer.replace(labels=buffer.labels[0]), seeds.of_seed(coordinates, 0)
+    plan.loss(None, None, (jnp.arange(3), *of_one), jax.random.key(0))
+    known = np.zeros((3, 2, 5), bool)
+    known[:, 0, :4] = True
+    np.testing.assert_array_equal(seen["known"], known)
     weight = np.ones((3, 2, 5))
     weight[:, 0, 4] = 10
     weight[2, 1] = 0
@@ -77,7 +63,10 @@ def test_what_is_given_and_what_counts_by_hand(monkeypatch, tiny_config):
 
 @pytest.fixture(scope="module")
 def fresh(tiny_config, tiny_trajectories):
-    return reward_generator.create(tiny_config.reward_generator, tiny_trajectories)
+    """DDR-II of one seed, untrained."""
+    keys = jax.random.key(0)[None]
+    _, model, _ = reward_generator.training(tiny_config.reward_generator, tiny_trajectories, keys)
+    return seeds.of_seed(diffuser.with_fresh_params(model, keys), 0)
 
 
 @pytest.mark.parametrize("pairs", [0, 1, 600])
@@ -87,12 +76,12 @@ def test_any_number_of_pairs(fresh, tiny_config, tiny_trajectories, pairs):
     got = rewards_between(fresh, tiny_config.reward_sampling, s, s_next, jax.random.key(0))
     assert isinstance(got, np.ndarray)
     assert got.shape == (pairs,)
-    # An answer is clipped to the rewards that were seen.
+    # A reward is clipped to the rewards that were seen.
     low, high = tiny_trajectories.rewards.min(), tiny_trajectories.rewards.max()
     assert ((got >= low - 1e-4) & (got <= high + 1e-4)).all()
 
 
-def test_batches_do_not_change_an_answer(fresh, tiny_config, tiny_trajectories):
+def test_batches_do_not_change_a_reward(fresh, tiny_config, tiny_trajectories):
     s, s_next = tiny_trajectories.observations[:20], tiny_trajectories.next_observations[:20]
     key = jax.random.key(0)
     whole = rewards_between(fresh, tiny_config.reward_sampling, s, s_next, key)
@@ -103,7 +92,7 @@ def test_batches_do_not_change_an_answer(fresh, tiny_config, tiny_trajectories):
 
 
 def test_learns_a_reward_of_both_states(tiny_config):
-    config = with_fields(
+    config = replace(
         tiny_config.reward_generator,
         features=16,
         multipliers=(1,),
@@ -111,14 +100,13 @@ def test_learns_a_reward_of_both_states(tiny_config):
         batch_size=64,
         learning_rate=4e-3,
         schedule="cosine",
-        answer_weight=10.0,
+        target_weight=10.0,
         normalizer="gaussian",
     )
-    sampling = with_fields(tiny_config.reward_sampling, steps=5, guidance=1.0, target=0.5)
+    sampling = replace(tiny_config.reward_sampling, steps=5, guidance=1.0, target_return=0.5)
     trajectories = walks(60, 20)
-    model = reward_generator.create(config, trajectories)
-    model, metrics = reward_generator.train(
-        model, trajectories, jax.random.key(0), Hooks(), sampling
+    _, (metrics,) = reward_generator.train(
+        config, sampling, trajectories, keys=jax.random.key(0)[None]
     )
     # Predicting the mean leaves the variance, (4 + 1) / 3; knowing one state leaves a fifth of it
     # at best.
@@ -130,18 +118,18 @@ def test_fewer_pairs_at_a_time_where_memory_is_short(
     fresh, tiny_config, tiny_trajectories, monkeypatch
 ):
     s, s_next = tiny_trajectories.observations[:40], tiny_trajectories.next_observations[:40]
-    key, told = jax.random.key(0), []
+    key, reported = jax.random.key(0), []
 
-    def ask():
+    def sample():
         return rewards_between(
-            fresh, tiny_config.reward_sampling, s, s_next, key, on_compiled=told.append
+            fresh, tiny_config.reward_sampling, s, s_next, key, on_compiled=reported.append
         )
 
-    whole = ask()
-    assert len(told) == 1
+    whole = sample()
+    assert len(reported) == 1
     # A little less than 64 pairs (40 and padding) take.
-    monkeypatch.setattr(memory, "of_device", lambda: (told[0] - 1, 2**40))
-    parts = ask()
-    assert told[1] == told[0] > told[2]
-    assert len(told) == 3
+    monkeypatch.setattr(memory, "of_device", lambda: (reported[0] - 1, 2**40))
+    parts = sample()
+    assert reported[1] == reported[0] > reported[2]
+    assert len(reported) == 3
     np.testing.assert_allclose(whole, parts, atol=2e-3)  # as above

@@ -1,16 +1,18 @@
-"""DDR-I: its windows, what is given and what counts in training, what is read off a plan."""
+"""DDR-I: its windows, what is known and what counts in training, what is read off a plan."""
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict, FrozenConfigDict
 
 from tskd_jax.data.normalizer import Normalizer
 from tskd_jax.data.trajectories import from_columns
-from tskd_jax.data.windows import make_tape, window
-from tskd_jax.teacher import trajectory_generator
-from tskd_jax.training.training import Hooks
+from tskd_jax.data.windows import make_sequence_buffer, window
+from tskd_jax.models import baseline
+from tskd_jax.teacher import diffuser, planning, trajectory_generator
+from tskd_jax.training import seeds
 
 # --- Windows ------------------------------------------------------------------------------------
 
@@ -36,16 +38,16 @@ def counted(lengths):
     )
 
 
-def tape_of(lengths):
+def buffer_of(lengths):
     trajectories = counted(lengths)
     labels = np.arange(trajectories.size) / 10
-    return make_tape(trajectories, identity(2), identity(1), labels), trajectories
+    return make_sequence_buffer(trajectories, identity(2), identity(1), labels), trajectories
 
 
 def test_windows_of_a_three_step_episode_by_hand():
     # States 0 1 2 3, rewards 0 1 2; H = 5, C = 2. Behind the end the last state is repeated.
-    tape, _ = tape_of([3])
-    w = window(tape, jnp.arange(3), 5, 2)
+    buffer, _ = buffer_of([3])
+    w = window(buffer, jnp.arange(3), 5, 2)
     np.testing.assert_array_equal(
         w.states[:, :, 0], [[0, 1, 2, 3, 3], [0, 1, 2, 3, 3], [1, 2, 3, 3, 3]]
     )
@@ -66,8 +68,8 @@ def test_windows_of_a_three_step_episode_by_hand():
 @pytest.mark.parametrize("horizon", [2, 6, 21])
 def test_windows_are_the_literal_loop_and_stay_in_their_episode(context, horizon):
     lengths = [3, 1, 7, 2]
-    tape, trajectories = tape_of(lengths)
-    w = window(tape, jnp.arange(trajectories.size), horizon, context)
+    buffer, trajectories = buffer_of(lengths)
+    w = window(buffer, jnp.arange(trajectories.size), horizon, context)
     transition = 0
     for episode, length in enumerate(lengths):
         for t in range(length):
@@ -91,8 +93,8 @@ def test_last_transition_has_its_true_next_state():
     jump = trajectories.next_observations.copy()
     jump[1] = [55, 66]  # nowhere else in the data
     trajectories = trajectories.replace(next_observations=jump)
-    tape = make_tape(trajectories, identity(2), identity(1), np.zeros(5))
-    w = window(tape, jnp.array([1]), 3, 1)
+    buffer = make_sequence_buffer(trajectories, identity(2), identity(1), np.zeros(5))
+    w = window(buffer, jnp.array([1]), 3, 1)
     np.testing.assert_array_equal(w.states[0], [[1, -1], [55, 66], [55, 66]])
     np.testing.assert_array_equal(w.state_exists[0], [True, True, False])
 
@@ -100,49 +102,39 @@ def test_last_transition_has_its_true_next_state():
 # --- Training -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    """Diffusers without parameters, for tests that never run one: an init takes seconds."""
-    init = staticmethod(lambda key, dim: {"params": {}})
-    monkeypatch.setattr(trajectory_generator.diffuser.Diffuser, "init", init)
+def of_one_seed(config, trajectories):
+    """(DDR-I without parameters, the sequence buffer that it is trained on), without the axis."""
+    plan, model = trajectory_generator.training(
+        config, trajectories, None, None, jax.random.key(0)[None]
+    )
+    buffer = plan.data[2]
+    return seeds.of_seed(model, 0), buffer.replace(labels=buffer.labels[0])
 
 
 def loss_arguments(monkeypatch, config, trajectories, rows):
-    """What the training's loss hands to `diffusion_loss` for a batch of those transitions."""
-    seen, losses = {}, []
-
-    def stop_here(name, model, loss, tape, *rest):
-        losses.append((loss, tape))
-        raise StopIteration
-
-    monkeypatch.setattr(trajectory_generator.diffuser, "train_seeds", stop_here)
+    """The arguments that the training's loss passes to `diffusion_loss` for those transitions."""
+    seen = {}
     monkeypatch.setattr(
         trajectory_generator,
         "diffusion_loss",
         lambda net, params, schedule, x0, y, **kw: seen.update(kw, x0=x0),
     )
-    model = trajectory_generator.create(config, trajectories)
-    with pytest.raises(StopIteration):
-        trajectory_generator.train(model, trajectories, jax.random.key(0), Hooks())
-    loss, tape = losses[0]
-    loss(None, (jnp.asarray(rows), tape), jax.random.key(1))
+    plan, _ = trajectory_generator.training(
+        config, trajectories, None, None, jax.random.key(0)[None]
+    )
+    *_, buffer, coordinates = plan.data
+    of_one = buffer.replace(labels=buffer.labels[0]), seeds.of_seed(coordinates, 0)
+    plan.loss(None, None, (jnp.asarray(rows), *of_one), jax.random.key(1))
     return {name: np.asarray(value) for name, value in seen.items() if name != "key"}
 
 
-def with_fields(config, **fields):
-    config = ConfigDict(config)
-    config.update(fields)
-    return FrozenConfigDict(config)
-
-
-@pytest.mark.usefixtures("no_network")
-def test_what_is_given_and_what_counts_by_hand(monkeypatch, tiny_config):
-    # The three-step episode above with an answer's weight of 10: the present state and those
-    # before it are given, rewards never; the answers are the reward at the present's position and
+def test_what_is_known_and_what_counts_by_hand(monkeypatch, tiny_config):
+    # The three-step episode above with a target's weight of 10: the present state and those
+    # before it are known, rewards never; the targets are the reward at the present's position and
     # the state behind it; nothing behind the end counts.
-    config = with_fields(tiny_config.trajectory_generator, horizon=5, context=2, answer_weight=10.0)
+    config = replace(tiny_config.trajectory_generator, horizon=5, context=2, target_weight=10.0)
     seen = loss_arguments(monkeypatch, config, counted([3]), [0, 1, 2])
-    states, rewards = seen["given"][..., 0], seen["given"][..., 2]
+    states, rewards = seen["known"][..., 0], seen["known"][..., 2]
     np.testing.assert_array_equal(states, np.array([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0]])[[0, 1, 1]])
     assert not rewards.any()
     np.testing.assert_array_equal(
@@ -151,19 +143,18 @@ def test_what_is_given_and_what_counts_by_hand(monkeypatch, tiny_config):
     np.testing.assert_array_equal(
         seen["weight"][..., 2], [[10, 1, 1, 0, 0], [1, 10, 1, 0, 0], [1, 10, 0, 0, 0]]
     )
-    np.testing.assert_array_equal(seen["given"][..., 0], seen["given"][..., 1])
-    np.testing.assert_array_equal(seen["given_values"], seen["x0"])
+    np.testing.assert_array_equal(seen["known"][..., 0], seen["known"][..., 1])
+    np.testing.assert_array_equal(seen["known_values"], seen["x0"])
 
 
-@pytest.mark.usefixtures("no_network")
-def test_history_is_blurred_only_where_asked(monkeypatch, tiny_config, tiny_trajectories):
-    config = with_fields(tiny_config.trajectory_generator, history_noise=0.3)
+def test_history_is_blurred_only_where_configured(monkeypatch, tiny_config, tiny_trajectories):
+    config = replace(tiny_config.trajectory_generator, history_noise=0.3)
     rows = np.arange(100)
     seen = loss_arguments(monkeypatch, config, tiny_trajectories, rows)
-    blur = seen["given_values"] - seen["x0"]
+    blur = seen["known_values"] - seen["x0"]
     deviation = blur.std((1, 2))
     # One deviation a window, from U(0, 0.3): its mean over 100 windows is 0.15 ± 0.009, and each
-    # window holds 32 draws, which tell it to an eighth.
+    # window holds 32 draws, which determine it to an eighth.
     assert 0.1 < deviation.mean() < 0.2
     assert deviation.min() < 0.06
     assert 0.2 < deviation.max() < 0.45
@@ -172,72 +163,100 @@ def test_history_is_blurred_only_where_asked(monkeypatch, tiny_config, tiny_traj
     np.testing.assert_array_equal(seen["x0"], plain["x0"])
 
 
-def test_loss_decreases(tiny_generator):
-    _, metrics, losses = tiny_generator
-    # The first chunk is one update of a fresh network; saying nothing costs 1.
+def test_loss_decreases(tiny_generators):
+    _, metrics, losses = tiny_generators
+    # The first chunk is one update of a fresh network; predicting 0 costs 1.
     assert losses[0] > 0.8
     assert losses[-1] < 0.7 * losses[0]
-    assert metrics["loss"] == losses[-1]
+    assert metrics == [{"loss": losses[-1]}]
 
 
 def test_members_are_networks_of_their_own_whose_noise_is_averaged(tiny_config, tiny_trajectories):
     def trained(members):
-        changes = {"members": members, "steps": 20}
-        config = FrozenConfigDict(tiny_config.trajectory_generator.to_dict() | changes)
-        model = trajectory_generator.create(config, tiny_trajectories)
-        return trajectory_generator.train(model, tiny_trajectories, jax.random.key(3), Hooks())[0]
+        config = replace(tiny_config.trajectory_generator, members=members, steps=20)
+        model, _ = trajectory_generator.train(
+            config, tiny_trajectories, None, None, keys=jax.random.key(3)[None]
+        )
+        return seeds.of_seed(model, 0)
 
     one, three = trained(1), trained(3)
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(model.params)) for model in (one, three)]
     assert sizes[1] == 3 * sizes[0]
-    x, step, row = jax.random.normal(jax.random.key(4), (2, 8, 4)), jnp.ones(2, int), jnp.ones(2)
+    row = jnp.ones(2)
+    inputs = jax.random.normal(jax.random.key(4), (2, 8, 4)), jnp.ones(2, int), row, row
     apart = np.stack(
         [
-            one.noise(jax.tree.map(lambda leaf, i=i: leaf[i], three.params), x, step, row, row)
+            one.noise(jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], three.params), *inputs)
             for i in range(3)
         ]
     )
     assert apart.std(0).mean() > 1e-3
-    together = three.noise(three.params, x, step, row, row)
+    together = three.noise(three.params, *inputs)
     np.testing.assert_allclose(together, apart.mean(0), atol=1e-5)
 
 
-@pytest.mark.usefixtures("no_network")
+def test_seeds_have_baselines_labels_and_coordinates_of_their_own(tiny_config, tiny_trajectories):
+    config = replace(
+        tiny_config.trajectory_generator,
+        residual=True,
+        condition="advantage",
+        relative=True,
+        steps=20,
+    )
+    keys = jax.random.split(jax.random.key(5), 2)
+    few = replace(tiny_config.baseline, steps=50, hidden=(8,))
+    expected, _ = baseline.train(few, tiny_trajectories, config.discount, keys=keys)
+    plan, model = trajectory_generator.training(config, tiny_trajectories, expected, None, keys)
+    buffer = plan.data[2]
+    assert buffer.states.ndim == 2  # one for all seeds
+    assert buffer.labels.shape == (2, tiny_trajectories.size)
+    assert np.abs(buffer.labels[0] - buffer.labels[1]).max() > 0.1
+    scales = model.coordinates.residual.scale
+    assert np.abs(scales[0] - scales[1]).max() > 1e-5
+
+    params = model.init(jax.random.key(6))
+
+    def losses(plan):
+        def of_seed(data, key):
+            return plan.loss(params, None, plan.draw(data, key), key)
+
+        return jax.vmap(of_seed, (plan.data_axes, 0))(plan.data, plan.keys[:, 0])
+
+    both = losses(plan)
+    assert np.abs(both[0] - both[1]) > 1e-3
+    for index in range(2):
+        one = slice(index, index + 1)
+        own = jax.tree.map(lambda leaf, one=one: leaf[one], expected)
+        alone, _ = trajectory_generator.training(config, tiny_trajectories, own, None, keys[one])
+        np.testing.assert_allclose(losses(alone)[0], both[index], rtol=1e-5)
+
+
 def test_every_recorded_state_is_within_the_samplers_range(tiny_config, tiny_trajectories):
     # The states in which episodes end are next states only. Were they outside of the range to
     # which predictions are clipped, no imagined trajectory could ever end by the task's rule.
-    model = trajectory_generator.create(tiny_config.trajectory_generator, tiny_trajectories)
+    model = of_one_seed(tiny_config.trajectory_generator, tiny_trajectories)[0]
     for states in (tiny_trajectories.observations, tiny_trajectories.next_observations):
         z = np.asarray(model.states.normalize(jnp.asarray(states)))
         assert (z >= np.asarray(model.states.low) - 1e-5).all()
         assert (z <= np.asarray(model.states.high) + 1e-5).all()
 
 
-@pytest.mark.usefixtures("no_network")
 def test_termination_penalty_enters_the_label_only(tiny_config, tiny_trajectories):
     plain, fined = (
-        trajectory_generator.create(
-            with_fields(
+        of_one_seed(
+            replace(
                 tiny_config.trajectory_generator,
                 termination_penalty=penalty,
                 return_scale=1.0,
                 discount=0.5,
             ),
             tiny_trajectories,
-        )
+        )[1]
         for penalty in (0.0, 8.0)
     )
-    tapes = [
-        trajectory_generator.diffuser.tape_of(
-            model,
-            tiny_trajectories,
-            trajectory_generator.conditions(model.config, tiny_trajectories, None),
-        )
-        for model in (plain, fined)
-    ]
-    np.testing.assert_array_equal(tapes[0].rewards, tapes[1].rewards)
+    np.testing.assert_array_equal(plain.rewards, fined.rewards)
     # Episode 0 is terminal and has 3 steps: 8 · 0.5², 8 · 0.5, 8 less. Episode 1 is truncated.
-    off = np.asarray(tapes[0].labels - tapes[1].labels)
+    off = np.asarray(plain.labels - fined.labels)
     np.testing.assert_allclose(off[:3], [2, 4, 8], atol=1e-5)
     np.testing.assert_allclose(off[3:13], 0, atol=1e-6)
 
@@ -245,45 +264,45 @@ def test_termination_penalty_enters_the_label_only(tiny_config, tiny_trajectorie
 # --- Planning -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("length", "stride"), [(1, 1), (3, 1), (2, 4)])
+@pytest.mark.parametrize(("length", "steps"), [(1, 1), (3, 1), (2, 4)])
 def test_plan_reads_reward_and_next_states_at_their_positions(
-    monkeypatch, tiny_config, tiny_generator, length, stride
+    monkeypatch, tiny_config, tiny_generator, length, steps
 ):
-    model, *_ = tiny_generator
-    given = {}
+    model = tiny_generator
+    passed = {}
 
     def numbered(denoise, schedule, sampler, **arguments):
-        given.update(arguments)
+        passed.update(arguments)
         # The entry at position p and dimension d is 10 p + d.
-        _, horizon, dim = arguments["given"].shape
+        _, horizon, dim = arguments["known"].shape
         table = 10 * jnp.arange(horizon)[:, None] + jnp.arange(dim)[None]
-        return jnp.broadcast_to(table, arguments["given"].shape).astype(jnp.float32)
+        return jnp.broadcast_to(table, arguments["known"].shape).astype(jnp.float32)
 
-    monkeypatch.setattr(trajectory_generator, "sample", numbered)
-    sampling = with_fields(tiny_config.sampling, stride=stride)
+    monkeypatch.setattr(planning, "sample", numbered)
+    sampling = replace(tiny_config.sampling, replan_every=steps)
     history = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3)), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 2)
-    whole = trajectory_generator.plan(model, sampling, history, jnp.int32(length), keys)
-    rewards, states = whole.answer(jnp.int32(length), stride)
-    assert rewards.shape == (2, stride, 1)
-    assert states.shape == (2, stride, 3)
+    whole = planning.plan(model, sampling, history, jnp.int32(length), keys)
+    rewards, states = whole.next_steps(jnp.int32(length), steps)
+    assert rewards.shape == (2, steps, 1)
+    assert states.shape == (2, steps, 3)
     # The present is at L - 1: its reward stands there (dimension m = 3), its next state at L.
     now = length - 1
-    np.testing.assert_array_equal(rewards[1, :, 0], [10 * (now + i) + 3 for i in range(stride)])
-    np.testing.assert_array_equal(states[1, :, 1], [10 * (now + 1 + i) + 1 for i in range(stride)])
-    # States 0 … L - 1 are given as they are, and nothing else is.
+    np.testing.assert_array_equal(rewards[1, :, 0], [10 * (now + i) + 3 for i in range(steps)])
+    np.testing.assert_array_equal(states[1, :, 1], [10 * (now + 1 + i) + 1 for i in range(steps)])
+    # States 0 … L - 1 are known as they are, and nothing else is.
     expected = np.zeros((2, 8, 4), bool)
     expected[:, :length, :3] = True
-    np.testing.assert_array_equal(given["given"], expected)
-    np.testing.assert_array_equal(given["given_values"][:, :length, :3], history[:, :length])
+    np.testing.assert_array_equal(passed["known"], expected)
+    np.testing.assert_array_equal(passed["known_values"][:, :length, :3], history[:, :length])
 
 
 def test_plan_ignores_history_behind_its_length_and_other_sequences(tiny_config, tiny_generator):
-    model, *_ = tiny_generator
+    model = tiny_generator
     plan = jax.jit(
-        lambda history, length, keys: trajectory_generator.plan(
+        lambda history, length, keys: planning.plan(
             model, tiny_config.sampling, history, length, keys
-        ).answer(length, 1)
+        ).next_steps(length, 1)
     )
     rng = np.random.default_rng(0)
     history = jnp.asarray(rng.uniform(-1, 1, (3, 3, 3)), jnp.float32)
@@ -299,7 +318,7 @@ def test_plan_ignores_history_behind_its_length_and_other_sequences(tiny_config,
 def numbered_plan(batch, horizon):
     """A plan whose token at position p has the states (p, p, p) and the reward -p."""
     position = np.broadcast_to(np.arange(horizon, dtype=np.float32)[:, None], (batch, horizon, 1))
-    return trajectory_generator.Plan(jnp.asarray(np.tile(position, 3)), jnp.asarray(-position))
+    return planning.Plan(jnp.asarray(np.tile(position, 3)), jnp.asarray(-position))
 
 
 @pytest.mark.parametrize(("time", "taken", "moved"), [(1, 1, 0), (3, 1, 1), (4, 2, 2), (3, 3, 1)])
@@ -307,20 +326,20 @@ def test_a_warm_start_begins_with_the_plan_before_moved_along(
     monkeypatch, tiny_config, tiny_generator, time, taken, moved
 ):
     # C = 3: windows of t = 0, 1, 2 begin at the episode's start, that of t = 3 one later.
-    model = tiny_generator[0].replace(
-        config=with_fields(tiny_generator[0].config, context=3),
+    model = tiny_generator.replace(
+        config=replace(tiny_generator.config, context=3),
     )
     seen = []
 
     def watch(denoise, schedule, sampler, **arguments):
         seen.append((sampler, arguments["earlier"]))
-        return jnp.zeros(arguments["given"].shape)
+        return jnp.zeros(arguments["known"].shape)
 
-    monkeypatch.setattr(trajectory_generator, "sample", watch)
-    sampling = with_fields(tiny_config.sampling, steps=10, start=1.0, warm_start=0.3)
+    monkeypatch.setattr(planning, "sample", watch)
+    sampling = replace(tiny_config.sampling, steps=10, start=1.0, warm_start=0.3)
     horizon = model.config.horizon
     with jax.disable_jit():  # so that only the branch taken is run, with numbers
-        trajectory_generator.replan(
+        planning.replan(
             model,
             sampling,
             jnp.zeros((2, 3, 3)),
@@ -338,8 +357,8 @@ def test_a_warm_start_begins_with_the_plan_before_moved_along(
 
 
 def test_warm_start_uses_the_plan_before_except_at_time_0(tiny_config, tiny_generator):
-    model, *_ = tiny_generator
-    sampling = with_fields(tiny_config.sampling, warm_start=0.3)
+    model = tiny_generator
+    sampling = replace(tiny_config.sampling, warm_start=0.3)
     rng = np.random.default_rng(0)
     horizon, context = model.config.horizon, model.config.context
     history = jnp.asarray(rng.uniform(-0.5, 0.5, (2, context, 3)), jnp.float32)
@@ -347,34 +366,30 @@ def test_warm_start_uses_the_plan_before_except_at_time_0(tiny_config, tiny_gene
 
     @jax.jit
     def states(earlier, time, length):
-        return trajectory_generator.replan(
-            model, sampling, history, length, keys, earlier, time, 1
-        ).states
+        return planning.replan(model, sampling, history, length, keys, earlier, time, 1).states
 
     def at(time, earlier):
         return states(earlier, jnp.int32(time), jnp.int32(min(context, time + 1)))
 
-    nothing = trajectory_generator.no_plan(model, 2)
-    other = trajectory_generator.Plan(nothing.states + 0.5, nothing.rewards)
+    nothing = planning.no_plan(model, 2)
+    other = planning.Plan(nothing.states + 0.5, nothing.rewards)
     assert nothing.states.shape == (2, horizon, 3)
-    cold = trajectory_generator.plan(
-        model, tiny_config.sampling, history, jnp.int32(1), keys
-    ).states
+    cold = planning.plan(model, tiny_config.sampling, history, jnp.int32(1), keys).states
     np.testing.assert_allclose(at(0, other), cold, atol=1e-3)
     np.testing.assert_array_equal(at(0, other), at(0, nothing))
     assert np.abs(at(4, other) - at(4, nothing)).max() > 1e-3
 
 
-def test_target_by_quantile_asks_for_what_neighbours_reach(tiny_config, tiny_generator):
-    model, *_ = tiny_generator
+def test_target_by_quantile_is_what_neighbours_reach(tiny_config, tiny_generator):
+    model = tiny_generator
     # Around 0 the labels are 0 … 4, around 1 they are 10 … 14: the median of the five nearest.
     model = model.replace(
         reference_states=np.repeat([[0.0], [1.0]], 5, 0).astype(np.float32) * np.ones((1, 3)),
         reference_labels=np.array([0, 1, 2, 3, 4, 10, 11, 12, 13, 14], np.float32),
     )
     states = jnp.array([[0.1, 0, 0], [0.9, 1, 1]])
-    target = trajectory_generator.target_condition
-    asked = with_fields(tiny_config.sampling, target_quantile=0.5, target_neighbours=5)
-    np.testing.assert_allclose(target(model, states, asked), [2, 12], atol=1e-6)
-    fixed = with_fields(tiny_config.sampling, target=0.7)
+    target = diffuser.target_condition
+    by_quantile = replace(tiny_config.sampling, target_quantile=0.5, target_neighbours=5)
+    np.testing.assert_allclose(target(model, states, by_quantile), [2, 12], atol=1e-6)
+    fixed = replace(tiny_config.sampling, target_return=0.7)
     np.testing.assert_allclose(target(model, states, fixed), [0.7, 0.7], atol=1e-6)

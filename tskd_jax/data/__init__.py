@@ -1,4 +1,4 @@
-"""Datasets: the trajectories everything speaks, their files, normalisers and windows."""
+"""Datasets: trajectories, their files, normalisers and windows."""
 
 from tskd_jax.data.load import load_dataset, resolve
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer

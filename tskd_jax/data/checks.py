@@ -1,4 +1,4 @@
-"""What is demanded of a dataset beyond its format, and what is said where it looks wrong."""
+"""Checks of a dataset beyond its format: what is an error, and what is only a warning."""
 
 import warnings
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from tskd_jax.errors import DatasetError
 
 
 @dataclass(frozen=True)
-class Demands:
-    """What a file must be.
+class DatasetChecks:
+    """What a file must satisfy.
 
     Attributes:
       drop_invalid: episodes with rows that are not finite are dropped; else they are an error.
       episode_limit: the most steps that the environment allows; None where it is not known.
-      warn: called with a line that a user should read.
+      warn: called with each warning, a line for the user.
     """
 
     drop_invalid: bool = False
@@ -25,13 +25,13 @@ class Demands:
     warn: Callable[[str], None] = warnings.warn
 
     def check_split(self, name: str, ends: np.ndarray, rows: int, has_timeouts: bool) -> None:
-        """Look for ends that are missing: rows between two of them that no episode can have.
+        """Look for missing ends: more rows between two of them than an episode can have.
 
         Args:
           name: of the file, for messages.
           ends: (E,) rows that end an episode.
           rows: of the file.
-          has_timeouts: whether it says where episodes were cut.
+          has_timeouts: whether the file says where episodes were cut.
 
         Raises:
           DatasetError: an episode is too long and the file does not say where episodes were cut.
@@ -42,17 +42,17 @@ class Demands:
         too_long = lengths > self.episode_limit
         if too_long.any():
             first = int(too_long.argmax())
-            told = (
+            problem = (
                 f"{name}: {too_long.sum()} of {len(lengths)} episodes are longer than the "
                 f"environment's {self.episode_limit} steps, the first from row "
                 f"{ends[first] - lengths[first] + 1} on, {lengths[first]} steps"
             )
             if not has_timeouts:
                 raise DatasetError(
-                    f"{told}; add 'timeouts', true where an episode was cut, so that none runs on "
-                    "into the next"
+                    f"{problem}; add 'timeouts', true where an episode was cut, so that none runs "
+                    "on into the next"
                 )
-            self.warn(f"{told}; where ends are missing, episodes run on into the next")
+            self.warn(f"{problem}; where ends are missing, episodes run on into the next")
         left = rows - 1 - int(ends[-1])
         if left > self.episode_limit:
             self.warn(
@@ -61,11 +61,16 @@ class Demands:
             )
 
 
-DEFAULT = Demands()
+DEFAULT = DatasetChecks()
 
 
-def suspicions(trajectories: Trajectories, action_bound: float) -> list[str]:
-    """What a user should look at, in words, of data that can be used."""
+def dataset_warnings(trajectories: Trajectories, action_bound: float) -> list[str]:
+    """Warnings about a dataset that can be used, but looks wrong.
+
+    Args:
+      trajectories: the dataset.
+      action_bound: of the environment; actions should lie in [-bound, bound].
+    """
     found = []
     outside = (np.abs(trajectories.actions) > action_bound * (1 + 1e-5)).any(1)
     if outside.any():

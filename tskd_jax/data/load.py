@@ -1,16 +1,32 @@
-"""From a path or a name to trajectories: the one door through which datasets come in."""
+"""From a path or a name to trajectories: every dataset is loaded here."""
 
 import hashlib
 import os
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from tskd_jax.data.checks import DEFAULT, Demands
+from tskd_jax.data.checks import DEFAULT, DatasetChecks
 from tskd_jax.data.formats import d4rl, minari
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
+from tskd_jax.fields import ANY, field
 
 BUNDLED = {"hopper-sac-replay": "hopper_sac_replay.hdf5"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """`config.dataset`."""
+
+    name: str = field("hopper-sac-replay", ANY, "bundled name, D4RL name or Minari id")
+    path: str = field("", ANY, "HDF5 file in D4RL's format; goes before the name")
+    drop_invalid: bool = field(False, ANY, "drop episodes with numbers that are not finite")
+
+    @property
+    def source(self) -> str:
+        """What `load_dataset` takes: the path, or else the name."""
+        return self.path or self.name
 
 
 def d4rl_file(name: str) -> Path:
@@ -49,7 +65,7 @@ def resolve(path_or_name: str | os.PathLike) -> Path:
     )
 
 
-def load_dataset(path_or_name: str | os.PathLike, demands: Demands = DEFAULT) -> Trajectories:
+def load_dataset(path_or_name: str | os.PathLike, checks: DatasetChecks = DEFAULT) -> Trajectories:
     """Trajectories of a file in D4RL's or Minari's format.
 
     Args:
@@ -57,19 +73,19 @@ def load_dataset(path_or_name: str | os.PathLike, demands: Demands = DEFAULT) ->
         `hopper-medium-replay-v2` (from `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`); a Minari id
         such as `mujoco/hopper/medium-v0` (from `$MINARI_DATASETS_PATH` or `~/.minari/datasets`);
         or `d4rl:NAME`, which asks the optional `d4rl` package.
-      demands: what the file must be beyond its format.
+      checks: what the file must satisfy beyond its format.
 
     Raises:
       DatasetError: the file is missing, damaged or inconsistent.
     """
     given = os.fspath(path_or_name)
     if given.startswith("d4rl:"):
-        return d4rl.read_with_package(given.removeprefix("d4rl:"), demands)
+        return d4rl.read_with_package(given.removeprefix("d4rl:"), checks)
     path = resolve(given)
-    return (minari if minari.is_minari(path) else d4rl).read(path, demands)
+    return (minari if minari.is_minari(path) else d4rl).read(path, checks)
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, by which a run remembers its dataset."""
+    """SHA-256 of a file's bytes, by which a run recognises its dataset."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

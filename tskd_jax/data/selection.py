@@ -1,32 +1,101 @@
-"""Which trajectories are worth imitating (the last line but one of Algorithm 4)."""
+"""Which trajectories students imitate (the last line but one of Algorithm 4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from tskd_jax.data.trajectories import Trajectories, best_episodes
-from tskd_jax.machine.types import Config
+from tskd_jax.data.trajectories import STITCHED, Trajectories, concatenate
+from tskd_jax.fields import NOT_NEGATIVE, between, field, one_of
 
 
-def kept_episodes(
-    config: Config, data: Trajectories, recorded: Trajectories, episode_limit: int
+@dataclass(frozen=True)
+class Config:
+    """`config.filter`."""
+
+    rule: str = field(
+        "margin",
+        one_of(["margin", "share", "none"]),
+        "margin: Σr > max Σr - ξ (paper); share: Σr at least that of the best `share` of the "
+        "recorded transitions; none: everything",
+    )
+    margin: float = field(500.0, NOT_NEGATIVE, "ξ, return (Appendix B: 500 … 1000 by task)")
+    share: float = field(0.1, between(0.001, 1), "of the recorded transitions, by episode return")
+
+
+def select_episodes(
+    config: Config,
+    data: Trajectories,
+    recorded: Trajectories,
+    episode_limit: int,
+    report: Callable[[str], None] = lambda line: None,
 ) -> np.ndarray:
-    """(E,) bool, which episodes of `data` the filter keeps; perhaps none (`worth_imitating`).
+    """The episodes of `data` that the filter keeps; the best one where it keeps none.
 
     Args:
-      config: `config.filter`.
-      data: E episodes.
+      config: rule, margin and share.
+      data: E ≥ 1 episodes.
       recorded: the dataset, of which `share` is a share.
       episode_limit: of the environment.
+      report: called with a warning where the rule keeps none.
+
+    Returns:
+      (E',) their indices, ascending; E' ≥ 1.
     """
     returns = data.returns()
     if config.rule == "none":
-        return np.ones(len(returns), bool)
+        return np.arange(len(returns))
     if config.rule == "margin":
-        return returns > returns.max() - config.margin
-    _, least = best_episodes(recorded, config.share, episode_limit)
-    return returns >= least
+        kept = returns > returns.max() - config.margin
+    else:
+        _, least = best_episodes(recorded, config.share, episode_limit)
+        kept = returns >= least
+    if not kept.any():
+        kept[returns.argmax()] = True
+        report(
+            f"warning: config.filter keeps none of {len(returns)} trajectories; the best one, of "
+            f"return {returns.max():.4g}, is used alone"
+        )
+    return np.flatnonzero(kept)
 
 
-def worth_imitating(config: Config, recorded: Trajectories, episode_limit: int) -> np.ndarray:
-    """(E',) the recorded episodes that the filter keeps; where it keeps none, the best one."""
-    kept = kept_episodes(config, recorded, recorded, episode_limit)
-    return np.flatnonzero(kept) if kept.any() else np.array([recorded.returns().argmax()])
+def best_episodes(
+    trajectories: Trajectories, share: float, episode_limit: int
+) -> tuple[np.ndarray, float]:
+    """The episodes of highest return that hold at least that share of all transitions.
+
+    Fragments (`Trajectories.fragments`) are not full episodes, so they are ranked behind all that
+    are.
+
+    Returns:
+      (indices of the episodes, best first; the lowest return among them).
+    """
+    returns = trajectories.returns()
+    order = np.lexsort((-returns, trajectories.fragments(episode_limit)))
+    count = np.searchsorted(np.cumsum(trajectories.lengths[order]), share * trajectories.size) + 1
+    chosen = order[:count]
+    return chosen, float(returns[chosen].min())
+
+
+def substitute(kept: Trajectories, imagined: Trajectories) -> Trajectories:
+    """Imagined transitions in place of the recorded ones from the same states.
+
+    A recorded transition stays where nothing was imagined from its state; a stitched one always
+    stays. An episode falls apart where a transition is taken out of it.
+
+    Args:
+      kept: what students would imitate.
+      imagined: its `origin` says which recorded states it starts from
+        (`Trajectories.started_from`).
+
+    Returns:
+      What is left of `kept`, then all of `imagined`.
+
+    Raises:
+      ValueError: `imagined` has transitions, but none starts in a recorded state.
+    """
+    origins = imagined.origin[imagined.origin >= 0]
+    if imagined.size and not origins.size:
+        raise ValueError("imagined transitions that do not say which recorded states they start in")
+    replaced = np.isin(kept.origin, origins)
+    return concatenate([kept.pieces(~replaced | (kept.source == STITCHED)), imagined])

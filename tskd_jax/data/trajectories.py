@@ -1,4 +1,4 @@
-"""Trajectories: the one form in which data travels through the method."""
+"""Trajectories: the one form of data that all parts of the method exchange."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +25,8 @@ class Trajectories:
         transition is not terminal was truncated: V bootstraps through its end.
       lengths: (E,) int64, transitions per episode; they sum to N.
       source: (N,) int8, where a transition comes from: RECORDED, IMAGINED or STITCHED.
+      origin: (N,) int64, the row of the recorded dataset that starts in the same state; -1 where
+        s_i was not recorded. It survives selection and stitching.
     """
 
     observations: Leaf
@@ -34,6 +36,7 @@ class Trajectories:
     terminals: Leaf
     lengths: Leaf
     source: Leaf
+    origin: Leaf
 
     @property
     def size(self) -> int:
@@ -100,13 +103,22 @@ class Trajectories:
         begins = np.isin(rows, self.starts) | (np.diff(rows, prepend=-2) > 1)
         return self.take(rows, np.diff(np.append(np.flatnonzero(begins), len(rows))))
 
+    def started_from(self, rows: np.ndarray) -> "Trajectories":
+        """The same episodes, known to start in the states of these recorded transitions (E,)."""
+        origin = np.full(self.size, -1, np.int64)
+        origin[self.starts] = rows
+        return self.replace(origin=origin)
+
     def truncate(self, lengths: np.ndarray) -> "Trajectories":
         """The first `lengths[e]` transitions of each episode; episodes of length 0 are dropped."""
         kept = lengths > 0
         return self.take(ranges(self.starts[kept], lengths[kept]), lengths[kept])
 
 
-COLUMNS = ("observations", "actions", "rewards", "next_observations", "terminals", "source")
+COLUMNS = (
+    *("observations", "actions", "rewards", "next_observations", "terminals"),
+    *("source", "origin"),
+)
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -121,10 +133,25 @@ def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
 
 
 def from_columns(
-    *, observations, actions, rewards, next_observations, terminals, lengths, source=RECORDED
+    *,
+    observations,
+    actions,
+    rewards,
+    next_observations,
+    terminals,
+    lengths,
+    source=RECORDED,
+    origin=None,
 ) -> Trajectories:
-    """Trajectories from columns of any numeric type; `source` may be one number for all."""
+    """Trajectories from columns of any numeric type.
+
+    `source` may be one number for all. `origin` is by default a recorded transition's own row, and
+    -1 for all others.
+    """
     rewards = np.asarray(rewards, np.float32)
+    source = np.broadcast_to(np.asarray(source, np.int8), rewards.shape).copy()
+    if origin is None:
+        origin = np.where(source == RECORDED, np.arange(len(rewards)), -1)
     return Trajectories(
         observations=np.asarray(observations, np.float32),
         actions=np.asarray(actions, np.float32),
@@ -132,26 +159,9 @@ def from_columns(
         next_observations=np.asarray(next_observations, np.float32),
         terminals=np.asarray(terminals, bool),
         lengths=np.asarray(lengths, np.int64),
-        source=np.broadcast_to(np.asarray(source, np.int8), rewards.shape).copy(),
+        source=source,
+        origin=np.asarray(origin, np.int64),
     )
-
-
-def best_episodes(
-    trajectories: Trajectories, share: float, episode_limit: int
-) -> tuple[np.ndarray, float]:
-    """The episodes of highest return that hold at least that share of all transitions.
-
-    Fragments (`Trajectories.fragments`) are not full episodes, so they are ranked behind all that
-    are.
-
-    Returns:
-      (indices of the episodes, best first; the lowest return among them).
-    """
-    returns = trajectories.returns()
-    order = np.lexsort((-returns, trajectories.fragments(episode_limit)))
-    count = np.searchsorted(np.cumsum(trajectories.lengths[order]), share * trajectories.size) + 1
-    chosen = order[:count]
-    return chosen, float(returns[chosen].min())
 
 
 def describe(trajectories: Trajectories) -> dict[str, Any]:

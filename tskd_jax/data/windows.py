@@ -13,7 +13,7 @@ from tskd_jax.machine.types import Leaf
 
 
 @struct.dataclass
-class Tape:
+class SequenceBuffer:
     """All episodes as one array of T + 1 states each, normalised, on the device.
 
     An episode of T transitions has T + 1 states (the last is the next state of its last
@@ -24,7 +24,7 @@ class Tape:
       rewards: (N + E, 1) normalised; the entry at an episode's last state is meaningless.
       row: (N,) the row of s_t for each transition t.
       first, last: (N,) the first and the last row of that transition's episode.
-      labels: (N,) R_t divided by the dataset's largest.
+      labels: (N,) the condition y of each transition.
     """
 
     states: Leaf
@@ -55,13 +55,13 @@ class Window(NamedTuple):
     labels: Float[Array, " batch"]
 
 
-def make_tape(
+def make_sequence_buffer(
     trajectories: Trajectories,
     state_normalizer: Normalizer,
     reward_normalizer: Normalizer,
     labels: np.ndarray,
-) -> Tape:
-    """Lay out trajectories for `window`; `labels` (N,) are the conditions of the transitions."""
+) -> SequenceBuffer:
+    """Lay out trajectories for `window`; `labels` (N,) are the transitions' conditions."""
     episodes = trajectories.episode_of
     row = np.arange(trajectories.size) + episodes
     states = np.zeros(
@@ -74,7 +74,7 @@ def make_tape(
     last_rows = row[trajectories.ends] + 1
     states[last_rows] = trajectories.next_observations[trajectories.ends]
     rewards[last_rows] = rewards[last_rows - 1]
-    return Tape(
+    return SequenceBuffer(
         states=state_normalizer.normalize(states),
         rewards=reward_normalizer.normalize(rewards),
         row=jnp.asarray(row, jnp.int32),
@@ -85,25 +85,25 @@ def make_tape(
 
 
 def window(
-    tape: Tape,
+    buffer: SequenceBuffer,
     transitions: Int[Array, " batch"],
     horizon: int,
     context: int | Int[Array, " batch"],
 ) -> Window:
-    """The windows in which those transitions are the present.
+    """The windows around those transitions: each is the present of its window.
 
     A window starts min(context, t + 1) - 1 states before s_t: the history that Algorithm 1 holds
     after t + 1 observations, so that short histories are trained as they will be met.
     """
-    row, first, last = tape.row[transitions], tape.first[transitions], tape.last[transitions]
+    row, first, last = buffer.row[transitions], buffer.first[transitions], buffer.last[transitions]
     start = jnp.maximum(first, row - context + 1)
     rows = start[:, None] + jnp.arange(horizon)[None]
     inside = jnp.minimum(rows, last[:, None])
     return Window(
-        states=tape.states[inside],
-        rewards=tape.rewards[inside],
+        states=buffer.states[inside],
+        rewards=buffer.rewards[inside],
         state_exists=rows <= last[:, None],
         reward_exists=rows < last[:, None],
         current=row - start,
-        labels=tape.labels[transitions],
+        labels=buffer.labels[transitions],
     )

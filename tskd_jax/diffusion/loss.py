@@ -1,4 +1,4 @@
-"""The loss of a conditional diffuser with given entries (Equation 6)."""
+"""The loss of a conditional diffuser with known entries (Equation 6)."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ def diffusion_loss(
     x0: Float[Array, "batch horizon dim"],
     condition: Float[Array, " batch"],
     *,
-    given: Bool[Array, "batch horizon dim"],
-    given_values: Float[Array, "batch horizon dim"],
+    known: Bool[Array, "batch horizon dim"],
+    known_values: Float[Array, "batch horizon dim"],
     weight: Float[Array, "batch horizon dim"],
     drop_condition: float,
     key: PRNGKeyArray,
     prediction: str = "noise",
 ) -> Float[Array, ""]:
-    """Weighted mean of (ε - ε̂)², or of (v - v̂)², over the entries that are not given.
+    """Weighted mean of (ε - ε̂)², or of (v - v̂)², over the entries that are not known.
 
     Args:
       network: ε(params, x, k, y, keep), or v.
@@ -32,8 +32,9 @@ def diffusion_loss(
       schedule: the noise schedule.
       x0: clean sequences.
       condition: y, the normalised return.
-      given: entries the sampler will know; they enter as `given_values` and carry no loss.
-      given_values: what stands there, e.g. the clean history, or a blurred one.
+      known: mask of the entries that the sampler will know (inpainting); they enter as
+        `known_values` and carry no loss.
+      known_values: what stands there, e.g. the clean history, or a blurred one.
       weight: ≥ 0, weight of each entry's error; 0 for entries that do not exist. Weights count
         relative to their mean over the batch.
       drop_condition: probability, per sample, of training ε(x, ∅, k) instead of ε(x, y, k).
@@ -45,9 +46,9 @@ def diffusion_loss(
     step = jax.random.randint(step_key, (batch,), 0, schedule.steps)
     noise = jax.random.normal(noise_key, x0.shape)
     signal_scale, noise_scale = schedule.scales(step)
-    x = jnp.where(given, given_values, signal_scale * x0 + noise_scale * noise)
+    x = jnp.where(known, known_values, signal_scale * x0 + noise_scale * noise)
     keep = jax.random.bernoulli(drop_key, 1 - drop_condition, (batch,)).astype(x.dtype)
     answer = network(params, x, step, condition, keep)
     error = jnp.square(answer - target(prediction, schedule, x0, noise, step))
-    weight = jnp.where(given, 0.0, weight)
+    weight = jnp.where(known, 0.0, weight)
     return (weight * error).sum() / jnp.maximum(weight.sum(), 1e-8)

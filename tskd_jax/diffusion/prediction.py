@@ -1,9 +1,9 @@
 """What the network is asked for: the noise (the paper), or the velocity.
 
 At the noisiest levels x̂_0 = (x - √(1 - ᾱ) ε̂) / √ᾱ amplifies an error of ε̂ without bound, and what
-is given (the present state, the return asked for) tells more there than x does. The velocity
+is known (the present state, the target return) tells more there than x does. The velocity
 v = √ᾱ ε - √(1 - ᾱ) x_0 (Salimans & Ho 2022) is the noise where there is little of it and -x_0 where
-there is nothing else, so the network learns x_0 from what is given as a regression would.
+there is nothing else, so the network learns x_0 from what is known as a regression would.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Samplers: from noise to a sequence, with guidance and given values (Algorithms 1 and 2).
+"""Samplers: from noise to a sequence, with guidance and known values (Algorithms 1 and 2).
 
 Every sampler here is the same loop with other coefficients,
 
@@ -113,8 +113,8 @@ def sample(
     schedule: Schedule,
     sampler: Sampler,
     *,
-    given: Bool[Array, "batch horizon dim"],
-    given_values: Float[Array, "batch horizon dim"],
+    known: Bool[Array, "batch horizon dim"],
+    known_values: Float[Array, "batch horizon dim"],
     low: Float[Array, "*where dim"],
     high: Float[Array, "*where dim"],
     keys: Key[Array, " batch"],
@@ -122,22 +122,22 @@ def sample(
 ) -> Float[Array, "batch horizon dim"]:
     """x_0 of a batch of sequences.
 
-    The given values are written into x before every network call and into the result (Algorithm 1
+    The known values are written into x before every network call and into the result (Algorithm 1
     line 8, Algorithm 2 line 4); they are never written into the predicted noise.
 
     Args:
       denoise: ε̂(x, k), e.g. from `guided`.
       schedule: the noise schedule of the training.
       sampler: which of the samplers.
-      given: entries known.
-      given_values: their values.
+      known: mask of the entries whose values are known (inpainting).
+      known_values: their values.
       low, high: (dim,) or (batch, horizon, dim); x̂_0 is clipped to this range at every step: at
         k = K - 1 an error in ε̂ is amplified 4058 times.
       keys: (batch,), one for each sequence: its noise does not depend on what else is in the batch.
       earlier: a guess of x_0. Sampling begins with it, noised to the first level visited, instead
         of with noise alone: an approximation that is worth its while with `Sampler.warm`.
     """
-    shape = given_values.shape
+    shape = known_values.shape
     if low.ndim == 1:
         low, high = low[None, None], high[None, None]
     steps = sampler.step_indices(schedule)
@@ -159,12 +159,12 @@ def sample(
         x = a * x + b * x0 + c * previous
         if noisy:
             x = x + d * noise_of(index)
-        return (jnp.where(given, given_values, x), x0), None
+        return (jnp.where(known, known_values, x), x0), None
 
     x = sampler.temperature * noise_of(0)
     if earlier is not None:
         x = table[0, 4] * earlier + table[0, 5] * x
-    x = jnp.where(given, given_values, x)
+    x = jnp.where(known, known_values, x)
     coefficient_rows = tuple(jnp.asarray(table.T, jnp.float32))
     inputs = (coefficient_rows, jnp.arange(1, len(steps) + 1), jnp.asarray(steps))
     (x, _), _ = jax.lax.scan(body, (x, jnp.zeros(shape)), inputs)

@@ -1,1 +1,1 @@
-"""Environments: what is known of each without running it, and the simulators."""
+"""Environments: facts that need no simulator, and the simulators."""

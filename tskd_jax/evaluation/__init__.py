@@ -1,1 +1,1 @@
-"""Evaluation: rollouts in the simulator, scores, and a check of what was imagined."""
+"""Evaluation: rollouts in the simulator, scores, and a check of imagined transitions."""

@@ -1,20 +1,25 @@
-"""Are imagined transitions possible? The simulator's answer."""
+"""Whether imagined transitions are possible: a comparison with the simulator."""
 
 from typing import Any
 
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.simulator import make_environment, without_warnings
 from tskd_jax.envs.tasks import Task
-from tskd_jax.evaluation.rollout import make_environment, without_warnings
 from tskd_jax.models.inverse_dynamics import InverseDynamics, actions_between
 
 
 def simulate(task: Task, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """(N, m) next states of one step from each state.
 
-    The observation is the whole state but for the position along the track, on which nothing
-    depends. Velocities are clipped in some observations (±10), where the state is not quite known.
+    An observation is the whole state without the position along the track, on which nothing
+    depends. Some observations clip velocities to ±10: there the state is not known exactly.
+
+    Args:
+      task: which simulator.
+      states: (N, m) observations.
+      actions: (N, n).
     """
     environment: Any = make_environment(task).unwrapped
     environment.reset(seed=0)
@@ -41,7 +46,7 @@ def check(
 
     Args:
       task: the simulator.
-      inverse_dynamics: a = f(s, s').
+      inverse_dynamics: a = f(s, s') of one seed.
       claimed: transitions (s, ·, ·, s').
       deviation: (m,) of the recorded states; errors are in units of it.
       count: transitions tried, drawn without replacement.

@@ -1,1 +1,1 @@
-"""The machine: devices, processes, memory, throughput, signals. Knows no RL and no files."""
+"""The machine: devices, processes, memory, throughput, signals. No RL, no files of a run."""

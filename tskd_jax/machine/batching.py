@@ -1,4 +1,4 @@
-"""Running a compiled function over any number of rows in batches of one shape."""
+"""A compiled function over any number of rows, in batches of one shape."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,22 +15,22 @@ def in_batches(
     size: int = 8192,
     needs: Callable[..., int] = lambda *batch: 0,
 ) -> Any:
-    """`function` on rows of `columns`, batch by batch; its outputs concatenated on the host.
+    """Apply `function` to the rows of `columns` in batches; concatenate its outputs on the host.
 
-    Batches are padded by repeating the last row, to `size` or, for fewer rows, to the next power
-    of two, and to a multiple of the devices, over which they are spread: one compilation, or a few,
-    whatever the number of rows.
+    Batches are padded by repeating the last row: to `size` or, for fewer rows, to the next power of
+    two, and to a multiple of the devices, over which they are spread. So there are one or a few
+    compilations, whatever the number of rows.
 
     Args:
       function: arrays (b, …) -> pytree of arrays (b, …); compiled by the caller.
       *columns: arrays of N rows each; N = 0 gives outputs of zero rows.
       size: rows a batch; fewer where memory runs out.
-      needs: a batch -> the bytes that `function` takes for it; asked once for each size.
+      needs: a batch -> the bytes that `function` takes for it; called once for each size.
     """
     rows = len(columns[0])
     size = min(size, 1 << max(rows - 1, 0).bit_length())
 
-    sizes = set()
+    measured = set()
 
     def compute(start: int, size: int):
         index = np.clip(np.arange(start, start + devices.padded(size)), 0, max(rows - 1, 0))
@@ -39,13 +39,13 @@ def in_batches(
         else:
             shapes = [(len(index), *column.shape[1:]) for column in columns]
             batch = [np.zeros(s, column.dtype) for s, column in zip(shapes, columns, strict=True)]
-        kept = min(size, rows - start)
+        valid = min(size, rows - start)
         batch = devices.spread(batch)
-        if size not in sizes:
-            sizes.add(size)
+        if size not in measured:
+            measured.add(size)
             memory.make_sure(needs(*batch))
         output = devices.fetch(function(*batch))
-        return jax.tree.map(lambda leaf: leaf[:kept], output)
+        return jax.tree.map(lambda leaf: leaf[:valid], output)
 
     outputs = memory.in_chunks(rows, size, compute)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)

@@ -1,12 +1,12 @@
-"""All devices as one mesh: what is spread over it, and what every device has a copy of.
+"""All devices as one mesh: what is spread over it, and what every device holds a copy of.
 
 Batches of a training, trajectories of a generation, queries of the search and of a trained model
-are spread by rows; members of an ensemble and seeds by members. Parameters and datasets are copied.
-XLA puts the communication in (`jax.jit` over `jax.sharding`). On one device nothing is placed and
-nothing is constrained: the programs are those of one device, to the bit.
+are spread by rows; seeds and the members of an ensemble by their own axes. Parameters and datasets
+are copied. XLA inserts the communication (`jax.jit` over `jax.sharding`). On one device nothing is
+placed and nothing is constrained: the programs are those of one device, to the bit.
 
-What does not divide: of a training, as many devices take part as divide members and batch, and the
-others repeat their work (`mesh`); whatever else has rows is padded to a multiple (`padded`).
+What does not divide evenly: a training uses as many devices as divide seeds, members and batch, and
+the others repeat their work (`mesh`); other rows are padded to a multiple (`padded`).
 """
 
 import math
@@ -18,74 +18,101 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from tskd_jax.errors import DeviceError
+
 MEMBERS = ("seeds", "members")
 AXES = (*MEMBERS, "rows", "copies")
 BY_ROWS, COPIED = PartitionSpec("rows"), PartitionSpec()
 
 
+def check() -> None:
+    """Make sure that there is a device to compute on, in single precision.
+
+    Call it once, after `hosts.join`, which must come before any device is used, and before anything
+    is computed. Nothing here is made for double precision, which a shell may ask for
+    (JAX_ENABLE_X64=1): it is switched off for this process.
+
+    Raises:
+      DeviceError: JAX cannot use the platform that JAX_PLATFORMS names, or finds no device at all.
+    """
+    jax.config.update("jax_enable_x64", False)
+    try:
+        jax.devices()
+    except Exception as error:  # RuntimeError for most platforms, a bare AssertionError for cuda
+        cause = " ".join(str(error).partition("(set JAX_PLATFORMS")[0].split())[:200].rstrip(".")
+        cause = f" ({cause})" if cause else ""
+        if platforms := jax.config.jax_platforms:
+            problem = f"JAX_PLATFORMS={platforms}: JAX finds no such device on this machine{cause}"
+            remedy = "unset JAX_PLATFORMS to compute on what is there, or set JAX_PLATFORMS=cpu"
+        else:
+            problem = f"JAX finds no device that it can use{cause}"
+            remedy = "set JAX_PLATFORMS=cpu to compute on the CPU alone"
+        raise DeviceError(f"{problem}; {remedy}") from error
+
+
 def mesh(members: tuple[int, ...] = (), rows: int | None = None) -> Mesh:
     """All devices of all processes.
 
-    Seeds and members come first: each goes its own way, while the gradients of rows must meet.
+    Seeds and members come first: they are independent, while the gradients of rows must be added.
 
     Args:
-      members: (), (members,) or (seeds, members) that a program has; the axes `seeds` and `members`
-        are the largest of what is left that divide them.
-      rows: of a batch; the axis `rows` is the largest of what is left that divides them. None: all
-        of it, for rows that are padded.
+      members: (), (seeds,) or (seeds, members) of a program; the axes `seeds` and `members` are the
+        largest that divide both these and the devices that are left.
+      rows: of a batch; the axis `rows` is the largest that divides them and the devices that are
+        left. None: all that are left, for rows that are padded.
     """
     shape = shape_of(jax.device_count(), members, rows)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def shape_of(count: int, members: tuple[int, ...], rows: int | None) -> tuple[int, ...]:
-    """The sizes of `AXES` of so many devices; arguments as of `mesh`."""
+    """The sizes of `AXES` for that many devices; arguments as for `mesh`."""
     left, shape = count, []
-    for size in (*(1,) * (len(MEMBERS) - len(members)), *members):
+    for size in (*members, *(1,) * (len(MEMBERS) - len(members))):
         shape.append(math.gcd(size, left))
         left //= shape[-1]
-    of_rows = left if rows is None else math.gcd(rows, left)
-    return (*shape, of_rows, left // of_rows)
+    row_shards = left if rows is None else math.gcd(rows, left)
+    return (*shape, row_shards, left // row_shards)
 
 
 def padded(rows: int) -> int:
-    """So many rows that every device has as many."""
+    """The number of rows rounded up to a multiple of the devices."""
     return -(-rows // jax.device_count()) * jax.device_count()
 
 
 def by_rows(tree: Any) -> Any:
-    """Inside a program that runs `on` a mesh: these arrays are spread by their rows."""
+    """Inside a program that runs `on` a mesh: spread these arrays by their rows."""
     if jax.sharding.get_abstract_mesh().empty:
         return tree
     return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, BY_ROWS), tree)
 
 
-def on(where: Mesh) -> Any:
-    """Inside this context programs know the mesh; on one device they need none."""
-    return jax.set_mesh(where) if where.size > 1 else nullcontext()
+def on(mesh: Mesh) -> Any:
+    """A context in which programs know the mesh; on one device they need none."""
+    return jax.set_mesh(mesh) if mesh.size > 1 else nullcontext()
 
 
-def spread(tree: Any, where: Mesh | None = None) -> Any:
-    """Arrays, the same in every process, by their rows; these are a multiple of the devices."""
-    return place(tree, BY_ROWS, where)
+def spread(tree: Any, onto: Mesh | None = None) -> Any:
+    """Place arrays by their rows, whose number is a multiple of the devices."""
+    return place(tree, BY_ROWS, onto)
 
 
-def copied(tree: Any, where: Mesh | None = None) -> Any:
-    """Arrays, the same in every process, on every device."""
-    return place(tree, COPIED, where)
+def copied(tree: Any, onto: Mesh | None = None) -> Any:
+    """Place a copy of arrays on every device."""
+    return place(tree, COPIED, onto)
 
 
-def place(tree: Any, spec: PartitionSpec, where: Mesh | None = None) -> Any:
-    """Arrays, the same in every process, on the mesh; on one device on that.
+def place(tree: Any, spec: PartitionSpec, onto: Mesh | None = None) -> Any:
+    """Place arrays on the mesh, or on the one device.
 
     Args:
-      tree: of arrays of the host, of a device or of the mesh; keys too.
-      spec: of every leaf.
-      where: by default the mesh for padded rows.
+      tree: arrays of the host, of a device or of the mesh, and keys; the same in every process.
+      spec: how each leaf is spread.
+      onto: the mesh; by default the one for padded rows.
     """
     if jax.device_count() == 1:
         return jax.tree.map(jax.numpy.asarray, tree)
-    sharding = NamedSharding(where or mesh(), spec)
+    sharding = NamedSharding(onto or mesh(), spec)
     return jax.tree.map(lambda leaf: _put(leaf, sharding), tree)
 
 
@@ -101,12 +128,12 @@ def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def fetch(tree: Any) -> Any:
-    """Arrays as NumPy's, whole, in every process; every process must ask."""
+    """Whole arrays as NumPy arrays, in every process; every process must call it."""
 
-    def whole(leaf):
-        elsewhere = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-        if elsewhere and not leaf.is_fully_replicated:
+    def gather(leaf):
+        remote = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        if remote and not leaf.is_fully_replicated:
             return multihost_utils.process_allgather(leaf, tiled=True)
         return np.asarray(leaf)
 
-    return jax.tree.map(whole, tree)
+    return jax.tree.map(gather, tree)

@@ -1,8 +1,8 @@
-"""Several processes as one job: how they join, and who decides.
+"""Several processes as one job: how they join, and which one decides.
 
-All run the same program on the same data (`jax.distributed`). What depends on a clock, a signal or
-a file is decided by the first process and told to the others, so that all take the same way; only
-the first touches the run's folder. In a process that is alone nothing is sent.
+All run the same program on the same data (`jax.distributed`). Whatever depends on a clock, a signal
+or a file is decided by the first process and sent to the others, so that all take the same path;
+only the first touches the run's folder. A process that is alone sends nothing.
 """
 
 import os
@@ -18,22 +18,22 @@ from flax import serialization
 from jax.experimental import multihost_utils
 
 from tskd_jax.errors import JobError
-from tskd_jax.machine.liveness import Watch, on_abort
+from tskd_jax.machine.heartbeat import Heartbeat, on_abort
 
 Result = TypeVar("Result")
 FORM = "auto | off | coordinator:port,count,index"
 _NAMED = re.compile(r"([^\s,]+:\d+),(\d+),(\d+)")
-JOIN_SECONDS = 300  # to wait until all processes are there
-# Ours notices sooner and can say who it is (`liveness`): JAX's own is there in case it does not.
+JOIN_SECONDS = 300  # to wait until all processes have started
+# Ours (`heartbeat`) notices sooner and names the process: JAX's own is there in case it does not.
 JAX_HEARTBEAT_SECONDS = 100
-MESSAGE = 4096  # bytes of a short one, its length included
-PART = 1 << 26  # bytes of a long one that are sent at a time
+MESSAGE = 4096  # bytes of a short message, its length included
+PART = 1 << 26  # bytes of a long message that are sent at a time
 
-_watch: Watch | None = None
+_heartbeat: Heartbeat | None = None
 
 
 def is_form(distributed: str) -> bool:
-    """Whether that is a value of `config.distributed`."""
+    """Whether this is a valid value of `config.distributed`."""
     named = _NAMED.fullmatch(distributed)
     return distributed in ("auto", "off") or bool(named and int(named[3]) < int(named[2]))
 
@@ -43,16 +43,16 @@ def join(distributed: str) -> None:
 
     Args:
       distributed: `config.distributed`: `off` does nothing, `auto` asks Slurm, GKE, a TPU pod or
-        MPI, and `coordinator:port,count,index` says where process 0 is, how many there are, and
-        which this one is.
+        MPI, and `coordinator:port,count,index` gives the address of process 0, the number of
+        processes, and the index of this one.
 
     Raises:
-      JobError: there is no such cluster, or the others did not come.
+      JobError: there is no such cluster, or the other processes did not join.
     """
-    global _watch
+    global _heartbeat
     if distributed == "off":
         return
-    # It would take SIGTERM for itself, which is a request to save and end (`interruption`).
+    # It would handle SIGTERM itself, which is a request to save and end (`signals`).
     jax.config.update("jax_enable_preemption_service", False)
     options: dict[str, Any] = {}
     if named := _NAMED.fullmatch(distributed):
@@ -71,26 +71,26 @@ def join(distributed: str) -> None:
             heartbeat_timeout_seconds=JAX_HEARTBEAT_SECONDS,
         )
     except Exception as error:
-        told = " ".join(str(error).split())[:200]
+        cause = " ".join(str(error).split())[:200]
         raise JobError(
-            f"{problem} ({told}); start as many as there should be, all with the same coordinator; "
-            f"allowed: {FORM}"
+            f"{problem} ({cause}); start as many as there should be, all with the same "
+            f"coordinator; allowed: {FORM}"
         ) from error
-    _watch = Watch()
+    _heartbeat = Heartbeat()
 
 
 def is_first() -> bool:
-    """Whether this process is the one that decides and writes."""
+    """Whether this is the process that decides and writes."""
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def from_first(compute: Callable[[], Result], known: tuple[type[Exception], ...] = ()) -> Result:
-    """What `compute` gives in the first process, in all of them; every process must ask.
+    """The result of `compute` in the first process, in all of them; every process must call it.
 
     Args:
-      compute: gives nested dicts of arrays, numbers and text. Called in the first process only.
-      known: errors of it that are raised in every process; others are a JobError in those that are
-        not the first.
+      compute: () -> nested dicts of arrays, numbers and text. Called in the first process only.
+      known: errors of `compute` that are raised in every process; any other is a JobError in all
+        but the first.
     """
     if not jax.distributed.is_initialized():
         return compute()
@@ -112,14 +112,14 @@ def from_first(compute: Callable[[], Result], known: tuple[type[Exception], ...]
 
 
 def largest(number: int) -> int:
-    """The largest of the numbers of all processes; every process must ask."""
+    """The largest of the numbers of all processes; every process must call it."""
     if not jax.distributed.is_initialized():
         return number
     return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def _pack(tree: dict[str, Any]) -> bytes:
-    # Flax's own copy would sort the keys, and a manifest's results are in order of their making.
+    # Flax's own copy would sort the keys; a manifest lists results in the order they were made.
     return serialization.msgpack_serialize(_copy(tree), in_place=True)
 
 
@@ -128,7 +128,7 @@ def _copy(tree: Any) -> Any:
 
 
 def _broadcast(content: bytes) -> bytes:
-    """The first process's content: one message, and parts for what it does not hold."""
+    """The first process's content: one message, and parts for what does not fit into it."""
     head = np.zeros(MESSAGE // 4, np.uint32)
     head[:2] = divmod(len(content), 1 << 31)
     room = MESSAGE - 8
@@ -137,7 +137,7 @@ def _broadcast(content: bytes) -> bytes:
     size = (int(head[0]) << 31) + int(head[1])
     parts = [head[2:].tobytes()]
     for start in range(room, size, PART):
-        # Few sizes, as each is a program of its own.
+        # Few sizes, because each is a program of its own.
         length = max(MESSAGE, 1 << (min(PART, size - start) - 1).bit_length())
         words = _words(content[start : start + PART], length)
         parts.append(multihost_utils.broadcast_one_to_all(words).tobytes())
@@ -148,32 +148,32 @@ def _words(content: bytes, size: int) -> np.ndarray:
     return np.frombuffer(content.ljust(size, b"\0"), np.uint32)
 
 
-# The end
+# The end of a job
 
 
 def leave() -> None:
-    """The end of a job at which all processes arrive: wait for them."""
-    global _watch
-    if _watch is not None:
-        _watch.stop()
-        _watch = None
+    """End a job as planned: wait until all processes have arrived here."""
+    global _heartbeat
+    if _heartbeat is not None:
+        _heartbeat.stop()
+        _heartbeat = None
         jax.distributed.shutdown()
 
 
 def abandon(problem: str, status: int) -> None:
-    """End this process if it is one of a job, so that the others hear why; alone it goes on."""
-    if _watch is not None:
-        _watch.tell(problem)
+    """In a job, report the problem to the other processes and end this one; alone, do nothing."""
+    if _heartbeat is not None:
+        _heartbeat.report_end(problem)
         _exit(status)
 
 
 def explain(error: Exception) -> None:
-    """After an error that is no user's: in a job, end this process and say whose fault it is.
+    """After an error that is not the user's: in a job, end this process and name the cause.
 
-    Another process's end shows here as an error of the communication, at any place.
+    The end of another process shows here as an error of the communication, at any place.
     """
-    if _watch is not None:
-        _watch.wait_for_verdict()  # which ends this process, if there is one
+    if _heartbeat is not None:
+        _heartbeat.wait_for_verdict()  # ends this process where another one is dead
         traceback.print_exception(error)
         abandon(f"{type(error).__name__}: {error}", 1)
 
@@ -181,5 +181,5 @@ def explain(error: Exception) -> None:
 def _exit(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not as usual: JAX would wait for the other processes, which wait for this one.
+    # Not sys.exit: JAX would wait for the other processes, which wait for this one.
     os._exit(status)

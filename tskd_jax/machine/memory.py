@@ -1,9 +1,11 @@
-"""How much memory there is, how much a program takes, and what is said when it is not enough."""
+"""How much memory there is, how much a program takes, and the error when it is not enough."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+import psutil
 
 from tskd_jax.errors import OutOfMemoryError
 
@@ -14,7 +16,7 @@ ADVICE = "choose a smaller batch_size, features or horizon, or a machine with mo
 
 
 def readable(size: float) -> str:
-    """Bytes as people read them."""
+    """Bytes in a readable unit."""
     for unit, divisor in (("GB", 1e9), ("MB", 1e6)):
         if size >= divisor:
             return f"{size / divisor:.1f} {unit}"
@@ -22,26 +24,26 @@ def readable(size: float) -> str:
 
 
 def of_program(compiled: Any) -> int:
-    """Bytes that a compiled program takes: arguments, results and what is in between."""
-    about = compiled.memory_analysis()
-    if about is None:  # not every backend tells
+    """Bytes that a compiled program takes: arguments, results and temporaries."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:  # not every backend has one
         return 0
     sizes = (
-        about.argument_size_in_bytes,
-        about.output_size_in_bytes,
-        about.temp_size_in_bytes,
-        -about.alias_size_in_bytes,
+        analysis.argument_size_in_bytes,
+        analysis.output_size_in_bytes,
+        analysis.temp_size_in_bytes,
+        -analysis.alias_size_in_bytes,
     )
     return int(sum(sizes))
 
 
 def of_call(function: Any, *args: Any, **static: Any) -> int:
-    """Bytes that a call of a jitted function takes; it is compiled once, for this and the call."""
+    """Bytes that a call of a jitted function takes; compiled once, for this and for the call."""
     return of_program(function.lower(*args, **static).compile())
 
 
 def of_device() -> tuple[int, int]:
-    """(bytes free, bytes in all) where arrays are; very many where it is unknown."""
+    """(bytes free, bytes in total) of the device that arrays are placed on."""
     import jax
 
     device = jax.local_devices()[0]
@@ -52,39 +54,35 @@ def of_device() -> tuple[int, int]:
 
 
 def of_host() -> tuple[int, int]:
-    """(bytes free, bytes in all) of this process's memory; very many where it is unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        sizes = {line.partition(":")[0]: 1024 * int(line.split()[1]) for line in lines}
-        free, whole = sizes["MemAvailable"], sizes["MemTotal"]
-    except (OSError, KeyError, ValueError, IndexError):
-        free = whole = 2**62
-    try:  # a container's limit, where there is one
+    """(bytes free, bytes in total) of the host's memory, within the container's limit if any."""
+    memory = psutil.virtual_memory()
+    free, total = memory.available, memory.total
+    try:  # psutil does not know of a container's limit
         limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-    except (OSError, ValueError):
-        return free, whole
-    return min(free, max(0, limit - used)), min(whole, limit)
+    except (OSError, ValueError):  # no cgroup, or no limit: "max"
+        return free, total
+    return min(free, max(0, limit - used)), min(total, limit)
 
 
 def check(name: str, needed: int) -> None:
-    """Refuse what this machine can never hold, before it begins.
+    """Refuse what this machine can never hold, before it starts.
 
     Raises:
-      OutOfMemoryError: more is needed than there is, free or not.
+      OutOfMemoryError: more is needed than the machine has, free or not.
     """
-    _, whole = of_device()
-    if needed > whole:
+    _, total = of_device()
+    if needed > total:
         raise OutOfMemoryError(
             f"{name}: needs about {readable(needed)} of memory, this machine has "
-            f"{readable(whole)}; {ADVICE}"
+            f"{readable(total)}; {ADVICE}"
         )
 
 
 def make_sure(needed: int) -> None:
-    """Before a program is started: a CPU's system would end the whole process for it.
+    """Call before a program starts: on a CPU the system would kill the whole process for it.
 
     Raises:
-      MemoryError: it needs more than is free. `in_chunks` then goes on with fewer rows.
+      MemoryError: more is needed than is free. `in_chunks` then goes on with fewer rows.
     """
     free, _ = of_device()
     if needed > free:
@@ -92,14 +90,14 @@ def make_sure(needed: int) -> None:
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
+    """Whether an error means that memory ran out."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def in_chunks(count: int, size: int, compute: Callable[[int, int], Result]) -> list[Result]:
     """Results for `count` rows, `size` at a time, or half as many whenever memory runs out.
 
-    In a job of several processes it ends there.
+    In a job of several processes the error is raised instead.
 
     Args:
       count: rows; 0 is one chunk of none.
@@ -113,7 +111,7 @@ def in_chunks(count: int, size: int, compute: Callable[[int, int], Result]) -> l
         except Exception as error:
             import jax
 
-            # The processes of a job take the same steps, or wait for one another for ever.
+            # The processes of a job must take the same steps, or they wait for ever.
             if not is_exhausted(error) or size == 1 or jax.distributed.is_initialized():
                 raise
             size = max(1, size // 2)
@@ -124,7 +122,7 @@ def in_chunks(count: int, size: int, compute: Callable[[int, int], Result]) -> l
 
 @contextmanager
 def named(name: str, needed: int) -> Iterator[None]:
-    """Inside, running out of memory is an OutOfMemoryError that names what needed how much."""
+    """Inside, running out of memory is an OutOfMemoryError with a name and the bytes needed."""
     try:
         yield
     except Exception as error:

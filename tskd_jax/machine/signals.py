@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as requests: what is under way is finished and saved, then the run ends."""
+"""SIGINT and SIGTERM as requests: the work under way is finished and saved, then the run ends."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):
-    """A run ends at a point from which it can go on, because a signal asked for it."""
+    """A run ends at a point from which it can go on, because a signal requested it."""
 
     def __init__(self, signum: int, where: str):
         super().__init__(where)
@@ -18,24 +18,31 @@ class Interrupted(Exception):
 
 
 class Request:
-    """Whether a signal has asked the run to end."""
+    """Whether a signal has requested the end of the run.
+
+    Attributes:
+      signum: the signal that this process has received; None for none.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
 
-    def asked(self) -> int:
-        """The signal that has come, here or in another process of the job; 0 for none."""
+    def requested(self) -> int:
+        """The signal received here or in another process of the job; 0 for none."""
         from tskd_jax.machine import hosts
 
         return hosts.largest(self.signum or 0)
 
-    def obey(self, where: str) -> None:
+    def stop_if_requested(self, where: str) -> None:
         """Call where the run can end without loss, in every process of a job.
 
+        Args:
+          where: for the message, such as "after dynamics".
+
         Raises:
-          Interrupted: a signal has asked for it.
+          Interrupted: a signal has requested the end.
         """
-        if signum := self.asked():
+        if signum := self.requested():
             raise Interrupted(signum, where)
 
 
@@ -52,9 +59,9 @@ def listening() -> Iterator[Request]:
             raise KeyboardInterrupt
         request.signum = signum
 
-    before = {signum: signal.signal(signum, handle) for signum in SIGNALS}
+    previous = {signum: signal.signal(signum, handle) for signum in SIGNALS}
     try:
         yield request
     finally:
-        for signum, handler in before.items():
+        for signum, handler in previous.items():
             signal.signal(signum, handler)

@@ -1,4 +1,4 @@
-"""How much of a machine a compiled function uses: its matrix products, and the machine's peak."""
+"""The share of a machine that a compiled function uses: its matrix products, and the peak."""
 
 import functools
 import time
@@ -14,18 +14,18 @@ def matmul_flops(function: Callable, *arguments: Any) -> int:
     """Floating-point operations of a function's matrix products and convolutions.
 
     Nothing is computed. A multiplication and an addition are two operations. A `scan` counts as
-    often as it runs, the body of a `while_loop` once, of a `cond` its costliest branch. Products
-    with padding count; what XLA leaves out or computes otherwise is not looked at.
+    often as it runs, the body of a `while_loop` once, and a `cond` as its costliest branch.
+    Products with padding count; what XLA leaves out or rewrites is not considered.
 
     Args:
       function: takes arrays (or their shapes) and is not compiled with static arguments.
-      *arguments: of the function.
+      *arguments: for the function.
     """
     return flops_of(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def flops_of(jaxpr: Any) -> int:
-    """As `matmul_flops`, of a traced program."""
+    """As `matmul_flops`, for a traced program."""
     return over_products(jaxpr, flops_of_product)
 
 
@@ -33,8 +33,8 @@ def over_products(jaxpr: Any, cost: Callable[[Any], int]) -> int:
     """The sum of a cost over the matrix products and convolutions of a traced program.
 
     Args:
-      jaxpr: counted as `matmul_flops` says.
-      cost: of a product's equation.
+      jaxpr: the program; loops and branches count as in `matmul_flops`.
+      cost: the equation of a product -> its cost.
     """
     return sum(_cost(equation, cost) for equation in jaxpr.eqns)
 
@@ -64,8 +64,8 @@ def flops_of_product(equation: Any) -> int:
 
 def _jaxprs(value: Any) -> list[Any]:
     values = value if isinstance(value, tuple | list) else (value,)
-    opened = [getattr(part, "jaxpr", part) for part in values]
-    return [part for part in opened if hasattr(part, "eqns")]
+    unwrapped = [getattr(part, "jaxpr", part) for part in values]
+    return [part for part in unwrapped if hasattr(part, "eqns")]
 
 
 _multiply = jax.jit(jnp.matmul)
@@ -73,29 +73,29 @@ _multiply = jax.jit(jnp.matmul)
 
 @functools.cache
 def matmul_peak(dtype: str = "float32", seconds: float = 0.3) -> float:
-    """The most operations a second that square matrix products of that type reach here, measured.
+    """The most operations a second that square matrix products of that type reach, measured.
 
-    The best of many, of several sizes: a share of it cannot flatter.
+    The best of many products of several sizes, so that no share of it is too high.
     """
     return max(map(max, product_rates(seconds, dtype)))
 
 
 def product_rates(seconds: float, dtype: str = "float32") -> list[list[float]]:
-    """Operations a second of square matrix products, one after the other, for about that long.
+    """Operations a second of square matrix products, one after another, for about that long.
 
     Returns:
-      For each of two sizes the rate of each product; at least one.
+      For each of two sizes, the rate of each product; at least one.
     """
     sizes = (1024, 2048) if jax.default_backend() == "cpu" else (4096, 8192)
     rates = []
     for size in sizes:
         x = jnp.ones((size, size), dtype)
         _multiply(x, x).block_until_ready()
-        of_size = []
+        rates_of_size = []
         end = time.perf_counter() + seconds / len(sizes)
-        while not of_size or time.perf_counter() < end:
+        while not rates_of_size or time.perf_counter() < end:
             begin = time.perf_counter()
             _multiply(x, x).block_until_ready()
-            of_size.append(2 * size**3 / (time.perf_counter() - begin))
-        rates.append(of_size)
+            rates_of_size.append(2 * size**3 / (time.perf_counter() - begin))
+        rates.append(rates_of_size)
     return rates

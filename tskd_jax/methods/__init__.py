@@ -1,1 +1,19 @@
-"""Methods: how the parts make a policy of a dataset."""
+"""Methods: how a policy is made of a dataset. One file each; `METHODS` is the registry."""
+
+import importlib
+
+from tskd_jax.methods.base import Experiment, Method, Outcome
+
+__all__ = ["METHODS", "Experiment", "Method", "Outcome"]
+
+
+def _load(name: str) -> Method:
+    return importlib.import_module(f"{__name__}.{name}").METHOD
+
+
+METHODS: dict[str, Method] = {
+    "bc": _load("bc"),
+    "filtered_bc": _load("filtered_bc"),
+    "tskd": _load("tskd"),
+    "tskd_one_step": _load("tskd_one_step"),
+}

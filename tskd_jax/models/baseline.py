@@ -1,14 +1,16 @@
-"""What usually happens next: the mean next state and the mean return, given a state alone.
+"""Baseline: the mean next state and the mean return, given a state alone.
 
 Not in the paper. DDR-I must tell apart what different actions lead to, and on a robot one action
 changes the next state by a small part of what changes anyway. Two regressions take the rest away:
-what is left of the next state is what an action chose (`surprise`), and what is left of the
-return is how good that choice was (`condition=advantage`).
+what is left of the next state is what an action chose (`residual`), and what is left of the return
+is how good that choice was (`condition=advantage`).
 
-There are two networks, each fitted to half of the episodes. An expectation of what was trained on
-would know how this very episode went on, and nothing would be left to explain: values of recorded
-states are asked of the network that has not seen their episode.
+There are two networks, each fitted to half of the episodes. A regression knows how the episodes
+went on that it was fitted to, and nothing would be left to explain: values of recorded states are
+those of the network that has not seen their episode.
 """
+
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +20,39 @@ from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.fields import WIDTHS, field
 from tskd_jax.machine.batching import in_batches
-from tskd_jax.machine.types import Config, Leaf
+from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
-from tskd_jax.training.seeds import pad_rows
-from tskd_jax.training.training import Hooks, adam, fit, uniform_rows
+from tskd_jax.training import seeds
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import (
+    Training,
+    TrainingConfig,
+    batch_size_field,
+    learning_rate_field,
+    schedule_field,
+    steps_field,
+)
 
 RECENT = 100  # steps at a truncated episode's end whose mean reward stands for what would follow
 
 
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """`config.baseline`."""
+
+    steps: int = steps_field(20_000, "not in the paper")
+    batch_size: int = batch_size_field(512, "not in the paper")
+    learning_rate: float = learning_rate_field(1e-3, "not in the paper")
+    schedule: str = schedule_field()
+    hidden: tuple[int, ...] = field((512, 512), WIDTHS, "hidden layers")
+
+
 @struct.dataclass
-class Expectation:
+class Baseline:
     """E[s' | s] and E[R_t | s] of the recorded behaviour; R_t as `bootstrapped_returns` has it.
 
     Attributes:
@@ -72,21 +96,20 @@ class Expectation:
         return self.return_mean + self.return_deviation * answers
 
 
-def create(config: Config, trajectories: Trajectories, discount: float) -> Expectation:
-    """An untrained expectation for that dataset; `config` is `config.expectation`, γ `discount`."""
+def create(config: Config, trajectories: Trajectories, discount: float) -> Baseline:
+    """The baseline of one seed for that dataset, without parameters; γ is `discount`."""
     change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
     deviation = change.std(0)
     returns = bootstrapped_returns(trajectories, discount)
-    model = Expectation(
+    return Baseline(
         params=None,
         states=fit_normalizer("gaussian", trajectories.observations),
         change_mean=change.mean(0).astype(np.float32),
         change_deviation=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
         return_mean=np.float32(returns.mean()),
         return_deviation=np.float32(returns.std() or 1.0),
-        hidden=tuple(config.hidden),
+        hidden=config.hidden,
     )
-    return model.replace(params=jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2)))
 
 
 def half_of(trajectories: Trajectories) -> np.ndarray:
@@ -95,16 +118,20 @@ def half_of(trajectories: Trajectories) -> np.ndarray:
     return halves[trajectories.episode_of]
 
 
-def train(
-    config: Config, trajectories: Trajectories, discount: float, hooks: Hooks
-) -> tuple[Expectation, dict[str, float]]:
-    """Fit both regressions by squared error.
+def training(
+    config: Config, trajectories: Trajectories, discount: float, keys: jax.Array
+) -> Training:
+    """The training of both networks of all seeds by squared error.
 
-    Like a normaliser it belongs to the dataset: its own randomness is always the same.
+    Args:
+      config: of this part.
+      trajectories: the recorded dataset.
+      discount: γ < 1.
+      keys: (S,).
 
     Returns:
-      (the model, figures: shares of the variance of s' - s and of R_t that a state explains, the
-      latter by the network that has not seen it).
+      The training with keys (2 S,): the two networks of a seed stand one behind the other. They
+      differ in their rows, as only what is on the first axis of the keys may.
     """
     model = create(config, trajectories, discount)
     change = trajectories.next_observations - trajectories.observations
@@ -117,50 +144,75 @@ def train(
         -1,
     ).astype(np.float32)
 
-    # Of a single episode there are no halves: both networks are fitted to it.
     half = half_of(trajectories)
-    rows = [np.flatnonzero(half == which) for which in (0, 1)]
-    rows = [some if len(some) else np.arange(trajectories.size) for some in rows]
+    rows = [np.flatnonzero(half == network) for network in range(2)]
+    # A single episode has no halves: both networks are fitted to it.
+    rows = [found if len(found) else np.arange(trajectories.size) for found in rows]
+
+    def loss(params, _ema, batch, _key):
+        states, targets = batch
+        return jnp.square(model.answer(params, states) - targets).mean()
 
     def draw(data, key):
         columns, rows, count = data
         return uniform_rows(columns, key, config.batch_size, count, rows)
 
-    def loss(params, _ema, batch, _key):
-        states, wanted = batch
-        return jnp.square(model.answer(params, states) - wanted).mean()
-
-    state = fit(
-        "expectation",
-        model.init,
-        loss,
-        draw,
-        ((trajectories.observations, targets), *pad_rows(rows)),
-        adam(config.learning_rate, config.schedule, config.steps),
+    return Training(
+        name="baseline",
+        init=model.init,
+        loss=loss,
+        draw=draw,
+        data=((trajectories.observations, targets), *seeds.pad_rows(rows * len(keys))),
+        optimizer=config.optimizer(),
         steps=config.steps,
-        key=jax.random.split(jax.random.key(0), 2),
+        keys=jax.vmap(lambda key: jax.random.split(key, 2))(keys).reshape(-1),
         data_axes=(None, 0, 0),
-        hooks=hooks,
     )
-    model = model.replace(params=state.params)
-    left = trajectories.next_observations - next_states(model, trajectories.observations)
-    value = unseen_values(model, trajectories, trajectories.observations)
-    return model, {
-        "change_explained": float(1 - np.mean((left / model.change_deviation) ** 2)),
-        "return_explained": float(1 - np.mean((returns - value) ** 2) / max(returns.var(), 1e-12)),
-    }
+
+
+def train(
+    config: Config,
+    trajectories: Trajectories,
+    discount: float,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[Baseline, list[dict[str, float]]]:
+    """Fit both regressions.
+
+    Returns:
+      (the baseline with the seeds as leading axis of every leaf, parameters (S, 2, …); metrics of
+      each seed: shares of the variance of s' - s and of R_t that a state explains, the latter by
+      the network that has not seen it).
+    """
+    fitted = fit(training(config, trajectories, discount, keys), callbacks)
+    models = seeds.for_seeds(create(config, trajectories, discount), len(keys)).replace(
+        params=jax.tree.map(lambda leaf: leaf.reshape(len(keys), 2, *leaf.shape[1:]), fitted.params)
+    )
+    returns = bootstrapped_returns(trajectories, discount)
+
+    def measure(model: Baseline) -> dict[str, float]:
+        states = trajectories.observations
+        change_error = trajectories.next_observations - next_states(model, states)
+        return_error = returns - unseen_values(model, trajectories, states)
+        return {
+            "change_explained": float(1 - np.mean((change_error / model.change_deviation) ** 2)),
+            "return_explained": float(1 - np.mean(return_error**2) / max(returns.var(), 1e-12)),
+        }
+
+    return models, [measure(seeds.of_seed(models, i)) for i in range(len(keys))]
 
 
 _next_state = jax.jit(lambda model, states: model.next_state(states))
 _values = jax.jit(lambda model, states: model.values(states))
 
 
-def next_states(model: Expectation, states: np.ndarray) -> np.ndarray:
-    """E[s' | s] of any number of states: (N, m) -> (N, m), on the host."""
+def next_states(model: Baseline, states: np.ndarray) -> np.ndarray:
+    """E[s' | s] by one seed for any number of states: (N, m) -> (N, m), on the host."""
     return in_batches(lambda s: _next_state(model, s), states)
 
 
-def unseen_values(model: Expectation, trajectories: Trajectories, states: np.ndarray) -> np.ndarray:
+def unseen_values(model: Baseline, trajectories: Trajectories, states: np.ndarray) -> np.ndarray:
     """(N,) E[R_t | s] of one state (N, m) for each transition, by the network of the other half."""
     both = in_batches(lambda s: _values(model, s), states)
     return both[np.arange(len(both)), 1 - half_of(trajectories)]
@@ -189,15 +241,15 @@ def bootstrapped_returns(trajectories: Trajectories, discount: float) -> np.ndar
 
 
 def advantages(
-    model: Expectation, trajectories: Trajectories, discount: float, trace: float
+    model: Baseline, trajectories: Trajectories, discount: float, trace: float
 ) -> np.ndarray:
-    """(N,) float64, how much better a transition turned out than its state let expect.
+    """(N,) float64, how much better each transition turned out than its state's baseline.
 
     Generalised advantage estimation (Schulman et al. 2016): Σ_k (γλ)^k δ_{t+k} up to the episode's
     end, δ = r + γ V(s') - V(s), with V(s') = 0 at terminals only.
 
     Args:
-      model: gives V = E[R_t | s].
+      model: of one seed; gives V = E[R_t | s].
       trajectories: N transitions, those that the model was fitted to.
       discount: γ.
       trace: λ.
@@ -205,8 +257,8 @@ def advantages(
     following = unseen_values(model, trajectories, trajectories.next_observations)
     following = following * ~trajectories.terminals
     now = unseen_values(model, trajectories, trajectories.observations)
-    surprise = trajectories.rewards + discount * following - now
-    return trajectories.replace(rewards=surprise).returns_to_go(discount * trace)
+    residual = trajectories.rewards + discount * following - now
+    return trajectories.replace(rewards=residual).returns_to_go(discount * trace)
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

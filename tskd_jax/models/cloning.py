@@ -1,7 +1,7 @@
 """Behavioural cloning: π(s) fitted to actions by mean squared error (section 3)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -9,83 +9,115 @@ import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
-from tskd_jax.machine.types import Config
+from tskd_jax.fields import ANY, WIDTHS, field
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.policy import Policy
-from tskd_jax.training.seeds import fit_seeds, pad_rows
-from tskd_jax.training.training import Hooks, adam, uniform_rows
+from tskd_jax.training import seeds
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import (
+    Training,
+    TrainingConfig,
+    batch_size_field,
+    learning_rate_field,
+    schedule_field,
+    steps_field,
+)
 
 
-def train(
-    name: str,
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """`config.student`."""
+
+    steps: int = steps_field(100_000, "as MBTS; the paper does not say")
+    batch_size: int = batch_size_field(256, "as MBTS; the paper does not say")
+    learning_rate: float = learning_rate_field(1e-3, "as MBTS; the paper does not say")
+    schedule: str = schedule_field()
+    hidden: tuple[int, ...] = field((256, 256), WIDTHS, "hidden layers (Appendix B)")
+    normalize: bool = field(True, ANY, "standardise states; folded into the first layer on export")
+
+
+def training(
     config: Config,
-    trajectories: Trajectories | Sequence[Trajectories],
+    datasets: Sequence[Trajectories],
     task: Task,
-    seeds: tuple[int, ...],
-    hooks: Hooks,
-) -> tuple[list[Policy], dict[str, float | None]]:
-    """One student for each seed, all in one compiled program.
+    student_seeds: tuple[int, ...],
+    name: str = "student",
+) -> Training:
+    """The training of one student for each of `student_seeds`; a student depends on its own only.
 
     Args:
-      name: of the method, for messages.
-      config: `config.student`.
-      trajectories: what is imitated, by all or one for each seed.
+      config: of this part.
+      datasets: what is imitated: one dataset for all students, or one for each.
       task: action size and bound.
-      seeds: a student depends on its own seed only.
-      hooks: progress and checkpoints.
-
-    Returns:
-      (policies on raw states, in the order of the seeds; metrics).
+      student_seeds: S.
+      name: for messages.
     """
-    network = MLP(tuple(config.hidden), task.action_size)
-    shared = isinstance(trajectories, Trajectories)
-    datasets = [trajectories] if shared else trajectories
-    scales = [_scale(data.observations, config.normalize) for data in datasets]
-    columns = [
-        ((data.observations - mean) / deviation, data.actions)
-        for data, (mean, deviation) in zip(datasets, scales, strict=True)
-    ]
-    if shared:
-        scales *= len(seeds)
+    if len(datasets) not in (1, len(student_seeds)):
+        raise ValueError(f"{len(datasets)} datasets for {len(student_seeds)} students")
+    network = MLP(config.hidden, task.action_size)
+    columns = []
+    for data in datasets:
+        mean, deviation = _scale(config, data)
+        columns.append(((data.observations - mean) / deviation, data.actions))
+    data, axes = seeds.pad_rows(columns), 0
+    if len(datasets) == 1:
+        data, axes = seeds.of_seed(data, 0), None
 
     def init(key):
         return network.init(key, jnp.zeros((1, task.state_size)))
 
     def loss(params, _ema, batch, _key):
-        s, a = batch
-        return jnp.square(task.action_bound * jnp.tanh(network.apply(params, s)) - a).mean()
-
-    last = {}
-
-    def watch(done, steps, metrics):
-        last.update(metrics)
-        hooks.on_progress(done, steps, metrics)
+        states, actions = batch
+        output = task.action_bound * jnp.tanh(network.apply(params, states))
+        return jnp.square(output - actions).mean()
 
     def draw(data, key):
         columns, count = data
         return uniform_rows(columns, key, config.batch_size, count)
 
-    fitted = fit_seeds(
-        name,
-        init,
-        loss,
-        draw,
-        (columns[0], len(columns[0][0])) if shared else pad_rows(columns),
-        adam(config.learning_rate, config.schedule, config.steps),
+    return Training(
+        name=name,
+        init=init,
+        loss=loss,
+        draw=draw,
+        data=data,
+        optimizer=config.optimizer(),
         steps=config.steps,
-        key=jnp.stack([jax.random.key(seed) for seed in seeds]),
-        data_axes=None if shared else 0,
-        hooks=replace(hooks, on_progress=watch),
+        keys=jnp.stack([jax.random.key(seed) for seed in student_seeds]),
+        data_axes=axes,
     )
+
+
+def train(
+    config: Config,
+    datasets: Sequence[Trajectories],
+    task: Task,
+    student_seeds: tuple[int, ...],
+    *,
+    callbacks: TrainingCallbacks | None = None,
+    name: str = "student",
+) -> tuple[list[Policy], list[dict[str, float | None]]]:
+    """One student for each of `student_seeds`; arguments as of `training`.
+
+    Returns:
+      (policies on raw states, in the order of the seeds; one dict with the last chunk's loss, the
+      mean over students, or None where an earlier process had trained to the end).
+    """
+    fitted = fit(training(config, datasets, task, student_seeds, name), callbacks)
+    scales = [_scale(config, data) for data in datasets]
     policies = [
-        fold(of.params, *scale, task.action_bound) for of, scale in zip(fitted, scales, strict=True)
+        fold(seeds.of_seed(fitted.params, i), *scales[i % len(scales)], task.action_bound)
+        for i in range(len(student_seeds))
     ]
-    return policies, {"loss": last.get("loss")}
+    return policies, [{"loss": fitted.metrics.get("loss")}]
 
 
-def _scale(states: np.ndarray, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
+def _scale(config: Config, trajectories: Trajectories) -> tuple[np.ndarray, np.ndarray]:
     """(mean, deviation) by which the network's inputs are standardised."""
-    if not normalize:
+    states = trajectories.observations
+    if not config.normalize:
         size = states.shape[1]
         return np.zeros(size, np.float32), np.ones(size, np.float32)
     deviation = states.std(0)

@@ -1,5 +1,7 @@
 """Ensemble of forward dynamics p_i(s'|s) (section 5.1, Equations 8 and 9)."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,17 +9,49 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.fields import COUNT, NOT_NEGATIVE, WIDTHS, between, field
 from tskd_jax.machine.batching import in_batches
-from tskd_jax.machine.types import Config, Leaf
-from tskd_jax.models.inverse_dynamics import split_rows
+from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
-from tskd_jax.training.seeds import fit_seeds, pad_rows
-from tskd_jax.training.training import Hooks, adam, uniform_rows
+from tskd_jax.training import seeds
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import (
+    Training,
+    TrainingConfig,
+    batch_size_field,
+    learning_rate_field,
+    schedule_field,
+    steps_field,
+)
 
 LOG_STD_RANGE = (-10.0, 2.0)
-LEVELS = 1001
+LEVELS = 1001  # of `likelihood_quantiles`
+MAX_ROWS_MEASURED = 8192  # of those trained on
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """`config.dynamics`."""
+
+    steps: int = steps_field(200_000, "Appendix B; steps are our choice")
+    batch_size: int = batch_size_field(256, "Appendix B; steps are our choice")
+    learning_rate: float = learning_rate_field(3e-4, "Appendix B; steps are our choice")
+    schedule: str = schedule_field()
+    hidden: tuple[int, ...] = field((300, 300, 300), WIDTHS, "hidden layers (Appendix B)")
+    members: int = field(7, COUNT, "Gaussians trained (Appendix B)")
+    elites: int = field(3, COUNT, "Gaussians kept, by held-out likelihood (Appendix B)")
+    resolution: float = field(
+        0.01,
+        NOT_NEGATIVE,
+        "deviation added to the ensemble's for imagination.min_likelihood_quantile, in standard "
+        "deviations of the state: what a diffuser cannot resolve it is not blamed for",
+    )
+    held_out: float = field(0.1, between(0.001, 0.9), "share of transitions held out")
 
 
 @struct.dataclass
@@ -96,41 +130,42 @@ def log_mean_exp(x: Float[Array, "batch member"]) -> Float[Array, " batch"]:
     return jax.nn.logsumexp(x, axis=-1) - jnp.log(x.shape[-1])
 
 
-def create(config: Config, trajectories: Trajectories, members: int) -> DynamicsEnsemble:
-    """An untrained ensemble for that dataset; `config` is `config.dynamics`."""
+def create(config: Config, trajectories: Trajectories) -> DynamicsEnsemble:
+    """The ensemble of one seed for that dataset, without parameters."""
     change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
     deviation = change.std(0)
-    model = DynamicsEnsemble(
+    return DynamicsEnsemble(
         params=None,
         states=fit_normalizer("gaussian", trajectories.observations),
         change_mean=change.mean(0).astype(np.float32),
         change_deviation=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
         resolution=(config.resolution * trajectories.observations.std(0)).astype(np.float32),
         likelihood_quantiles=np.zeros(LEVELS, np.float32),
-        hidden=tuple(config.hidden),
+        hidden=config.hidden,
     )
-    keys = jax.random.split(jax.random.key(0), members)
-    return model.replace(params=jax.vmap(model.init)(keys))
 
 
-def train(
-    config: Config, trajectories: Trajectories, key: jax.Array, hooks: Hooks
-) -> tuple[DynamicsEnsemble, dict[str, float]]:
-    """Fit `members` Gaussians by maximum likelihood and keep the `elites` best on held-out data."""
-    return train_seeds(config, trajectories, key[None], hooks)[0]
+def training(
+    config: Config, trajectories: Trajectories, keys: jax.Array
+) -> tuple[Training, list[tuple[np.ndarray, np.ndarray]]]:
+    """The training of all members of all seeds by maximum likelihood.
 
+    Args:
+      config: of this part.
+      trajectories: the recorded dataset.
+      keys: (S,).
 
-def train_seeds(
-    config: Config, trajectories: Trajectories, keys: jax.Array, hooks: Hooks
-) -> list[tuple[DynamicsEnsemble, dict[str, float]]]:
-    """As `train` for each of the keys (seeds,): all members of all seeds in one program."""
-    model = create(config, trajectories, config.members)
+    Returns:
+      (the training; of each seed the transitions that are trained on, and those held out).
+    """
+    model = create(config, trajectories)
     split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     splits = [split_rows(trajectories, config.held_out, key) for key in split_keys]
     columns = (trajectories.observations, trajectories.next_observations)
     scale, shift = model.change_deviation[None], model.change_mean[None]
 
-    def negative_log_likelihood(params, states, next_states):
+    def loss(params, _ema, batch, _key):
+        states, next_states = batch
         mean, log_std = model.change(params, states)
         change = (next_states - states - shift) / scale
         return -gaussian_log_density(change, mean, jnp.exp(log_std)).mean()
@@ -139,44 +174,69 @@ def train_seeds(
         columns, rows, count = data
         return uniform_rows(columns, key, config.batch_size, count, rows)
 
-    fitted = fit_seeds(
-        "dynamics",
-        model.init,
-        lambda params, _ema, batch, _key: negative_log_likelihood(params, *batch),
-        draw,
-        (columns, *pad_rows([rows for rows, _ in splits])),
-        adam(config.learning_rate, config.schedule, config.steps),
+    return Training(
+        name="dynamics",
+        init=model.init,
+        loss=loss,
+        draw=draw,
+        data=(columns, *seeds.pad_rows([rows for rows, _ in splits])),
+        optimizer=config.optimizer(),
         steps=config.steps,
-        key=jax.vmap(lambda key: jax.random.split(key, config.members))(fit_keys),
+        keys=jax.vmap(lambda key: jax.random.split(key, config.members))(fit_keys),
         data_axes=(None, 0, 0),
-        hooks=hooks,
+    ), splits
+
+
+def train(
+    config: Config,
+    trajectories: Trajectories,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[DynamicsEnsemble, list[dict[str, float]]]:
+    """Fit `members` Gaussians and keep the `elites` best on held-out data.
+
+    Returns:
+      (the ensemble with the seeds as leading axis of every leaf, parameters (S, elites, …);
+      metrics of each seed).
+    """
+    plan, splits = training(config, trajectories, keys)
+    fitted = fit(plan, callbacks)
+    model = create(config, trajectories)
+    models, metrics = zip(
+        *(
+            _keep_elites(
+                config, model.replace(params=seeds.of_seed(fitted.params, i)), trajectories, *split
+            )
+            for i, split in enumerate(splits)
+        ),
+        strict=True,
     )
-    return [
-        _elites(config, model.replace(params=of.params), columns, *split)
-        for of, split in zip(fitted, splits, strict=True)
-    ]
+    return seeds.stack_seeds(models), list(metrics)
 
 
-def _elites(
+def _keep_elites(
     config: Config,
     model: DynamicsEnsemble,
-    columns: tuple[np.ndarray, np.ndarray],
+    trajectories: Trajectories,
     rows: np.ndarray,
     held_out: np.ndarray,
 ) -> tuple[DynamicsEnsemble, dict[str, float]]:
-    """The members that explain held-out rows best, and how well they do."""
-    densities = log_densities(model, *(column[held_out] for column in columns))
+    """The members of one seed that explain held-out rows best, and how well they do."""
+    states, next_states = trajectories.observations, trajectories.next_observations
+    unseen = states[held_out], next_states[held_out]
+    densities = log_densities(model, *unseen)
     order = np.argsort(-densities.mean(0), kind="stable")[: config.elites]
     model = model.replace(params=jax.tree.map(lambda leaf: leaf[order], model.params))
-    likelihood = log_mean_densities(model, *(column[held_out] for column in columns))
-    judged = likelihoods(model, *(column[held_out] for column in columns))
-    quantiles = np.quantile(judged, np.linspace(0, 1, LEVELS)).astype(np.float32)
+    levels = np.linspace(0, 1, LEVELS)
+    quantiles = np.quantile(likelihoods(model, *unseen), levels).astype(np.float32)
     model = model.replace(likelihood_quantiles=quantiles)
-    some = np.random.default_rng(0).permutation(rows)[:8192]
-    trained_on = log_mean_densities(model, *(column[some] for column in columns))
+    seen = np.random.default_rng(0).permutation(rows)[:MAX_ROWS_MEASURED]
     return model, {
-        "held_out_log_likelihood": float(likelihood.mean()),
-        "trained_on_log_likelihood": float(trained_on.mean()),
+        "held_out_log_likelihood": float(log_mean_densities(model, *unseen).mean()),
+        "trained_on_log_likelihood": float(
+            log_mean_densities(model, states[seen], next_states[seen]).mean()
+        ),
     }
 
 
@@ -187,7 +247,7 @@ _log_densities = jax.jit(
 
 
 def predictions(model: DynamicsEnsemble, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, deviation) of any number of states: (N, m) -> two (N, members, m), on the host."""
+    """(mean, deviation) by one seed's members: (N, m) -> two (N, members, m), on the host."""
     return in_batches(lambda s: _predict(model, s), states)
 
 
@@ -197,7 +257,7 @@ _log_mean_densities = jax.jit(lambda model, s, s_next: model.log_mean_density(s,
 def log_mean_densities(
     model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray
 ) -> np.ndarray:
-    """log mean_i p_i(s'|s) of any number of pairs: (N, m), (N, m) -> (N,), on the host."""
+    """log mean_i p_i(s'|s) by one seed's members: (N, m), (N, m) -> (N,), on the host."""
     return in_batches(lambda s, s_next: _log_mean_densities(model, s, s_next), states, next_states)
 
 
@@ -212,7 +272,7 @@ def likelihoods(model: DynamicsEnsemble, states: np.ndarray, next_states: np.nda
     """As `log_mean_densities`, with the members' deviations widened by `resolution`.
 
     The ensemble of a nearly deterministic simulator is so sharp that everything imagined, good or
-    bad, is hundreds of deviations off. Judged at the resolution of what imagines, the two differ.
+    bad, is hundreds of deviations off. At the resolution of what imagines, the two differ.
     """
     return in_batches(lambda s, s_next: _likelihoods(model, s, s_next), states, next_states)
 
@@ -220,21 +280,21 @@ def likelihoods(model: DynamicsEnsemble, states: np.ndarray, next_states: np.nda
 def log_densities(
     model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray
 ) -> np.ndarray:
-    """log p_i(s'|s) of any number of pairs: (N, m), (N, m) -> (N, members), on the host."""
+    """log p_i(s'|s) by one seed's members: (N, m), (N, m) -> (N, members), on the host."""
     return in_batches(lambda s, s_next: _log_densities(model, s, s_next), states, next_states)
 
 
 def consistent_lengths(
     model: DynamicsEnsemble, trajectories: Trajectories, quantile: float
 ) -> np.ndarray:
-    """(E,) transitions of each trajectory before the first that the ensemble does not believe.
+    """(E,) transitions of each trajectory before the first that one seed's ensemble rejects.
 
-    A transition is believed while its likelihood is not below that quantile of held-out recorded
+    A transition is accepted while its likelihood is not below that quantile of held-out recorded
     ones.
     """
     least = np.interp(quantile, np.linspace(0, 1, LEVELS), model.likelihood_quantiles)
-    judged = likelihoods(model, trajectories.observations, trajectories.next_observations)
-    believed = judged >= least
-    first_bad = np.where(believed, trajectories.size, np.arange(trajectories.size))
-    first_bad = np.minimum.reduceat(first_bad, trajectories.starts)
-    return np.minimum(first_bad - trajectories.starts, trajectories.lengths)
+    likelihood = likelihoods(model, trajectories.observations, trajectories.next_observations)
+    accepted = likelihood >= least
+    first_rejected = np.where(accepted, trajectories.size, np.arange(trajectories.size))
+    first_rejected = np.minimum.reduceat(first_rejected, trajectories.starts)
+    return np.minimum(first_rejected - trajectories.starts, trajectories.lengths)

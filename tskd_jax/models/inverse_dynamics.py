@@ -1,5 +1,8 @@
 """Inverse dynamics a = f(s, s') (section 4.5, Equation 7)."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,24 +10,49 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
+from tskd_jax.fields import WIDTHS, field
 from tskd_jax.machine.batching import in_batches
-from tskd_jax.machine.types import Config, Leaf
+from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
-from tskd_jax.training.seeds import fit_seeds, pad_rows
-from tskd_jax.training.training import Hooks, adam, uniform_rows
+from tskd_jax.training import seeds
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import (
+    Training,
+    TrainingConfig,
+    batch_size_field,
+    learning_rate_field,
+    schedule_field,
+    steps_field,
+)
+
+HELD_OUT = 0.05  # share of the transitions
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """`config.inverse_dynamics`."""
+
+    steps: int = steps_field(1_000_000, "Appendix B")
+    batch_size: int = batch_size_field(32, "Appendix B")
+    learning_rate: float = learning_rate_field(2e-4, "Appendix B")
+    schedule: str = schedule_field()
+    hidden: tuple[int, ...] = field((512, 512), WIDTHS, "hidden layers (Appendix B)")
 
 
 @struct.dataclass
 class InverseDynamics:
-    """f: an MLP on (s, s'), tanh, times the action bound.
+    """f: an MLP on s and its change, tanh, times the action bound.
 
     Attributes:
       params: of the network.
       normalizer: of states.
       hidden: widths of the hidden layers.
-      action_bound: of the environment.
+      action_size, action_bound: of the environment.
     """
 
     params: Leaf
@@ -57,38 +85,33 @@ class InverseDynamics:
 
 
 def create(config: Config, trajectories: Trajectories, task: Task) -> InverseDynamics:
-    """An untrained model for that dataset; `config` is `config.inverse_dynamics`."""
-    model = InverseDynamics(
+    """The model of one seed for that dataset, without parameters."""
+    return InverseDynamics(
         params=None,
         normalizer=fit_normalizer("gaussian", trajectories.observations),
-        hidden=tuple(config.hidden),
+        hidden=config.hidden,
         action_size=task.action_size,
         action_bound=task.action_bound,
     )
-    return model.replace(params=model.init(jax.random.key(0)))
 
 
-def train(
-    model: InverseDynamics,
-    config: Config,
-    trajectories: Trajectories,
-    key: jax.Array,
-    hooks: Hooks,
-) -> tuple[InverseDynamics, dict[str, float]]:
-    """Fit f on recorded transitions by mean squared error; report the error on held-out ones."""
-    return train_seeds(model, config, trajectories, key[None], hooks)[0]
+def training(
+    config: Config, trajectories: Trajectories, task: Task, keys: jax.Array
+) -> tuple[Training, list[np.ndarray]]:
+    """The training of f on recorded transitions by mean squared error (Equation 7).
 
+    Args:
+      config: of this part.
+      trajectories: the recorded dataset.
+      task: action size and bound.
+      keys: (S,).
 
-def train_seeds(
-    model: InverseDynamics,
-    config: Config,
-    trajectories: Trajectories,
-    keys: jax.Array,
-    hooks: Hooks,
-) -> list[tuple[InverseDynamics, dict[str, float]]]:
-    """As `train` for each of the keys (seeds,), in one program."""
+    Returns:
+      (the training; the held-out transitions of each seed).
+    """
+    model = create(config, trajectories, task)
     split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    splits = [split_rows(trajectories, 0.05, key) for key in split_keys]
+    splits = [split_rows(trajectories, HELD_OUT, key) for key in split_keys]
     columns = (trajectories.observations, trajectories.next_observations, trajectories.actions)
 
     def loss(params, _ema, batch, _key):
@@ -99,30 +122,51 @@ def train_seeds(
         columns, rows, count = data
         return uniform_rows(columns, key, config.batch_size, count, rows)
 
-    fitted = fit_seeds(
-        "inverse_dynamics",
-        model.init,
-        loss,
-        draw,
-        (columns, *pad_rows([rows for rows, _ in splits])),
-        adam(config.learning_rate, config.schedule, config.steps),
+    rows, held_out = zip(*splits, strict=True)
+    return Training(
+        name="inverse_dynamics",
+        init=model.init,
+        loss=loss,
+        draw=draw,
+        data=(columns, *seeds.pad_rows(rows)),
+        optimizer=config.optimizer(),
         steps=config.steps,
-        key=fit_keys,
+        keys=fit_keys,
         data_axes=(None, 0, 0),
-        hooks=hooks,
-    )
+    ), list(held_out)
 
-    def judged(params, held_out):
-        trained = model.replace(params=params)
-        states, next_states, actions = (column[held_out] for column in columns)
+
+def train(
+    config: Config,
+    trajectories: Trajectories,
+    task: Task,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[InverseDynamics, Sequence[dict[str, float]]]:
+    """Fit f and measure its error on held-out transitions.
+
+    Returns:
+      (f with the seeds as leading axis of every leaf; metrics of each seed).
+    """
+    plan, held_out = training(config, trajectories, task, keys)
+    fitted = fit(plan, callbacks)
+    model = create(config, trajectories, task)
+    models = seeds.for_seeds(model, len(keys)).replace(params=fitted.params)
+
+    def measure(trained: InverseDynamics, rows: np.ndarray) -> dict[str, float]:
+        states, next_states, actions = (
+            getattr(trajectories, name)[rows]
+            for name in ("observations", "next_observations", "actions")
+        )
         errors = np.square(actions_between(trained, states, next_states) - actions)
         spread = np.square(actions - actions.mean(0))
-        return trained, {
+        return {
             "held_out_mse": float(errors.mean()),
             "held_out_r2": float(1 - errors.mean() / max(spread.mean(), 1e-12)),
         }
 
-    return [judged(of.params, held) for of, (_, held) in zip(fitted, splits, strict=True)]
+    return models, [measure(seeds.of_seed(models, i), rows) for i, rows in enumerate(held_out)]
 
 
 _apply = jax.jit(lambda model, states, next_states: model(states, next_states))
@@ -131,27 +175,5 @@ _apply = jax.jit(lambda model, states, next_states: model(states, next_states))
 def actions_between(
     model: InverseDynamics, states: np.ndarray, next_states: np.ndarray
 ) -> np.ndarray:
-    """f(s, s') for any number of pairs: (N, m), (N, m) -> (N, n) on the host."""
+    """f(s, s') of one seed for any number of pairs: (N, m), (N, m) -> (N, n), on the host."""
     return in_batches(lambda s, s_next: _apply(model, s, s_next), states, next_states)
-
-
-def split_rows(
-    trajectories: Trajectories, share: float, key: jax.Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows held out): whole episodes are held out, at least one of several.
-
-    Neighbours in time are nearly copies of one another, so held-out rows of a trained-on episode
-    would flatter. With a single episode its last rows are held out.
-    """
-    episodes = len(trajectories.lengths)
-    if episodes == 1:
-        cut = max(1, int(trajectories.size * (1 - share)))
-        rows = np.arange(trajectories.size)
-        return rows[:cut], rows[min(cut, trajectories.size - 1) :]
-    order = np.asarray(jax.random.permutation(key, episodes))
-    held = np.zeros(episodes, bool)
-    filled = np.cumsum(trajectories.lengths[order]) - trajectories.lengths[order]
-    held[order[filled < share * trajectories.size]] = True
-    held[order[-1]] = False
-    is_held = np.repeat(held, trajectories.lengths)
-    return np.flatnonzero(~is_held), np.flatnonzero(is_held)

@@ -1,6 +1,7 @@
 """State values V(s) of the data's own behaviour (section 5.2, Equation 10)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,36 @@ from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.fields import PROBABILITY, WIDTHS, field
 from tskd_jax.machine.batching import in_batches
-from tskd_jax.machine.types import Config, Leaf
+from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
-from tskd_jax.training.seeds import fit_seeds, pad_rows
-from tskd_jax.training.training import Ema, Hooks, adam, uniform_rows
+from tskd_jax.training import seeds
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import (
+    Ema,
+    Training,
+    TrainingConfig,
+    batch_size_field,
+    learning_rate_field,
+    schedule_field,
+    steps_field,
+)
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """`config.value`."""
+
+    steps: int = steps_field(1_000_000, "Appendix B; steps as MBTS")
+    batch_size: int = batch_size_field(256, "Appendix B; steps as MBTS")
+    learning_rate: float = learning_rate_field(3e-4, "Appendix B; steps as MBTS")
+    schedule: str = schedule_field()
+    hidden: tuple[int, ...] = field((256, 256), WIDTHS, "hidden layers (Appendix B)")
+    discount: float = field(0.99, PROBABILITY, "γ")
+    target_average: float = field(0.005, PROBABILITY, "share of the new weights in the target net")
 
 
 @struct.dataclass
@@ -46,30 +72,32 @@ class Value:
         return self.scale * jax.vmap(self.one, (0, None))(self.params, states).min(0)
 
 
-def train(
-    config: Config, trajectories: Trajectories, key: jax.Array, hooks: Hooks
-) -> tuple[Value, dict[str, float]]:
-    """TD(0) on those trajectories. A truncation is not a failure: V bootstraps through it."""
-    return train_seeds(config, [trajectories], key[None], hooks)[0]
+def create(config: Config, trajectories: Trajectories) -> Value:
+    """V of one seed for its dataset, without parameters."""
+    returns = trajectories.returns_to_go(config.discount)
+    return Value(
+        params=None,
+        states=fit_normalizer("gaussian", trajectories.observations),
+        scale=np.float32(returns.std() or 1.0),
+        hidden=config.hidden,
+    )
 
 
-def train_seeds(
-    config: Config, datasets: Sequence[Trajectories], keys: jax.Array, hooks: Hooks
-) -> list[tuple[Value, dict[str, float]]]:
-    """As `train` for each of the keys (seeds,) on data of its own, in one program."""
-    returns = [data.returns_to_go(config.discount) for data in datasets]
-    models = [
-        Value(
-            params=None,
-            states=fit_normalizer("gaussian", data.observations),
-            scale=np.float32(of_data.std() or 1.0),
-            hidden=tuple(config.hidden),
-        )
-        for data, of_data in zip(datasets, returns, strict=True)
-    ]
+def training(config: Config, datasets: Sequence[Trajectories], keys: jax.Array) -> Training:
+    """The training of both nets of all seeds by TD(0) (Equation 10).
+
+    A truncation is not a failure: V bootstraps through it.
+
+    Args:
+      config: of this part.
+      datasets: of each seed, S.
+      keys: (S,).
+    """
+    models = [create(config, data) for data in datasets]
     names = ("observations", "rewards", "next_observations", "terminals")
     columns = [tuple(getattr(data, name) for name in names) for data in datasets]
 
+    # Normaliser and scale differ between seeds, so that they come with the data.
     def draw(data, key):
         columns, count, model = data
         return uniform_rows(columns, key, config.batch_size, count), model
@@ -80,29 +108,45 @@ def train_seeds(
         goal = jax.lax.stop_gradient(rewards / model.scale + config.discount * following)
         return jnp.square(goal - model.one(params, states)).mean()
 
-    fitted = fit_seeds(
-        "value",
-        models[0].init,
-        loss,
-        draw,
-        (*pad_rows(columns), jax.tree.map(lambda *leaves: np.stack(leaves), *models)),
-        adam(config.learning_rate, config.schedule, config.steps),
+    return Training(
+        name="value",
+        init=models[0].init,
+        loss=loss,
+        draw=draw,
+        data=(*seeds.pad_rows(columns), seeds.stack_seeds(models)),
+        optimizer=config.optimizer(),
         steps=config.steps,
-        key=jax.vmap(lambda key: jax.random.split(key, 2))(keys),
+        keys=jax.vmap(lambda key: jax.random.split(key, 2))(keys),
         data_axes=0,
         ema=Ema(decay=1 - config.target_average),
-        hooks=hooks,
     )
 
-    def judged(model, of, data, returns):
-        model = model.replace(params=of.params)
+
+def train(
+    config: Config,
+    datasets: Sequence[Trajectories],
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[Value, list[dict[str, float]]]:
+    """Fit V to each seed's data and compare it with the returns there.
+
+    Returns:
+      (V with the seeds as leading axis of every leaf, parameters (S, 2, …); metrics of each seed).
+    """
+    fitted = fit(training(config, datasets, keys), callbacks)
+    models = seeds.stack_seeds([create(config, data) for data in datasets])
+    models = models.replace(params=fitted.params)
+
+    def measure(model: Value, data: Trajectories) -> dict[str, float]:
         estimates = values(model, data.observations)
-        return model, {
+        returns = data.returns_to_go(config.discount)
+        return {
             "mean": float(estimates.mean()),
             "correlation_with_returns": _correlation(estimates, returns),
         }
 
-    return [judged(*of) for of in zip(models, fitted, datasets, returns, strict=True)]
+    return models, [measure(seeds.of_seed(models, i), data) for i, data in enumerate(datasets)]
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -114,5 +158,5 @@ _apply = jax.jit(lambda model, states: model(states))
 
 
 def values(model: Value, states: np.ndarray) -> np.ndarray:
-    """V of any number of states: (N, m) -> (N,), on the host."""
+    """V of one seed for any number of states: (N, m) -> (N,), on the host."""
     return in_batches(lambda s: _apply(model, s), states)

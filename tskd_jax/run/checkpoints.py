@@ -73,16 +73,6 @@ def load(path: Path, checksum: str) -> Any:
         raise Damaged(f"it cannot be read ({reason(error)})") from error
 
 
-def digest(tree: Any) -> str:
-    """SHA-256 of a pytree's content: of names, types, shapes and numbers, however it is stored."""
-    sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        leaf = np.asarray(leaf)
-        sha.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}\n".encode())
-        sha.update(np.ascontiguousarray(leaf).tobytes())
-    return sha.hexdigest()
-
-
 def reason(error: Exception) -> str:
     """Why something could not be done, on one line and without what libraries add to it."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
@@ -128,7 +118,7 @@ def _checkpointer():
     import orbax.checkpoint as ocp
 
     quiet_dependencies()
-    # What it raises is told in one line; its threads log it with their tracebacks, too.
+    # What it raises becomes one line; its threads log it with their tracebacks, too.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     # Of a job's processes only the first writes and reads: orbax must not wait for the others.
     alone = ocp.options.MultiprocessingOptions(

@@ -90,8 +90,8 @@ def read_sealed(path: Path) -> tuple[dict[str, Any] | None, str | None]:
     """What `write_sealed` wrote.
 
     Returns:
-      (the content, or None where neither file can be believed or there is none; what is to be
-      said about it, or None where all is well).
+      (the content, or None where neither file can be believed or there is none; a line about the
+      damage, or None where there is none).
     """
     if not path.exists() and not _twin(path).exists():
         return None, None

@@ -1,4 +1,7 @@
-"""metrics.csv and tensorboard/: loss, norms and rate of every training, each step once."""
+"""metrics.csv and tensorboard/: loss, norms and rate of every training, each step once.
+
+A training is named by its stage and the beginning of that stage's key: names may repeat.
+"""
 
 import csv
 import io
@@ -6,8 +9,9 @@ import shutil
 from pathlib import Path
 
 from tskd_jax.run.files import replacing
+from tskd_jax.run.folder import KEY_DIGITS
 
-HEADER = ["stage", "step", "metric", "value"]
+HEADER = ["stage", "key", "step", "metric", "value"]
 
 
 class Metrics:
@@ -17,10 +21,12 @@ class Metrics:
         self._path = folder / "metrics.csv"
         self._board = folder / "tensorboard"
         self._writer = None
+        self._keys: dict[str, str] = {}
 
-    def log(self, name: str, step: int, metrics: dict[str, float]) -> None:
+    def log(self, name: str, key: str, step: int, metrics: dict[str, float]) -> None:
         """Note the metrics of a training after so many steps."""
-        rows = [[name, str(step), metric, f"{value:.6g}"] for metric, value in metrics.items()]
+        training = [name, key[:KEY_DIGITS], str(step)]
+        rows = [[*training, metric, f"{value:.6g}"] for metric, value in metrics.items()]
         if self._writer is None:
             self._begin()
         new = not self._path.exists()
@@ -28,11 +34,12 @@ class Metrics:
             csv.writer(file).writerows([HEADER, *rows] if new else rows)
         self._draw(rows)
 
-    def forget_after(self, name: str, step: int) -> None:
+    def forget_after(self, name: str, key: str, step: int) -> None:
         """Drop what a training noted behind that step: it goes on from there."""
         if not self._path.exists():
             return
-        kept = [row for row in self._rows() if row[0] != name or int(row[1]) <= step]
+        training = [name, key[:KEY_DIGITS]]
+        kept = [row for row in self._rows() if row[:2] != training or int(row[2]) <= step]
         text = io.StringIO(newline="")
         csv.writer(text).writerows([HEADER, *kept])
         if text.getvalue().encode() == self._path.read_bytes():
@@ -57,11 +64,13 @@ class Metrics:
 
     def _draw(self, rows: list[list[str]]) -> None:
         assert self._writer is not None
-        for name, step, metric, value in rows:
-            self._writer.add_scalar(f"{name}/{metric}", float(value), int(step))
+        for name, key, step, metric, value in rows:
+            # A second training of that name needs another curve.
+            curve = name if self._keys.setdefault(name, key) == key else f"{name}-{key}"
+            self._writer.add_scalar(f"{curve}/{metric}", float(value), int(step))
 
     def _rows(self) -> list[list[str]]:
-        """All rows but torn or altered ones: these are figures for the eye, and no result."""
+        """All rows but torn or altered ones: these numbers are for the eye, and no result."""
         lines = self._path.read_text(errors="replace").splitlines(keepends=True)
         return [row for row in csv.reader(filter(_is_whole, lines)) if _is_row(row)]
 
@@ -72,7 +81,7 @@ def _is_whole(line: str) -> bool:
 
 def _is_row(row: list[str]) -> bool:
     try:
-        _, step, _, value = row
+        _, _, step, _, value = row
         int(step), float(value)
     except ValueError:
         return False

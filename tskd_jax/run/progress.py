@@ -15,11 +15,11 @@ class Bar:
     def __init__(self, out, name: str):
         self._out, self._name = out, name
         self._bar = None
-        self._spoken = time.perf_counter()
-        self._begun: tuple[float, int] | None = None
+        self._printed = time.perf_counter()
+        self._started: tuple[float, int] | None = None
 
     def update(self, done: int, total: int, metrics: dict[str, float]) -> None:
-        """Show how far it is."""
+        """Show how much is done, and how long the rest takes at this rate."""
         loss = f"loss {metrics['loss']:.4g}" if "loss" in metrics else ""
         if self._out.isatty():
             if self._bar is None:
@@ -33,19 +33,19 @@ class Bar:
                 self._bar = None
             return
         now = time.perf_counter()
-        if self._begun is None:
-            self._begun = (now, done)
-        if now - self._spoken >= LINE_SECONDS and done < total:
-            since, first = self._begun
+        if self._started is None:
+            self._started = (now, done)
+        if now - self._printed >= LINE_SECONDS and done < total:
+            since, first = self._started
             rate = (done - first) / max(now - since, 1e-9)
             left = duration((total - done) / rate) if rate else "?"
             line = f"  {self._name}: {done}/{total}, {rate:.1f}/s, {left} left"
             print(f"{line}, {loss}" if loss else line, file=self._out, flush=True)
-            self._spoken = now
+            self._printed = now
 
 
 def quiet_dependencies() -> None:
-    """Let nothing but this program write to the screen."""
+    """Keep the libraries' own log lines off the screen."""
     for name in ("absl", "orbax", "jax", "gymnasium", "etils"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -59,10 +59,10 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest:02d}s" if minutes else f"{seconds:.1f}s"
 
 
-def in_words(figures: dict[str, Any]) -> str:
-    """The numbers among a stage's figures, on one line."""
-    shown = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+def in_words(metrics: dict[str, Any]) -> str:
+    """The numbers among a stage's metrics, on one line."""
+    shown = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     return "  ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in shown.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in shown.items()
     )

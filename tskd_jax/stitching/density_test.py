@@ -20,7 +20,7 @@ class GaussianTest(NamedTuple):
     deviation: np.ndarray
     threshold: np.ndarray
 
-    def of(self, rows: np.ndarray) -> "GaussianTest":
+    def select(self, rows: np.ndarray) -> "GaussianTest":
         """The test of some of the queries."""
         return GaussianTest(*(column[rows] for column in self))
 
@@ -34,12 +34,12 @@ class GaussianTest(NamedTuple):
         passes = np.ones(len(query), bool)
         for member in range(self.mean.shape[1]):
             # Few pass the first member's test; only they are tried with the others.
-            some = np.flatnonzero(passes)
-            mean = self.mean[query[some], member].astype(np.float64)
-            deviation = self.deviation[query[some], member].astype(np.float64)
-            density = -0.5 * np.square((states[some] - mean) / deviation)
+            left = np.flatnonzero(passes)
+            mean = self.mean[query[left], member].astype(np.float64)
+            deviation = self.deviation[query[left], member].astype(np.float64)
+            density = -0.5 * np.square((states[left] - mean) / deviation)
             density = (density - np.log(deviation) - HALF_LOG_2PI).sum(-1)
-            passes[some] = density > self.threshold[query[some]]
+            passes[left] = density > self.threshold[query[left]]
         return passes
 
     def balls(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -42,7 +42,7 @@ def best_neighbour(
       backend: `cpu` (trees), `accelerator` (a tiled kernel), or `auto` (`fastest_backend`).
       test: if given, only states that pass it count (density-first); None asks for distance alone.
 
-    All queries are asked at once, or half as many wherever memory runs out.
+    All queries are searched at once, or half as many wherever memory runs out.
 
     Returns:
       (index (Q,) int64, value (Q,)): index -1 and value -inf where no state qualifies. Of equal
@@ -61,8 +61,8 @@ def best_neighbour(
 
         def compute(first: int, size: int) -> np.ndarray:
             rows = np.arange(first, min(first + size, len(queries)))
-            of_rows = None if test is None else test.of(rows)
-            return _lowest_rank(queries[rows], states, above[rows], radius, of_rows, backend)
+            test_of_rows = None if test is None else test.select(rows)
+            return _lowest_rank(queries[rows], states, above[rows], radius, test_of_rows, backend)
 
         rank = np.concatenate(memory.in_chunks(len(queries), len(queries), compute))
         found = rank < above
@@ -135,7 +135,7 @@ def _lowest_rank(queries, states, above, radius, test, backend) -> np.ndarray:
         right &= test.passes(found, states[rank[found]])
     # The few that were only just outside are searched again.
     rows = found[~right]
-    again = None if test is None else test.of(rows)
+    again = None if test is None else test.select(rows)
     rank[rows] = _search_trees(queries[rows], states, above[rows], bound, again)
     return rank
 
@@ -183,7 +183,7 @@ def _expected_of_tiles(queries, states, above, radius, test) -> float:
 def _seconds(queries, states, above, radius, test, backend, count) -> float:
     """Of a search with that many of the queries."""
     rows = np.linspace(0, len(queries) - 1, count).astype(int)
-    some = queries[rows], states, above[rows], radius, None if test is None else test.of(rows)
+    search = queries[rows], states, above[rows], radius, None if test is None else test.select(rows)
     begin = time.perf_counter()
-    _lowest_rank(*some, backend)
+    _lowest_rank(*search, backend)
     return time.perf_counter() - begin

@@ -2,52 +2,68 @@
 
 The decision at a transition depends on that transition alone, not on the path that led there. So
 one batched search gives every transition its successor, and stitching a trajectory is following
-pointers; all trajectories follow theirs in lockstep.
+pointers (`paths`).
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tskd_jax.data.trajectories import STITCHED, Trajectories, concatenate, from_columns
-from tskd_jax.machine.types import Config
+from tskd_jax.fields import ANY, COUNT, NOT_NEGATIVE, field, one_of
 from tskd_jax.models import dynamics, value
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value
 from tskd_jax.stitching.density_test import GaussianTest
-from tskd_jax.stitching.neighbours import best_neighbour, fastest_backend
+from tskd_jax.stitching.neighbours import BACKENDS, best_neighbour, fastest_backend
+from tskd_jax.stitching.paths import follow
 
 # (states (N, m), next states (N, m)) -> one row for each pair
 PairFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 ROWS_AT_ONCE = 1 << 18  # density-tested together: bounds the memory of their Gaussians
-VISITED_BYTES = 1 << 26  # of the record of which path has been where
+# Share of the states with a better neighbour, above which the radius restricts nothing.
+MAX_NEIGHBOUR_SHARE = 0.99
+MAX_REPEATS = 20  # mean number of times that an edge is walked, above which there is a warning
 
 
-class Paths(NamedTuple):
-    """The walked paths, end to end.
+@dataclass(frozen=True)
+class Config:
+    """`config.stitching`."""
 
-    Attributes:
-      transitions: (P,) the transition from whose state each step starts.
-      jumps: (P,) whether the step goes to that transition's successor instead of its next state.
-      lengths: (E,) steps of each path.
-    """
-
-    transitions: np.ndarray
-    jumps: np.ndarray
-    lengths: np.ndarray
+    enabled: bool = field(True, ANY, "off: imagined trajectories are added, not stitched (DDR+BC)")
+    epochs: int = field(2, COUNT, "K (Appendix B: 1 … 4, mostly 2)")
+    radius: float = field(0.1, NOT_NEGATIVE, "ρ of Equation 11 (Appendix B: 0.1, 1 or 3 by task)")
+    radius_unit: str = field(
+        "raw", one_of(["raw", "deviation"]), "of ρ: raw units, or standard deviations"
+    )
+    rule: str = field(
+        "value_first",
+        one_of(["value_first", "density_first"]),
+        "test the best state (paper), or take the best of the states that pass (MBTS)",
+    )
+    tolerance: float = field(0.0, NOT_NEGATIVE, "δ, nats forgiven by the density test (paper: 0)")
+    acceptance: float = field(0.1, NOT_NEGATIVE, "p, gain that a stitched trajectory must have")
+    allow_cycles: bool = field(
+        True,
+        ANY,
+        "whether a stitched path may enter a transition twice (Algorithm 4 has no word against "
+        "it): a circle that pays is then walked to the episode limit, and takes the filter in",
+    )
+    backend: str = field("auto", one_of(BACKENDS), "of the search; auto takes the faster one")
 
 
 def search_arguments(
     trajectories: Trajectories, values: Value, config: Config
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """What `best_neighbour` is asked: for each next state, a better state near it.
+    """The arguments of `best_neighbour`: for each next state, look for a better state near it.
 
     Args:
       trajectories: N transitions; all their states are candidates.
       values: V.
-      config: `config.stitching`: radius, radius_unit.
+      config: radius and radius_unit.
 
     Returns:
       (its arguments without backend and test; scale (m,) by which its states are divided).
@@ -78,12 +94,12 @@ def find_successors(
 
     Args:
       trajectories: N transitions; all their states are candidates.
-      ensemble: the dynamics.
-      values: V.
-      config: `config.stitching`: radius, radius_unit, rule, tolerance, backend.
+      ensemble: the dynamics, of one seed.
+      values: V, of one seed.
+      config: radius, radius_unit, rule, tolerance and backend.
 
     Returns:
-      (successor (N,): j, or -1 where no stitch is accepted; figures: the search's backend and how
+      (successor (N,): j, or -1 where no stitch is accepted; metrics: the search's backend and how
       often each test passed).
     """
     states, next_states = trajectories.observations, trajectories.next_observations
@@ -118,69 +134,6 @@ def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
     return [rows[start : start + most] for start in range(0, len(rows), most)]
 
 
-def follow(
-    trajectories: Trajectories, successors: np.ndarray, episode_limit: int, allow_cycles: bool
-) -> Paths:
-    """Walk from every episode's start: to the successor where there is one, else one step on.
-
-    A path ends when it takes a recorded transition that is its episode's last, or at the episode
-    limit. Without cycles no path enters a transition twice: it takes the recorded step where the
-    successor is one it has been at, and ends where that step leads back, too.
-
-    Args:
-      trajectories: N transitions.
-      successors: (N,) the transition to go on from, or -1.
-      episode_limit: most steps of a path.
-      allow_cycles: whether a path may enter a transition twice.
-    """
-    ends = np.zeros(trajectories.size, bool)
-    ends[trajectories.ends] = True
-    starts = trajectories.starts
-    # One bit for each path and transition: paths are walked in groups of bounded memory.
-    row_bytes = 0 if allow_cycles else -(-trajectories.size // 8)
-    group = len(starts) if allow_cycles else max(1, VISITED_BYTES // row_bytes)
-    parts = [
-        _follow(starts[first : first + group], successors, ends, episode_limit, row_bytes)
-        for first in range(0, len(starts), group)
-    ]
-    return Paths(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _follow(starts, successors, ends, episode_limit, row_bytes) -> Paths:
-    """The paths from those starts, in lockstep; `row_bytes` 0 allows cycles."""
-    now = starts.copy()
-    walking = np.arange(len(now))
-    lengths = np.zeros(len(now), np.int64)
-    visited = np.zeros((len(now), row_bytes), np.uint8)
-
-    def is_visited(walkers, transitions):
-        return visited[walkers, transitions >> 3] >> (transitions & 7) & 1 > 0
-
-    columns: list[tuple[np.ndarray, ...]] = []
-    for _ in range(episode_limit):
-        here = now[walking]
-        jumps = successors[here] >= 0
-        goes_on = jumps | ~ends[here]
-        following = np.where(jumps, successors[here], np.where(goes_on, here + 1, 0))
-        if row_bytes:
-            visited[walking, here >> 3] |= (1 << (here & 7)).astype(np.uint8)
-            returns = jumps & is_visited(walking, following)
-            jumps &= ~returns
-            goes_on &= ~returns | ~ends[here]
-            following = np.where(returns & goes_on, here + 1, following)
-            goes_on &= ~is_visited(walking, following)
-        columns.append((walking, here, jumps))
-        lengths[walking] += 1
-        now[walking] = following
-        walking = walking[goes_on]
-        if not len(walking):
-            break
-    # Steps were collected time by time; paths are read trajectory by trajectory.
-    walkers, transitions, jumps = (np.concatenate(column) for column in zip(*columns, strict=True))
-    order = np.argsort(walkers, kind="stable")
-    return Paths(transitions[order], jumps[order], lengths)
-
-
 def stitch(
     trajectories: Trajectories,
     successors: np.ndarray,
@@ -196,37 +149,37 @@ def stitch(
     Args:
       trajectories: E episodes.
       successors: (N,) from `find_successors`.
-      actions_between: f(s, ŝ'), asked once for each edge that is walked.
+      actions_between: f(s, ŝ'), called once for each edge that is walked.
       rewards_between: DDR-II, likewise.
       episode_limit: of the environment.
       acceptance: p; the stitched one is taken if Σr̂ > Σr + p|Σr|.
       allow_cycles: as of `follow`.
 
     Returns:
-      (E episodes, figures: edges walked and unique, trajectories replaced).
+      (E episodes; metrics: edges walked and unique, trajectories stitched and replaced).
     """
     paths = follow(trajectories, successors, episode_limit, allow_cycles)
     walked = paths.transitions[paths.jumps]
     edges, edge_of_step = np.unique(walked, return_inverse=True)
-    names = ("actions", "rewards", "next_observations", "terminals", "source")
+    names = ("actions", "rewards", "next_observations", "terminals", "source", "origin")
     steps = {name: getattr(trajectories, name)[paths.transitions] for name in names}
     if len(edges):
         s, s_next = trajectories.observations[edges], trajectories.observations[successors[edges]]
-        priced = {
+        completed = {
             "actions": actions_between(s, s_next)[edge_of_step],
             "rewards": rewards_between(s, s_next)[edge_of_step],
             "next_observations": s_next[edge_of_step],
             "terminals": False,
             "source": STITCHED,
         }
-        for name, value in priced.items():
-            steps[name][paths.jumps] = value
+        for name, column in completed.items():
+            steps[name][paths.jumps] = column
     new = from_columns(
         observations=trajectories.observations[paths.transitions], lengths=paths.lengths, **steps
     )
     old_returns, new_returns = trajectories.returns(), new.returns()
     # A path without a stitch is the old trajectory (or, beyond the limit, its beginning).
-    stitched = np.bincount(_episode_of(paths), paths.jumps, len(paths.lengths)) > 0
+    stitched = np.bincount(paths.episode_of(), paths.jumps, len(paths.lengths)) > 0
     replaced = stitched & (new_returns > old_returns + acceptance * np.abs(old_returns))
     chosen = _choose(replaced, new, trajectories)
     return chosen, {
@@ -237,8 +190,29 @@ def stitch(
     }
 
 
-def _episode_of(paths: Paths) -> np.ndarray:
-    return np.repeat(np.arange(len(paths.lengths)), paths.lengths)
+def stitching_warnings(config: Config, metrics: Mapping[str, Any]) -> list[str]:
+    """Warnings about one epoch of one seed, for the user.
+
+    Args:
+      config: radius.
+      metrics: those of `find_successors` and of `stitch`, together.
+    """
+    found = []
+    walked, unique = metrics["edges_walked"], metrics["edges_unique"]
+    if walked > MAX_REPEATS * max(unique, 1):
+        found.append(
+            f"{walked} stitched transitions repeat {unique} different edges; "
+            "what looks like much data is a few stitches walked again and again"
+        )
+    share = metrics["better_neighbour_share"]
+    if share == 0 or share > MAX_NEIGHBOUR_SHARE:
+        extent = "nothing" if share == 0 else "nearly everything"
+        found.append(
+            f"{share:.2%} of the states have a better one within "
+            f"config.stitching.radius={config.radius:g}: it finds {extent}; distances are in the "
+            "units of config.stitching.radius_unit"
+        )
+    return found
 
 
 def _choose(mask: np.ndarray, new: Trajectories, old: Trajectories) -> Trajectories:

@@ -156,8 +156,10 @@ def _search_shard(
 
         def search_tile(i, best):
             rows = jax.lax.dynamic_slice_in_dim(order, i * tile.queries, tile.queries)
-            some = jax.tree.map(lambda column: column[rows], columns)
-            found = _first_in_range(some, above[rows], best[rows], states, start, stop, tile)
+            tile_columns = jax.tree.map(lambda column: column[rows], columns)
+            found = _first_in_range(
+                tile_columns, above[rows], best[rows], states, start, stop, tile
+            )
             return best.at[rows].set(found, unique_indices=True)
 
         tiles = -(-unanswered // tile.queries)

@@ -3,8 +3,8 @@
 States come in falling order of value, so the best state near a query is the near one of lowest
 rank. A tree that returns every neighbour does far too much: hundreds are near, one is wanted.
 Asking a tree for the few nearest is cheap, and tells whether a range of ranks holds any neighbour.
-So ranges that double in width are asked from the top, and a range with neighbours is halved until
-its first one is known.
+So ranges that double in width are searched from the top, and a range with neighbours is halved
+until its first one is known.
 """
 
 from collections.abc import Callable, Iterator
@@ -88,16 +88,16 @@ class _Search:
 
     def _compare(self, start: int, stop: int, rows: np.ndarray) -> np.ndarray:
         """Lower `best` by all distances to a range; (rows,) whether it holds a neighbour."""
-        some = np.zeros(len(rows), bool)
+        found = np.zeros(len(rows), bool)
         block = self.states[start:stop]
         size = max(1, NUMBERS_AT_ONCE // (4 * len(block)))
         for first in range(0, len(rows), size):
             part = rows[first : first + size]
             near = cdist(self.queries[part], block) < self.radius
-            some[first : first + size] = hit = near.any(1)
+            found[first : first + size] = hit = near.any(1)
             rank = np.where(hit, start + near.argmax(1), len(self.states))
             self.best[part] = np.minimum(self.best[part], rank)
-        return some
+        return found
 
     def _halve(self, start: int, stop: int, rows: np.ndarray) -> None:
         """Find the first neighbour in a range in which each of these queries has one."""
@@ -110,10 +110,10 @@ class _Search:
         middle = (start + stop) // 2
         # Whoever knows a neighbour in the left half need not ask whether there is one.
         known = self.best[rows] < np.minimum(middle, self.above[rows])
-        asking = rows[~known]
-        some, more = self._look(start, middle, asking)
-        self._halve(start, middle, np.concatenate([rows[known], asking[more]]))
-        right = asking[~some]
+        unknown = rows[~known]
+        found, more = self._look(start, middle, unknown)
+        self._halve(start, middle, np.concatenate([rows[known], unknown[more]]))
+        right = unknown[~found]
         self._halve(middle, stop, right[self.best[right] > middle])
 
 
@@ -167,18 +167,18 @@ def first_passing(
 
 def _limit(likely: _Balls, near: _Balls) -> float:
     """Up to which radius the likely balls are the smaller ones, as a sample of queries shows."""
-    some = np.linspace(0, len(near.radii) - 1, min(SAMPLE, len(near.radii))).astype(int)
-    some = some[np.argsort(likely.radii[some])]
+    sample = np.linspace(0, len(near.radii) - 1, min(SAMPLE, len(near.radii))).astype(int)
+    sample = sample[np.argsort(likely.radii[sample])]
     in_likely, in_near = (
         cKDTree(balls.points, balanced_tree=False).query_ball_point(
-            balls.centres[some], balls.radii[some], return_length=True
+            balls.centres[sample], balls.radii[sample], return_length=True
         )
         for balls in (likely, near)
     )
     # Pairs to list, if the first k of the sample take the likely ball and the others the near one.
     pairs = np.cumsum([0, *in_likely]) + np.cumsum([0, *in_near[::-1]])[::-1]
     k = pairs.argmin()
-    return likely.radii[some[k - 1]] if k else -np.inf
+    return likely.radii[sample[k - 1]] if k else -np.inf
 
 
 def _list(

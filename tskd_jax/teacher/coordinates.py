@@ -15,29 +15,31 @@ from tskd_jax.machine.types import Leaf
 
 
 @struct.dataclass
-class Frame:
-    """How normalised states become numbers that a diffuser sees, and back.
+class StateCoordinates:
+    """How normalised states become the numbers that a diffuser is trained on, and back.
 
-    Absolute (the paper): they are those numbers. Relative: the present state is, all others are
-    their difference from it, divided by the deviation that differences over so many steps have in
-    the data. One step changes a state by a fraction of its spread, so that an error of the same
-    size in the diffuser's numbers is a several times smaller error in the next state.
+    Absolute (the paper): the normalised states themselves. Relative: the present state is kept, all
+    others are their difference from it, divided by the deviation that differences over as many
+    steps have in the data. One step changes a state by a fraction of its spread, so that an error
+    of the same size in the diffuser's numbers is a several times smaller error in the next state.
 
-    With an expectation, the next state alone is its difference from the one to be expected, divided
-    by the deviation of these differences. What changes whatever is done is gone from it, and what
-    an action chooses fills the range.
+    With a baseline, the next state alone is its difference from the mean one, divided by the
+    deviation of these differences. What changes whatever is done is gone from it, and what an
+    action chooses fills the range.
+
+    Shapes are of one seed; several stand on a leading axis.
 
     Attributes:
       scale: (H, m) by distance from the present; row 0 is the present itself.
       low, high: (H, m) range of the data in these coordinates, by distance. Samples are clipped.
-      surprise: None, or the coordinates of the next state.
+      residual: None, or the coordinates of the next state.
       relative: which of the two.
     """
 
     scale: Leaf
     low: Leaf
     high: Leaf
-    surprise: "Surprise | None"
+    residual: "Residual | None"
     relative: bool = struct.field(pytree_node=False)
 
     def encode(
@@ -66,9 +68,9 @@ class Frame:
         """The range of every coordinate of a window."""
         distance = _distance(horizon, current)
         low, high = jnp.asarray(self.low)[distance], jnp.asarray(self.high)[distance]
-        if self.surprise is None:
+        if self.residual is None:
             return low, high
-        most = jnp.asarray(self.surprise.most)[None, None]
+        most = jnp.asarray(self.residual.most)[None, None]
         is_next = _is_next(horizon, current)
         return jnp.where(is_next, -most, low), jnp.where(is_next, most, high)
 
@@ -76,32 +78,32 @@ class Frame:
         distance = _distance(horizon, current)
         origin = self.relative * present[:, None] * (distance > 0)[:, :, None]
         scale = jnp.asarray(self.scale)[distance]
-        if self.surprise is None:
+        if self.residual is None:
             return origin, scale
         is_next = _is_next(horizon, current)
-        origin = jnp.where(is_next, self.surprise.expected(present)[:, None], origin)
-        return origin, jnp.where(is_next, jnp.asarray(self.surprise.scale)[None, None], scale)
+        origin = jnp.where(is_next, self.residual.mean(present)[:, None], origin)
+        return origin, jnp.where(is_next, jnp.asarray(self.residual.scale)[None, None], scale)
 
 
 @struct.dataclass
-class Surprise:
-    """The next state's difference from the expected one.
+class Residual:
+    """The next state's difference from the mean one, E[s' | s].
 
     Attributes:
-      expectation: gives E[s' | s] as `next_state`, raw units.
+      baseline: predicts E[s' | s] as `next_state`, raw units.
       states: normaliser of states.
       scale: (m,) deviation of the difference, normalised units.
       most: (m,) its range in units of the deviation.
     """
 
-    expectation: Any
+    baseline: Any
     states: Normalizer
     scale: Leaf
     most: Leaf
 
-    def expected(self, present: Float[Array, "batch state"]) -> Float[Array, "batch state"]:
+    def mean(self, present: Float[Array, "batch state"]) -> Float[Array, "batch state"]:
         """E[s' | s] in normalised units."""
-        raw = self.expectation.next_state(self.states.unnormalize(present))
+        raw = self.baseline.next_state(self.states.unnormalize(present))
         return self.states.normalize(raw)
 
 
@@ -114,29 +116,23 @@ def _is_next(horizon: int, current: Array) -> Array:
     return (jnp.arange(horizon)[None] == current[:, None] + 1)[:, :, None]
 
 
-def fit_frame(
-    trajectories: Trajectories,
-    normalizer: Normalizer,
-    horizon: int,
-    relative: bool,
-    expectation: Any = None,
-) -> Frame:
-    """The frame of a dataset for windows of that many tokens.
+def fit_coordinates(
+    trajectories: Trajectories, normalizer: Normalizer, horizon: int, relative: bool
+) -> StateCoordinates:
+    """The coordinates of a dataset for windows of that many tokens, without a residual.
 
     Args:
       trajectories: the dataset.
       normalizer: of its states.
       horizon: H.
       relative: whether states are differences from the present one.
-      expectation: None, or what next states are differences from (`teacher.expectation`).
     """
     size = trajectories.observations.shape[1]
-    surprise = None if expectation is None else _fit_surprise(trajectories, normalizer, expectation)
     if not relative:
         one = np.ones((horizon, size), np.float32)
         low, high = np.asarray(normalizer.low), np.asarray(normalizer.high)
-        return Frame(
-            one, np.tile(low, (horizon, 1)), np.tile(high, (horizon, 1)), surprise, relative
+        return StateCoordinates(
+            one, np.tile(low, (horizon, 1)), np.tile(high, (horizon, 1)), None, relative
         )
     states = np.asarray(normalizer.normalize(trajectories.observations))
     following = np.asarray(normalizer.normalize(trajectories.next_observations))
@@ -154,18 +150,26 @@ def fit_frame(
         extreme = np.abs(change / deviation).max(0)
         rows.append((deviation, -extreme, extreme))
     scale, low, high = (np.stack(column).astype(np.float32) for column in zip(*rows, strict=True))
-    return Frame(scale, low, high, surprise, relative)
+    return StateCoordinates(scale, low, high, None, relative)
 
 
-def _fit_surprise(trajectories: Trajectories, normalizer: Normalizer, expectation: Any) -> Surprise:
-    def expected(states):
-        return normalizer.normalize(expectation.next_state(normalizer.unnormalize(states)))
+def fit_residual(trajectories: Trajectories, normalizer: Normalizer, baseline: Any) -> Residual:
+    """The coordinates of the next state as a difference from E[s' | s].
+
+    Args:
+      trajectories: the dataset.
+      normalizer: of its states.
+      baseline: of one seed; predicts E[s' | s] as `next_state`.
+    """
+
+    def mean(states):
+        return normalizer.normalize(baseline.next_state(normalizer.unnormalize(states)))
 
     states = normalizer.normalize(trajectories.observations)
     following = np.asarray(normalizer.normalize(trajectories.next_observations))
-    left = following - in_batches(jax.jit(expected), np.asarray(states))
+    left = following - in_batches(jax.jit(mean), np.asarray(states))
     scale = left.std(0)
     scale = np.where(scale > 1e-6, scale, 1.0).astype(np.float32)
     # Of heavy tails, the last one in ten thousand would give room to absurd samples.
     most = np.quantile(np.abs(left / scale), 0.9999, axis=0).astype(np.float32)
-    return Surprise(expectation, normalizer, scale, most)
+    return Residual(baseline, normalizer, scale, most)

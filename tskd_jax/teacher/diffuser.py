@@ -1,7 +1,6 @@
 """What DDR-I and DDR-II share: a conditional diffuser over tokens of states and rewards."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,37 +12,44 @@ from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.data.windows import Tape, make_tape
-from tskd_jax.diffusion import Sampler, Schedule, TemporalUNet, as_noise, cosine_schedule
-from tskd_jax.machine.types import Config, Leaf
-from tskd_jax.teacher.coordinates import Frame, fit_frame
-from tskd_jax.training.seeds import fit_seeds, pad_rows
-from tskd_jax.training.training import Ema, Hooks, adam, uniform_rows
+from tskd_jax.data.windows import SequenceBuffer, make_sequence_buffer
+from tskd_jax.diffusion import Sampler, Schedule, as_noise, cosine_schedule
+from tskd_jax.machine.types import Leaf
+from tskd_jax.nn.unet import TemporalUNet
+from tskd_jax.teacher.coordinates import Residual, StateCoordinates, fit_coordinates
+from tskd_jax.teacher.diffuser_config import DiffuserConfig, SamplingConfig
+from tskd_jax.training import seeds
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.training import Fitted, Training
+
+# (params, (transitions (batch,), sequence buffer, coordinates), key) -> scalar
+Loss = Callable[[Any, tuple[Array, SequenceBuffer, StateCoordinates], jax.Array], Array]
 
 
 @struct.dataclass
 class Diffuser:
-    """A trained (or fresh) diffuser.
+    """A diffuser, trained or not. Shapes are of one seed; several stand on a leading axis.
 
     Attributes:
-      params: of the U-Net; those that sampling uses, i.e. the moving average. Of several members
-        (`config.members`) they are the leading axis.
+      params: (members, …) of the U-Nets; those that sampling uses, i.e. the moving average.
       states, rewards: the normalisers of the tokens' parts.
-      frame: coordinates of the normalised states in a window.
+      coordinates: of the normalised states in a window.
       return_scale: () what R_t is divided by to give the condition y.
       reference_states, reference_labels: (R, m) normalised and (R,): a sample of the dataset's
         states and of what they reach, for targets by quantile.
-      config: of this model, as in `config.trajectory_generator`.
+      token_size: numbers of a token.
+      config: of this model.
     """
 
     params: Leaf
     states: Normalizer
     rewards: Normalizer
-    frame: Frame
+    coordinates: StateCoordinates
     return_scale: Leaf
     reference_states: Leaf
     reference_labels: Leaf
-    config: Config = struct.field(pytree_node=False)
+    token_size: int = struct.field(pytree_node=False)
+    config: DiffuserConfig = struct.field(pytree_node=False)
 
     @property
     def network(self) -> TemporalUNet:
@@ -54,175 +60,186 @@ class Diffuser:
         return cosine_schedule(self.config.diffusion_steps)
 
     def apply(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
-        """A network's answer to (x, y, k), or to (x, ∅, k) where keep is 0: what is trained."""
+        """One network's output for (x, y, k), or for (x, ∅, k) where keep is 0: what is trained."""
         return self.network.apply(params, x, step, y, keep)
 
     def noise(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
-        """ε(x, y, k), or ε(x, ∅, k) where keep is 0: what samplers ask for, the members' mean."""
+        """ε(x, y, k), or ε(x, ∅, k) where keep is 0: what samplers use, the members' mean."""
         network = as_noise(self.config.prediction, self.schedule, self.apply)
-        if self.config.members == 1:
-            return network(params, x, step, y, keep)
+        # Inside a jit, JAX refuses a mapped NumPy array where a custom gradient meets it.
+        params = jax.tree.map(jnp.asarray, params)
         return jax.vmap(network, (0, *(None,) * 4))(params, x, step, y, keep).mean(0)
 
-    def init(self, key: jax.Array, dim: int) -> Any:
-        """Fresh parameters of one network, for tokens of that many numbers."""
-        return _init(self.config, key, dim)
+    def init(self, key: jax.Array) -> Any:
+        """Fresh parameters of one network."""
+        return _init(self.config, key, self.token_size)
 
 
-def make_network(config: Config) -> TemporalUNet:
-    """The network of `config.trajectory_generator` or `config.reward_generator`."""
-    return TemporalUNet(
-        config.features, tuple(config.multipliers), config.kernel_size, config.dtype
-    )
+def make_network(config: DiffuserConfig) -> TemporalUNet:
+    """The network of a config."""
+    return TemporalUNet(config.features, config.multipliers, config.kernel_size, config.dtype)
 
 
-def _init(config: Config, key: jax.Array, dim: int) -> Any:
-    one, x = jnp.ones(1), jnp.zeros((1, config.horizon, dim))
+def _init(config: DiffuserConfig, key: jax.Array, token_size: int) -> Any:
+    one, x = jnp.ones(1), jnp.zeros((1, config.horizon, token_size))
     return make_network(config).init(key, x, jnp.zeros(1, jnp.int32), one, one)
 
 
-def training_bytes(config: Config, dim: int) -> int:
-    """Memory that a training takes at least, for tokens of that many numbers.
+def training_bytes(config: DiffuserConfig, token_size: int) -> int:
+    """Memory that a training takes at least, for each seed.
 
     The parameters, their average, Adam's two moments and a gradient; activations come on top.
     """
-    params = jax.eval_shape(lambda key: _init(config, key, dim), jax.random.key(0))
+    params = jax.eval_shape(lambda key: _init(config, key, token_size), jax.random.key(0))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     return 5 * config.members * size
 
 
 def create(
-    config: Config,
+    config: DiffuserConfig,
     trajectories: Trajectories,
-    token_size: Callable[[Config, int], int],
+    token_size: int,
     labels: np.ndarray,
-    expectation: Any = None,
+    fit_residual: Callable[[Normalizer], Residual] | None = None,
 ) -> Diffuser:
-    """An untrained diffuser for that dataset.
+    """A diffuser of every seed for that dataset, without parameters.
 
     Args:
       config: of this model.
       trajectories: the recorded dataset.
-      token_size: (config, state size m) -> numbers a token (m + 1 for DDR-I, 2m + 1 for DDR-II).
-      labels: (N,) what y is of each transition, before it is divided by its scale.
-      expectation: None, or what the next state is told as a difference from.
+      token_size: numbers of a token.
+      labels: (S, N) the condition of each transition, before it is divided by its scale.
+      fit_residual: None, or the normaliser of states -> coordinates of the next state as a
+        difference from a prediction, with the seeds as leading axis.
+
+    Returns:
+      The diffuser, with the seeds as leading axis of every leaf.
     """
-    scale = config.return_scale or float(labels.max())
+    count = len(labels)
     # Terminal states occur only as next states. Samples are clipped to the range of these, so
     # without them no imagined trajectory could ever end.
     last_states = trajectories.next_observations[trajectories.ends]
     states = fit_normalizer(
         config.normalizer, np.concatenate([trajectories.observations, last_states])
     )
+    coordinates = fit_coordinates(trajectories, states, config.horizon + 1, config.relative)
+    rewards = fit_normalizer(_reward_kind(config), trajectories.rewards[:, None])
+    # Dividing by a negative largest return would turn good into bad.
+    scale = np.abs([config.return_scale or float(one.max()) for one in labels])
+    scale = np.where(scale > 0, scale, 1.0)
     size = min(config.target_references, trajectories.size)
     rows = np.random.default_rng(0).choice(trajectories.size, size, replace=False)
-    model = Diffuser(
+    references = np.asarray(states.normalize(trajectories.observations[rows]))
+    return Diffuser(
         params=None,
-        states=states,
-        frame=fit_frame(trajectories, states, config.horizon + 1, config.relative, expectation),
-        rewards=fit_normalizer(_reward_kind(config), trajectories.rewards[:, None]),
-        # Dividing by a negative largest return would turn good into bad.
-        return_scale=np.float32(abs(scale) or 1.0),
-        reference_states=np.asarray(states.normalize(trajectories.observations[rows])),
-        reference_labels=(labels[rows] / (abs(scale) or 1.0)).astype(np.float32),
+        states=seeds.for_seeds(states, count),
+        rewards=seeds.for_seeds(rewards, count),
+        coordinates=seeds.for_seeds(coordinates, count).replace(
+            residual=None if fit_residual is None else fit_residual(states)
+        ),
+        return_scale=scale.astype(np.float32),
+        reference_states=seeds.for_seeds(references, count),
+        reference_labels=(labels[:, rows] / scale[:, None]).astype(np.float32),
+        token_size=token_size,
         config=config,
     )
-    dim = token_size(config, trajectories.observations.shape[1])
-
-    def init(key):
-        return model.init(key, dim)
-
-    init = init if config.members == 1 else jax.vmap(init)
-    return model.replace(params=jax.jit(init)(_member_keys(config, jax.random.key(0))))
 
 
-def _member_keys(config: Config, key: jax.Array) -> jax.Array:
-    """(…, members) keys of one each; of a single member the key itself."""
-    if config.members == 1:
-        return key
-    split = partial(jax.random.split, num=config.members)
-    return jax.vmap(split)(key) if key.ndim else split(key)
+def with_fresh_params(model: Diffuser, keys: jax.Array) -> Diffuser:
+    """The diffuser as it is before training: for benchmarks and tests of what it is used in.
+
+    Args:
+      model: from `create`.
+      keys: (S,).
+    """
+    init = jax.jit(jax.vmap(jax.vmap(model.init)))
+    return model.replace(params=init(_member_keys(model.config, keys)))
 
 
-def _reward_kind(config: Config) -> str:
+def _member_keys(config: DiffuserConfig, keys: jax.Array) -> jax.Array:
+    """(S,) -> (S, members)."""
+    return jax.vmap(partial(jax.random.split, num=config.members))(keys)
+
+
+def _reward_kind(config: DiffuserConfig) -> str:
     # The reward channel is mapped to [-1, 1] under every normaliser.
     return "limits" if config.normalizer == "gaussian" else config.normalizer
 
 
-def returns_to_go(config: Config, trajectories: Trajectories) -> np.ndarray:
-    """R_t of every transition; a termination penalty enters here and nowhere else."""
+def returns_to_go(config: DiffuserConfig, trajectories: Trajectories) -> np.ndarray:
+    """(N,) R_t of every transition; a termination penalty enters here and nowhere else."""
     return penalized(config, trajectories).returns_to_go(config.discount)
 
 
-def penalized(config: Config, trajectories: Trajectories) -> Trajectories:
+def penalized(config: DiffuserConfig, trajectories: Trajectories) -> Trajectories:
     """The trajectories with the termination penalty in their rewards: for conditions only."""
     rewards = trajectories.rewards - config.termination_penalty * trajectories.terminals
     return trajectories.replace(rewards=rewards)
 
 
-def tape_of(model: Diffuser, trajectories: Trajectories, labels: np.ndarray) -> Tape:
-    """The dataset as the diffuser sees it; `labels` as for `create`."""
-    return make_tape(trajectories, model.states, model.rewards, labels / model.return_scale)
-
-
-def train_seeds(
+def training(
     name: str,
     model: Diffuser,
-    loss: Callable[[Any, Any, jax.Array], Array],
-    tape: Tape,
+    loss: Loss,
+    trajectories: Trajectories,
+    labels: np.ndarray,
     rows: Sequence[np.ndarray],
     keys: jax.Array,
-    hooks: Hooks,
-) -> list[tuple[Diffuser, dict[str, float | None]]]:
-    """Fit a diffuser for each seed, in one program.
+) -> Training:
+    """The training of a diffuser on windows of the dataset.
+
+    What is drawn from (states, rewards, where they stand) is on the device once for all seeds; the
+    labels and the coordinates are a seed's own.
 
     Args:
-      name: of the stage.
+      name: of the part.
       model: from `create`.
-      loss: (params, (transitions (batch,), tape), key) -> scalar.
-      tape: from `tape_of`.
+      loss: of one network.
+      trajectories: the recorded dataset.
+      labels: (S, N) as of `create`.
       rows: of each seed, (N',) transitions to train on.
-      keys: (seeds,).
-      hooks: progress and checkpoints.
-
-    Returns:
-      Of each seed (the diffuser with the averaged weights, metrics: the loss is the mean of all
-      seeds, and None where nothing was left to train).
+      keys: (S,).
     """
     config = model.config
-    last_loss = {}
-
-    def watch(done, steps, metrics):
-        last_loss.update(metrics)
-        hooks.on_progress(done, steps, metrics)
+    states, rewards = (seeds.of_seed(part, 0) for part in (model.states, model.rewards))
+    buffer = make_sequence_buffer(
+        trajectories, states, rewards, labels / model.return_scale[:, None]
+    )
+    buffer_axes = SequenceBuffer(
+        states=None, rewards=None, row=None, first=None, last=None, labels=0
+    )
 
     def draw(data, key):
-        rows, count, tape = data
-        return uniform_rows(rows, key, config.batch_size, count), tape
+        rows, count, buffer, coordinates = data
+        return uniform_rows(rows, key, config.batch_size, count), buffer, coordinates
 
-    fitted = fit_seeds(
-        name,
-        lambda key: model.init(key, _token_size(model)),
-        lambda params, _ema, batch, key: loss(params, batch, key),
-        draw,
-        (*pad_rows([of_seed.astype(np.int32) for of_seed in rows]), tape),
-        adam(config.learning_rate, config.schedule, config.steps),
+    return Training(
+        name=name,
+        init=model.init,
+        loss=lambda params, _ema, batch, key: loss(params, batch, key),
+        draw=draw,
+        data=(
+            *seeds.pad_rows([of_one.astype(np.int32) for of_one in rows]),
+            buffer,
+            model.coordinates,
+        ),
+        optimizer=config.optimizer(),
         steps=config.steps,
-        key=_member_keys(config, keys),
-        data_axes=(0, 0, None),
+        keys=_member_keys(config, keys),
+        data_axes=(0, 0, buffer_axes, 0),
         accumulate=config.accumulate,
-        ema=Ema(config.ema_decay, config.ema_every, min(config.ema_start, config.steps // 2)),
-        hooks=replace(hooks, on_progress=watch),
+        ema=config.ema(),
         rows=rows,
     )
-    return [(model.replace(params=of.ema), {"loss": last_loss.get("loss")}) for of in fitted]
 
 
-def _token_size(model: Diffuser) -> int:
-    return model.params["params"]["out"]["bias"].shape[-1]
+def loss_metrics(fitted: Fitted, count: int) -> list[dict[str, Any]]:
+    """`loss` for each of so many seeds: the mean over all; missing where nothing was trained."""
+    metrics = {name: fitted.metrics[name] for name in ("loss",) if name in fitted.metrics}
+    return [dict(metrics) for _ in range(count)]
 
 
-def make_sampler(config: Config) -> Sampler:
+def make_sampler(config: SamplingConfig) -> Sampler:
     """The sampler of `config.sampling` or `config.reward_sampling`."""
     temperature = config.temperature
     if config.temperature_on == "variance":
@@ -231,16 +248,16 @@ def make_sampler(config: Config) -> Sampler:
 
 
 def target_condition(
-    model: Diffuser, states: Float[Array, "batch state"], sampling: Config
+    model: Diffuser, states: Float[Array, "batch state"], sampling: SamplingConfig
 ) -> Float[Array, " batch"]:
-    """The y to ask for in those states (normalised units).
+    """The y of samples that begin in those states (normalised units).
 
-    Either the fixed `target` (0.9 in Decision Diffuser), or the quantile `target_quantile` of what
-    the `target_neighbours` nearest of the reference states reach: no data shows a y at an episode's
-    start as high as the highest in mid-episode.
+    Either the fixed `target_return` (0.9 in Decision Diffuser), or the quantile `target_quantile`
+    of what the `target_neighbours` nearest of the reference states reach: no data shows a y at an
+    episode's start as high as the highest in mid-episode.
     """
     if not sampling.target_quantile:
-        return jnp.full(states.shape[0], sampling.target)
+        return jnp.full(states.shape[0], sampling.target_return)
     reference = jnp.asarray(model.reference_states)
     count = min(sampling.target_neighbours, len(reference))
     squares = jnp.square(reference).sum(-1)[None] - 2 * states @ reference.T

@@ -10,16 +10,16 @@ import jax
 import numpy as np
 
 from tskd_jax.machine import devices
-from tskd_jax.machine.types import Config
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.trajectory_generator import Plan, no_plan, replan
+from tskd_jax.teacher.planning import Plan, no_plan, replan
+from tskd_jax.teacher.trajectory_generator import SamplingConfig
 
 
 @functools.partial(jax.jit, static_argnames="sampling")
-def _plan(model: Diffuser, sampling: Config, history, length, keys, earlier: Plan, time):
+def _plan(model: Diffuser, sampling: SamplingConfig, history, length, keys, earlier: Plan, time):
     latest = replan(model, sampling, history, length, keys, earlier, time, 1)
-    rewards, states = latest.answer(length, 1)
+    rewards, states = latest.next_steps(length, 1)
     return model.rewards.unnormalize(rewards[:, 0])[:, 0], states[:, 0], latest
 
 
@@ -31,6 +31,8 @@ def _act(model: Diffuser, inverse_dynamics: InverseDynamics, observations, next_
 class Planner:
     """Plans an action at every step from the last C observations; for `evaluation.rollout`.
 
+    The models are of one seed.
+
     Attributes:
       rewards: a list of (E,), the rewards that were planned, one entry for each time step.
     """
@@ -38,7 +40,7 @@ class Planner:
     def __init__(
         self,
         model: Diffuser,
-        sampling: Config,
+        sampling: SamplingConfig,
         inverse_dynamics: InverseDynamics,
         key: jax.Array,
     ):

@@ -2,28 +2,43 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.data.windows import window
 from tskd_jax.diffusion import diffusion_loss, guided, sample
+from tskd_jax.fields import COUNT, field
 from tskd_jax.machine import memory
 from tskd_jax.machine.batching import in_batches
-from tskd_jax.machine.types import Config
-from tskd_jax.models.inverse_dynamics import split_rows
 from tskd_jax.teacher import diffuser
-from tskd_jax.teacher.diffuser import Diffuser, make_sampler, target_condition
-from tskd_jax.training.training import Hooks
+from tskd_jax.teacher.coordinates import StateCoordinates
+from tskd_jax.teacher.diffuser import (
+    Diffuser,
+    SamplingConfig,
+    make_sampler,
+    target_condition,
+)
+from tskd_jax.training import seeds
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import Training
+
+HELD_OUT = 0.05  # share of the transitions
+VALIDATED = 2048  # most of the held-out transitions whose reward is sampled
 
 
-def create(config: Config, trajectories: Trajectories) -> Diffuser:
-    """An untrained DDR-II; `config` is `config.reward_generator`."""
-    labels = diffuser.returns_to_go(config, trajectories)
-    return diffuser.create(config, trajectories, token_size, labels)
+@dataclass(frozen=True)
+class Config(diffuser.DiffuserConfig):
+    """`config.reward_generator`."""
+
+    horizon: int = field(101, COUNT, "tokens; only the first is sampled for (paper: as DDR-I)")
 
 
 def token_size(_config: Config, state_size: int) -> int:
@@ -31,46 +46,45 @@ def token_size(_config: Config, state_size: int) -> int:
     return 2 * state_size + 1
 
 
-def train(
-    model: Diffuser,
-    trajectories: Trajectories,
-    key: jax.Array,
-    hooks: Hooks,
-    sampling: Config,
-    judged: int = 2048,
-) -> tuple[Diffuser, dict[str, float | None]]:
-    """Fit DDR-II to (s_t, s_{t+1}, r_t) tokens and judge it on held-out transitions (Equation 12).
+def conditions(config: Config, trajectories: Trajectories, count: int) -> np.ndarray:
+    """(S, N) y of every transition for so many seeds, before its scale: R_t."""
+    return seeds.for_seeds(diffuser.returns_to_go(config, trajectories), count)
+
+
+def create(config: Config, trajectories: Trajectories, labels: np.ndarray) -> Diffuser:
+    """DDR-II without parameters, with the seeds as leading axis of every leaf.
 
     Args:
-      model: from `create`.
+      config: of this part.
       trajectories: the recorded dataset.
-      key: randomness.
-      hooks: progress and checkpoints.
-      sampling: `config.reward_sampling`, for the judgement.
-      judged: how many held-out transitions are judged.
+      labels: (S, N) from `conditions`.
     """
-    return train_seeds(model, trajectories, key[None], hooks, sampling, judged)[0]
+    size = token_size(config, trajectories.observations.shape[1])
+    return diffuser.create(config, trajectories, size, labels)
 
 
-def train_seeds(
-    model: Diffuser,
-    trajectories: Trajectories,
-    keys: jax.Array,
-    hooks: Hooks,
-    sampling: Config,
-    judged: int = 2048,
-) -> list[tuple[Diffuser, dict[str, float | None]]]:
-    """As `train` for each of the keys (seeds,), in one program."""
-    config = model.config
-    split_keys, fit_keys, judge_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
-        keys
-    )
+def training(
+    config: Config, trajectories: Trajectories, keys: jax.Array
+) -> tuple[Training, Diffuser, list[np.ndarray]]:
+    """The training of DDR-II on (s_t, s_{t+1}, r_t) tokens.
+
+    Args:
+      config: of this part.
+      trajectories: the recorded dataset.
+      keys: (S,).
+
+    Returns:
+      (the training; the model without parameters; the held-out transitions of each seed).
+    """
+    labels = conditions(config, trajectories, len(keys))
+    model = create(config, trajectories, labels)
+    split_keys, fit_keys, _ = _split(keys)
 
     def loss(params, batch, key):
-        transitions, tape = batch
+        transitions, buffer, coordinates = batch
         # One state more than tokens: each token holds a state and its successor.
-        w = window(tape, transitions, config.horizon + 1, context=1)
-        change = _change(model, w.states[:, :-1], w.states[:, 1:])
+        w = window(buffer, transitions, config.horizon + 1, context=1)
+        change = _change(coordinates, w.states[:, :-1], w.states[:, 1:])
         x0 = jnp.concatenate([w.states[:, :-1], change, w.rewards[:, :-1]], -1)
         exists = jnp.broadcast_to(w.reward_exists[:, :-1, None], x0.shape)
         return diffusion_loss(
@@ -79,64 +93,92 @@ def train_seeds(
             model.schedule,
             x0,
             w.labels,
-            given=_given(x0),
-            given_values=x0,
-            weight=exists * _answer_weight(x0, config.answer_weight),
+            known=_known(x0),
+            known_values=x0,
+            weight=exists * _weight(x0, config.target_weight),
             drop_condition=config.drop_condition,
             prediction=config.prediction,
             key=key,
         )
 
-    splits = [split_rows(trajectories, 0.05, key) for key in split_keys]
-    tape = diffuser.tape_of(model, trajectories, diffuser.returns_to_go(config, trajectories))
-    rows = [rows for rows, _ in splits]
-    trained = diffuser.train_seeds("reward_generator", model, loss, tape, rows, fit_keys, hooks)
+    splits = [split_rows(trajectories, HELD_OUT, key) for key in split_keys]
+    rows, held_out = zip(*splits, strict=True)
+    plan = diffuser.training("reward_generator", model, loss, trajectories, labels, rows, fit_keys)
+    return plan, model, list(held_out)
 
-    def judge(model, metrics, held_out, key):
-        held_out = np.random.default_rng(0).permutation(held_out)[:judged]
-        states, next_states = (
-            column[held_out]
-            for column in (trajectories.observations, trajectories.next_observations)
-        )
-        predicted = rewards_between(model, sampling, states, next_states, key)
-        true = trajectories.rewards[held_out]
-        return model, metrics | {
+
+def train(
+    config: Config,
+    sampling: SamplingConfig,
+    trajectories: Trajectories,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[Diffuser, list[dict[str, Any]]]:
+    """Fit DDR-II and measure its rewards' error on held-out transitions (Equation 12).
+
+    Args:
+      config: of this part.
+      sampling: `config.reward_sampling`, for the measurement.
+      trajectories: the recorded dataset.
+      keys: (S,).
+      callbacks: progress and checkpoints.
+
+    Returns:
+      (DDR-II with the seeds as leading axis of every leaf; metrics of each seed).
+    """
+    plan, model, held_out = training(config, trajectories, keys)
+    fitted = fit(plan, callbacks)
+    model = model.replace(params=fitted.ema)
+    *_, validation_keys = _split(keys)
+
+    def measure(trained: Diffuser, rows: np.ndarray, key: jax.Array) -> dict[str, float]:
+        rows = np.random.default_rng(0).permutation(rows)[:VALIDATED]
+        pairs = trajectories.observations[rows], trajectories.next_observations[rows]
+        predicted = rewards_between(trained, sampling, *pairs, key)
+        true = trajectories.rewards[rows]
+        return {
             "held_out_mse": float(np.square(predicted - true).mean()),
             "held_out_reward_variance": float(true.var()),
         }
 
-    return [
-        judge(*of, held_out, key)
-        for of, (_, held_out), key in zip(trained, splits, judge_keys, strict=True)
+    return model, [
+        losses | measure(seeds.of_seed(model, index), held_out[index], validation_keys[index])
+        for index, losses in enumerate(diffuser.loss_metrics(fitted, len(keys)))
     ]
 
 
+def _split(keys: jax.Array) -> jax.Array:
+    """(S,) keys -> (3, S): of the split, of the training, of the validation."""
+    return jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+
+
 def _change(
-    model: Diffuser,
+    coordinates: StateCoordinates,
     states: Float[Array, "batch horizon state"],
     next_states: Float[Array, "batch horizon state"],
 ) -> Float[Array, "batch horizon state"]:
-    """The next states, or with a relative frame their scaled difference from the states."""
-    if not model.frame.relative:
+    """The next states, or in relative coordinates their scaled difference from the states."""
+    if not coordinates.relative:
         return next_states
-    return (next_states - states) / model.frame.scale[1][None, None]
+    return (next_states - states) / coordinates.scale[1][None, None]
 
 
-def _given(x0: Array) -> Array:
-    """Both states of token 0 are given, its reward is the question."""
+def _known(x0: Array) -> Array:
+    """Both states of token 0 are known, its reward is the target."""
     first = jnp.arange(x0.shape[1])[None, :, None] == 0
     is_state = jnp.arange(x0.shape[2])[None, None] < x0.shape[2] - 1
     return jnp.broadcast_to(first & is_state, x0.shape)
 
 
-def _answer_weight(x0: Array, weight: float) -> Array:
+def _weight(x0: Array, weight: float) -> Array:
     return jnp.ones_like(x0).at[:, 0, -1].set(weight)
 
 
 @functools.partial(jax.jit, static_argnames="sampling")
 def _rewards(
     model: Diffuser,
-    sampling: Config,
+    sampling: SamplingConfig,
     states: Float[Array, "batch state"],
     next_states: Float[Array, "batch state"],
     keys: Key[Array, " batch"],
@@ -145,17 +187,18 @@ def _rewards(
     batch, size = states.shape
     s, s_next = model.states.normalize(states), model.states.normalize(next_states)
     values = jnp.zeros((batch, config.horizon, 2 * size + 1))
-    change = _change(model, s[:, None], s_next[:, None])[:, 0]
+    change = _change(model.coordinates, s[:, None], s_next[:, None])[:, 0]
     values = values.at[:, 0, : 2 * size].set(jnp.concatenate([s, change], -1))
-    following = 1 if model.frame.relative else 0
-    low = jnp.concatenate([model.frame.low[0], model.frame.low[following], model.rewards.low])
-    high = jnp.concatenate([model.frame.high[0], model.frame.high[following], model.rewards.high])
+    coordinates = model.coordinates
+    following = 1 if coordinates.relative else 0
+    low = jnp.concatenate([coordinates.low[0], coordinates.low[following], model.rewards.low])
+    high = jnp.concatenate([coordinates.high[0], coordinates.high[following], model.rewards.high])
     x = sample(
         guided(model.noise, model.params, target_condition(model, s, sampling), sampling.guidance),
         model.schedule,
         make_sampler(sampling),
-        given=_given(values),
-        given_values=values,
+        known=_known(values),
+        known_values=values,
         low=low,
         high=high,
         keys=keys,
@@ -165,7 +208,7 @@ def _rewards(
 
 def rewards_between(
     model: Diffuser,
-    sampling: Config,
+    sampling: SamplingConfig,
     states: np.ndarray,
     next_states: np.ndarray,
     key: jax.Array,
@@ -175,12 +218,12 @@ def rewards_between(
     """Algorithm 2 for any number of pairs: (N, m), (N, m) -> (N,) rewards, raw units.
 
     Args:
-      model: DDR-II.
+      model: DDR-II of one seed.
       sampling: `config.reward_sampling`.
       states, next_states: the pairs.
       key: randomness; a pair depends on its own part of it.
       batch_size: pairs at a time; fewer where memory runs out.
-      on_compiled: as in `Hooks`, for each size of a batch.
+      on_compiled: as of `TrainingCallbacks`, for each size of a batch.
     """
     data = np.asarray(jax.random.key_data(jax.random.split(key, max(1, len(states)))))
 

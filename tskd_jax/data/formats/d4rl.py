@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tskd_jax.data.checks import DEFAULT, Demands
+from tskd_jax.data.checks import DEFAULT, DatasetChecks
 from tskd_jax.data.formats.hdf5 import Reader
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.errors import DatasetError
@@ -22,7 +22,7 @@ FLAGS = ("terminals", "timeouts")
 LARGEST = 1e15  # its square, summed over a million rows, is a number in single precision
 
 
-def read(path: Path, demands: Demands = DEFAULT) -> Trajectories:
+def read(path: Path, checks: DatasetChecks = DEFAULT) -> Trajectories:
     """Trajectories of one HDF5 file in D4RL's format.
 
     Keys: observations (N, m), actions (N, n), rewards and terminals (N,) or (N, 1), and optionally
@@ -46,7 +46,7 @@ def read(path: Path, demands: Demands = DEFAULT) -> Trajectories:
             f"{path}: not a readable HDF5 file ({first_line(error)}); is it complete, and in "
             "D4RL's format?"
         ) from error
-    return from_arrays(columns, str(path), demands)
+    return from_arrays(columns, str(path), checks)
 
 
 def first_line(error: Exception) -> str:
@@ -55,7 +55,7 @@ def first_line(error: Exception) -> str:
 
 
 def from_arrays(
-    columns: Mapping[str, np.ndarray], name: str = "dataset", demands: Demands = DEFAULT
+    columns: Mapping[str, np.ndarray], name: str = "dataset", checks: DatasetChecks = DEFAULT
 ) -> Trajectories:
     """Trajectories of D4RL's arrays: split into episodes, next states filled in where absent.
 
@@ -68,7 +68,7 @@ def from_arrays(
     Raises:
       DatasetError: see `read`.
     """
-    invalid = _check_columns(columns, name, demands)
+    invalid = _check_columns(columns, name, checks)
     rows = len(invalid)
     terminals = columns["terminals"].astype(bool)
     if "timeouts" in columns:
@@ -96,13 +96,13 @@ def from_arrays(
     last = np.flatnonzero(ends)[-1]
     kept[last + 1 :] = False
     episode = np.concatenate([[0], np.cumsum(ends)[:-1]])
-    demands.check_split(name, np.flatnonzero(ends), rows, "timeouts" in columns)
+    checks.check_split(name, np.flatnonzero(ends), rows, "timeouts" in columns)
     if invalid.any():
         poor = np.isin(episode, episode[invalid])
         kept &= ~poor
         if not kept.any():
             raise DatasetError(f"{name}: every episode has a row that is not finite")
-        demands.warn(
+        checks.warn(
             f"{name}: {len(np.unique(episode[poor]))} episodes of {poor.sum()} rows are dropped: "
             f"{invalid.sum()} of those rows are not finite"
         )
@@ -122,8 +122,10 @@ def from_arrays(
     )
 
 
-def _check_columns(columns: Mapping[str, np.ndarray], name: str, demands: Demands) -> np.ndarray:
-    """(N,) which rows are invalid: none, unless the demands say that those may be dropped."""
+def _check_columns(
+    columns: Mapping[str, np.ndarray], name: str, checks: DatasetChecks
+) -> np.ndarray:
+    """(N,) which rows are invalid: none, unless `checks` allows dropping their episodes."""
     for key in REQUIRED:
         if key not in columns:
             raise DatasetError(f"{name}: key {key!r} is missing; found {sorted(columns)}")
@@ -154,7 +156,7 @@ def _check_columns(columns: Mapping[str, np.ndarray], name: str, demands: Demand
             continue
         with np.errstate(invalid="ignore", over="ignore"):
             bad = ~(np.abs(column.astype(np.float32)) <= LARGEST).reshape(rows, -1).all(1)
-        if bad.any() and not demands.drop_invalid:
+        if bad.any() and not checks.drop_invalid:
             raise DatasetError(
                 f"{name}: key {key!r} is not finite, or beyond ±{LARGEST:.0e}, in {bad.sum()} "
                 f"rows, first in row {bad.argmax()}; mend them, or drop the episodes of those "
@@ -192,7 +194,7 @@ def write(path: Path, trajectories: Trajectories, attributes: Mapping[str, Any])
             )
 
 
-def read_with_package(name: str, demands: Demands = DEFAULT) -> Trajectories:
+def read_with_package(name: str, checks: DatasetChecks = DEFAULT) -> Trajectories:
     """Trajectories through the optional `d4rl` package: `gym.make(name).get_dataset()`.
 
     Raises:
@@ -211,4 +213,4 @@ def read_with_package(name: str, demands: Demands = DEFAULT) -> Trajectories:
     except Exception as error:
         raise DatasetError(f"d4rl:{name}: {first_line(error)}") from error
     columns = {key: np.asarray(arrays[key]) for key in REQUIRED | OPTIONAL if key in arrays}
-    return from_arrays(columns, f"d4rl:{name}", demands)
+    return from_arrays(columns, f"d4rl:{name}", checks)

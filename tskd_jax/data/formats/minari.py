@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tskd_jax.data.checks import DEFAULT, Demands
+from tskd_jax.data.checks import DEFAULT, DatasetChecks
 from tskd_jax.data.formats.d4rl import first_line as first_line
 from tskd_jax.data.formats.d4rl import from_arrays
 from tskd_jax.data.formats.hdf5 import Reader
@@ -26,7 +26,7 @@ def is_minari(path: Path) -> bool:
         return False
 
 
-def read(path: Path, demands: Demands = DEFAULT) -> Trajectories:
+def read(path: Path, checks: DatasetChecks = DEFAULT) -> Trajectories:
     """Trajectories of a Minari `main_data.hdf5`: groups `episode_<i>` with T + 1 observations.
 
     Raises:
@@ -51,7 +51,7 @@ def read(path: Path, demands: Demands = DEFAULT) -> Trajectories:
         if len({column.shape[1:] for column in columns}) > 1:
             raise DatasetError(f"{path}: {key} differ in size between episodes")
     columns = {key: np.concatenate(value) for key, value in parts.items()}
-    return from_arrays(columns, str(path), demands)
+    return from_arrays(columns, str(path), checks)
 
 
 def _read_episode(path: Path, reader: Reader, name: str) -> dict[str, np.ndarray]:

@@ -1,0 +1,77 @@
+"""The table and the pictures, from what a finished run has left."""
+
+import numpy as np
+import pytest
+
+from tskd_jax.main import main
+from tskd_jax.report.table import by_group, table
+
+
+def summary(**changes):
+    """Two seeds of three methods, of which the last is the subject; by hand."""
+    scores = {"bc": (1.0, 3.0), "filtered_bc": (5.0, 5.0), "tskd": (8.0, 10.0)}
+    methods = {
+        name: {"title": title, "parameters": 69635, "seconds": 61.4, "student": student}
+        for name, title, student in (
+            ("bc", "BC", "a"),
+            ("filtered_bc", "filtered BC (best 10%)", "b"),
+            ("tskd", "TSKD", "c"),
+        )
+    }
+    return {
+        "dataset": {"name": "few"},
+        "subject": "tskd",
+        "methods": methods,
+        "scores": {
+            name: {
+                "mean": float(np.mean(seeds)),
+                "stderr": abs(seeds[0] - seeds[1]) / 2,
+                "per_seed": list(seeds),
+            }
+            for name, seeds in scores.items()
+        },
+        "gains": {
+            "bc": {"mean": 7.0, "interval": [-1.0, 15.0]},
+            "filtered_bc": {"mean": 4.0, "interval": None},
+        },
+        "seconds": {"student.bc": 30.0, "student.tskd": 31.0, "dynamics": 9.0},
+        "config": {"seeds": [0, 1], "evaluation": {"episodes": 10}},
+    } | changes
+
+
+def test_the_table_by_hand():
+    lines = table(summary()).splitlines()
+    assert lines[1] == "few: normalised score, mean ± standard error, 2 seeds × 10 episodes"
+    assert lines[3].split("  ")[0] == "method"
+    assert "TSKD gains (95%)" in lines[3]
+    words = [line.split() for line in lines[4:7]]
+    assert words[0][:8] == ["BC", "2.0", "±", "1.0", "+7.0", "(-1.0", "…", "+15.0)"]
+    assert words[1][4:9] == ["5.0", "±", "0.0", "+4.0", "69,635"]
+    assert words[2] == ["TSKD", "9.0", "±", "1.0", "69,635", "61"]
+    assert lines[-1] == "seconds per stage: student 61, dynamics 9"
+    # The columns stand below one another.
+    assert len({len(line) for line in lines[3:7]}) == 1
+
+
+def test_the_same_students_gain_nothing():
+    same = summary()
+    same["methods"]["filtered_bc"]["student"] = "c"
+    assert "0 (same students)" in table(same).splitlines()[5]
+
+
+def test_one_seed_has_no_error():
+    one = summary()
+    one["scores"]["bc"] = {"mean": 2.0, "stderr": 0.0, "per_seed": [2.0]}
+    assert "±" not in table(one).splitlines()[4]
+
+
+def test_groups_are_summed_in_order():
+    assert by_group({"a.x": 1.0, "b": 2.0, "a.y": 3.0}) == [("a", 4.0), ("b", 2.0)]
+
+
+@pytest.mark.parametrize("broken", ["{", ""])
+def test_a_damaged_summary_is_one_line(tmp_path, capsys, broken):
+    (tmp_path / "summary.json").write_text(broken)
+    assert main(["tskd-jax", "report", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "damaged" in line

@@ -1,0 +1,5 @@
+"""`python -m tskd_jax`: the command `tskd-jax`."""
+
+from tskd_jax.cli import console
+
+console()

@@ -1,0 +1,71 @@
+"""The command `tskd-jax`.
+
+    tskd-jax run --config=hopper[:PRESET,LEVEL] [--config.SECTION.FIELD=VALUE …] [--workdir=DIR]
+    tskd-jax sweep --config=hopper --grid=stitching.radius=0.1,0.2    runs over a grid of fields
+    tskd-jax replay summary.json      repeats a run and says whether it matches
+    tskd-jax report RUN               table and pictures of a finished run, from its folder
+    tskd-jax fields                   every field of a config, with range, meaning and source
+    tskd-jax --version
+
+`python -m tskd_jax …` is the same, and `python -m tskd_jax.main --config=…` is `tskd-jax run …`.
+Add --help to a command for its flags.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from tskd_jax import __version__
+from tskd_jax.cli.outcome import run_to_exit_status
+from tskd_jax.errors import ConfigError
+from tskd_jax.machine.signals import Request
+
+COMMANDS = ("run", "sweep", "replay", "report", "fields")
+HELP = ("--help", "-h", "-help", "help")
+
+
+def console() -> None:
+    """The `tskd-jax` command."""
+    sys.exit(main(sys.argv))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line (`argv[0]` is the program) and return the exit status."""
+    # What a dependency prints while it is imported is no business of the user's.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Text that the terminal cannot show is shown plainly, and never the end of a run.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    return run_to_exit_status(lambda request: _main(list(argv), request))
+
+
+def _main(argv: list[str], request: Request) -> int:
+    words = argv[1:]
+    if not words or words[0] in HELP:
+        print(help_text())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"tskd-jax {__version__}")
+        return 0
+    command = "run"
+    if not words[0].startswith("-"):
+        command = words.pop(0)
+    if command not in COMMANDS:
+        raise ConfigError(f"{command!r} is no command; one of {', '.join(COMMANDS)}; see --help")
+    module = importlib.import_module(f"{__name__}.{command}")
+    return module.main([argv[0], *words], request)
+
+
+def help_text() -> str:
+    """The commands, the methods and the presets, on one screen."""
+    from tskd_jax.methods import METHODS
+    from tskd_jax.presets import PRESETS
+
+    width = max(map(len, METHODS))
+    methods = "\n".join(f"    {name:<{width}}  {m.summary}" for name, m in METHODS.items())
+    return (
+        f"{(__doc__ or '').strip()}\n\nPresets: {', '.join(PRESETS)}.\n"
+        f"Methods (--config.methods=NAME,NAME):\n{methods}"
+    )

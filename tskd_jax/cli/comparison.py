@@ -1,0 +1,239 @@
+"""A run: every method that the config names, trained, evaluated, and written down."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.config import Config, override
+from tskd_jax.data import load
+from tskd_jax.data.checks import DatasetChecks, dataset_warnings
+from tskd_jax.data.formats import d4rl
+from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
+from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.errors import DatasetError
+from tskd_jax.evaluation.scores import summarize
+from tskd_jax.evaluation.stages import check_in_simulator, evaluate, evaluate_teacher
+from tskd_jax.machine import hosts, memory
+from tskd_jax.methods import METHODS, Experiment, Outcome
+from tskd_jax.nn.mlp import count_parameters
+from tskd_jax.policy import save_policy
+from tskd_jax.report import figures, summary, table
+from tskd_jax.run.run import Run
+from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
+
+# What --stop_after takes; behind a dot, of which method.
+STAGES = (
+    *("dataset", "inverse_dynamics", "dynamics", "baseline", "trajectory_generator"),
+    *("reward_generator", "imagination", "accept", "value", "stitching", "student", "evaluation"),
+    "check_in_simulator",
+)
+BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
+
+
+def compare(config: Config, run: Run) -> dict[str, Any] | None:
+    """Run all methods and write the report; gives the summary, in the first process only."""
+    task = get_task(config.environment.name)
+    recorded = load_recorded(config, task, run)
+    report_memory(config, task, run)
+    returns: dict[str, np.ndarray] = {}
+    for name, title, method, varied in comparisons(config):
+        exp = Experiment(name, varied, task, recorded, run)
+        begun = len(run.used)
+        outcome = METHODS[method].train(exp, varied.own.get(method, METHODS[method].fields()))
+        returns[name] = exp.stage(
+            *(evaluate, config.evaluation.episodes, outcome.policies, task, config.seeds),
+            name=f"evaluation.{name}",
+        )
+        _note(name, title, config, outcome, run, begun)
+        score = summarize(task.normalized_score(returns[name]))
+        run.report(f"{title:<36} {table.score_text(score)}")
+        if name == config.methods[-1]:
+            returns |= _examine(exp, config, outcome, run)
+            _write_data(config, outcome, recorded, run)
+    return _write_report(config, returns, run) if hosts.is_first() else None
+
+
+def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
+    """(name, title, method, its config) of all that a run compares, in order."""
+    found = []
+    for name in config.methods:
+        method = METHODS[name]
+        own = config.own.get(name)
+        title = method.title.format(**(vars(own) if own else {}))
+        if config.ablations:
+            for suffix, (variant_title, changes) in method.variants.items():
+                varied = override(config, changes)
+                if varied != config:
+                    found.append((f"{name}_{suffix}", variant_title, name, varied))
+        found.append((name, title, name, config))
+    return found
+
+
+def load_recorded(config: Config, task: Task, run: Run) -> Trajectories:
+    """The dataset, checked against the environment and against what the run began with.
+
+    Raises:
+      DatasetError: it cannot be used, is of another environment, or has changed.
+    """
+    source = config.dataset.path or config.dataset.name
+    warnings: list[str] = []
+    checks = DatasetChecks(config.dataset.drop_invalid, task.episode_limit, warnings.append)
+    recorded = load.load_dataset(source, checks)
+    sizes = recorded.observations.shape[1], recorded.actions.shape[1]
+    if sizes != (task.state_size, task.action_size):
+        raise DatasetError(
+            f"{source}: states of size {sizes[0]} and actions of size {sizes[1]}, but {task.name} "
+            f"has {task.state_size} and {task.action_size}; choose the config of its environment"
+        )
+    warnings += [f"{source}: {line}" for line in dataset_warnings(recorded, task.action_bound)]
+    facts = {"name": source} | describe(recorded) | {"warnings": warnings}
+    if not source.startswith("d4rl:"):
+        facts["sha256"] = load.content_hash(load.resolve(source))
+    known = run.manifest.get("notes", {}).get("dataset")
+    if known and any(known.get(key) != facts.get(key) for key in ("transitions", "sha256")):
+        raise DatasetError(
+            f"{source}: not the file that this run began with; restore it, or choose another "
+            "--workdir"
+        )
+    if not known:
+        for line in warnings:
+            run.report(f"warning: {line}")
+        run.report(
+            f"dataset: {facts['transitions']} transitions, {facts['episodes']} episodes, mean "
+            f"return {facts['return_mean']:.4g}"
+        )
+    run.record("notes", "dataset", facts)
+    run.stop_if_requested("dataset")
+    return run.freeze(recorded)
+
+
+def report_memory(config: Config, task: Task, run: Run) -> None:
+    """Where the pipeline has several seeds: how many fit side by side, before it begins.
+
+    What really fits is known when a training's program is compiled (`training.loop.fit`).
+    """
+    seeds, (free, _) = len(config.pipeline_seeds), memory.of_device()
+    if seeds == 1 or not any(name.startswith("tskd") for name in config.methods):
+        return
+    size = task.state_size
+    for name, section, token in (
+        (
+            "trajectory_generator",
+            config.trajectory_generator,
+            trajectory_generator.token_size(config.trajectory_generator, size),
+        ),
+        (
+            "reward_generator",
+            config.reward_generator,
+            reward_generator.token_size(config.reward_generator, size),
+        ),
+    ):
+        each = diffuser.training_bytes(section, token)
+        groups = f", at most {max(1, free // each)} at a time" if seeds * each > free else ""
+        run.report(
+            f"{name}: {seeds} seeds take at least {memory.readable(seeds * each)} of memory, "
+            f"{memory.readable(free)} are free{groups}"
+        )
+
+
+def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, begun: int) -> None:
+    """Write the students, and into the manifest what the method used and made."""
+    keys = list(dict.fromkeys(run.used[begun:]))
+    student, evaluation = keys[-2], keys[-1]
+    seconds = sum(run.manifest["stages"][key]["seconds"] for key in (student, evaluation))
+    if hosts.is_first():
+        for seed, policy in zip(config.seeds, outcome.policies, strict=True):
+            with run.replacing(f"students/{name}/seed_{seed}.npz") as path:
+                save_policy(path, policy)
+        if name == config.methods[-1]:
+            with run.replacing("student.npz") as path:
+                save_policy(path, outcome.policies[0])
+    run.record(
+        "methods",
+        name,
+        {
+            "title": title,
+            "stages": keys,
+            "student": student,
+            "parameters": outcome.policies[0].parameters,
+            "seconds": seconds,
+            "data": [
+                describe(data)
+                | {
+                    "imagined_transitions": int((data.source == IMAGINED).sum()),
+                    "lowest_return": float(data.returns().min()),
+                }
+                for data in outcome.data
+            ],
+        },
+    )
+
+
+def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dict[str, np.ndarray]:
+    """What the simulator says of imagination, and the teacher's own returns if asked for."""
+    teacher = outcome.teacher
+    if teacher is None:
+        return {}
+    if config.evaluation.simulator_check and outcome.imagined and outcome.accepted:
+        exp.stage(
+            *(check_in_simulator, config.evaluation, exp.task, teacher.inverse_dynamics),
+            *(exp.recorded, outcome.imagined, outcome.accepted),
+        )
+    episodes = config.evaluation.teacher_episodes
+    if not episodes:
+        return {}
+    returns = exp.stage(
+        *(evaluate_teacher, episodes, config.sampling, teacher.trajectory_generator),
+        *(teacher.inverse_dynamics, exp.task, exp.seeds),
+        name="evaluation.teacher",
+    )
+    run.record(
+        "methods",
+        summary.TEACHER,
+        {
+            "title": f"DDR-I as planner (teacher), {episodes} episodes",
+            "stages": [run.used[-1]],
+            "parameters": count_parameters(teacher.trajectory_generator.params) // len(exp.seeds),
+            "seconds": run.manifest["stages"][run.used[-1]]["seconds"],
+        },
+    )
+    return {summary.TEACHER: returns}
+
+
+def _write_data(config: Config, outcome: Outcome, recorded: Trajectories, run: Run) -> None:
+    """The subject's data, what DDR-I imagined for it, and the best that was recorded."""
+    if not hosts.is_first():
+        return
+    best = np.argsort(-recorded.returns(), kind="stable")[:BEST_SHOWN]
+    _write("best_recorded", [recorded.select(best)], config, run)
+    if outcome.teacher is not None:
+        _write("stitched", outcome.data, config, run)
+        _write("imagined", outcome.accepted or [], config, run)
+
+
+def _write(name: str, datasets: Sequence[Trajectories], config: Config, run: Run) -> None:
+    """NAME.hdf5, or where the pipeline has several seeds NAME/seed_N.hdf5 for each."""
+    source = config.dataset.path or config.dataset.name
+    seeds = config.pipeline_seeds if len(datasets) > 1 else (config.pipeline_seeds[0],)
+    for seed, data in zip(seeds, datasets, strict=False):
+        if data.size:
+            file = f"{name}.hdf5" if len(datasets) == 1 else f"{name}/seed_{seed}.hdf5"
+            with run.replacing(file) as path:
+                d4rl.write(path, data, {"origin": f"tskd_jax, from {source}", "seed": seed})
+
+
+def _write_report(config: Config, returns: dict[str, np.ndarray], run: Run) -> dict[str, Any]:
+    """Returns and summary, then the pictures: these never take a result away."""
+    with run.replacing("returns.npz") as path, path.open("wb") as file:
+        np.savez_compressed(file, **returns)  # pyright: ignore[reportArgumentType]
+    made = summary.make(run.path)
+    run.write_json("summary.json", made)  # where it is, all that counts is
+    try:
+        figures.draw(run.path, made)
+    except Exception as error:
+        run.report(
+            f"warning: no pictures ({type(error).__name__}: {error}); "
+            f"`tskd-jax report {run.path}` draws them again"
+        )
+    return made

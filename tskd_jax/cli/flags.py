@@ -1,0 +1,143 @@
+"""Flags of the commands: a config by file or by name, and what else they take."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import tskd_jax
+from tskd_jax.errors import ConfigError, TskdError
+
+_PACKAGE = Path(tskd_jax.__file__).parent
+CONFIGS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # installed, or of the repository
+
+
+def parse(
+    argv: list[str], define: Callable[[flags.FlagValues], None], usage: str = ""
+) -> tuple[flags.FlagValues, ConfigDict | None, bool]:
+    """Read a command line.
+
+    Args:
+      argv: the program and its flags.
+      define: defines the command's own flags.
+      usage: what --help shows above them.
+
+    Returns:
+      (flag values; the user's config, or None where there is none; whether help was shown).
+
+    Raises:
+      ConfigError: a flag, field or file that does not exist, or a value that cannot be read.
+    """
+    values = flags.FlagValues()
+    argv = [argv[0], *_with_config_files(argv[1:])]
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "A config by name or file, as hopper[:PRESET,LEVEL] or FILE.py[:PRESET,LEVEL].",
+        flag_values=values,
+        sys_argv=argv,
+    )
+    define(values)
+    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
+    if any(arg in ("--help", "-h", "-help") for arg in argv[1:]):
+        print(usage.strip(), values.get_help(), sep="\n")
+        print("Fields of a config: tskd-jax fields")
+        return values, None, True
+    for arg in argv[1:]:
+        if arg.startswith(("--config.", "-config.")):
+            name, equals, value = arg.lstrip("-").partition("=")
+            name = name.removeprefix("config.")
+            check_name(name)
+            if equals and not value:
+                raise ConfigError(f"config.{name}= has no value (an unset variable?); leave it out")
+    try:
+        rest = values(argv)
+        chosen = values["config"].value
+        # A file that fails to load answers with its error when it is first looked at.
+        config = chosen if chosen and chosen.to_dict() else None
+    except TskdError:
+        raise
+    except Exception as error:
+        raise ConfigError(_innermost(error)) from error
+    if len(rest) > 1:
+        raise ConfigError(f"{rest[1]!r} is not understood; see --help")
+    return values, config, False
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no field.
+
+    Raises:
+      ConfigError: names the nearest field.
+    """
+    from tskd_jax.config import FIELDS
+
+    if name in FIELDS:
+        return
+    inside = [field for field in FIELDS if field.startswith(name + ".")]
+    if inside:
+        raise ConfigError(f"config.{name} is a section; set one of its fields: {', '.join(inside)}")
+    near = difflib.get_close_matches(name, FIELDS, 1, 0.0)
+    same_field = [n for n in FIELDS if n.rpartition(".")[2] == name.rpartition(".")[2]]
+    raise ConfigError(
+        f"config.{name} does not exist; did you mean config.{(same_field or near)[0]}?"
+    )
+
+
+def needed(config: ConfigDict | None) -> ConfigDict:
+    """The config, which a command cannot do without."""
+    if config is None:
+        raise ConfigError("--config=NAME is needed, such as --config=hopper")
+    return config
+
+
+def workdir(value: str | None, default: Path) -> Path:
+    """The folder of a run; `~` is expanded, as no shell does behind `=`."""
+    return Path(value).expanduser() if value else default
+
+
+def _with_config_files(words: list[str]) -> list[str]:
+    """The words, with the name of a config replaced by its file."""
+    found, follows = [], False
+    for word in words:
+        if follows:
+            word = _config_file(word)
+        elif word.startswith(("--config=", "-config=")):
+            flag, _, value = word.partition("=")
+            word = f"{flag}={_config_file(value)}"
+        follows = word in ("--config", "-config")
+        found.append(word)
+    return found
+
+
+def _config_file(value: str) -> str:
+    """FILE:ARGUMENT of NAME:ARGUMENT.
+
+    Raises:
+      ConfigError: there is no such file, and no config of that name.
+    """
+    name, colon, argument = value.partition(":")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        stem = path.name.removesuffix(".py")
+        known = {p.stem: p for folder in CONFIGS for p in sorted(folder.glob("[!_]*.py"))}
+        if stem not in known or path.parent not in (Path("."), Path("configs")):
+            raise ConfigError(
+                f"--config={value}: no such file, and no config of that name; there are "
+                f"{', '.join(sorted(known))}"
+            )
+        path = known[stem]
+    return f"{path}{colon}{argument}"
+
+
+def _innermost(error: Exception) -> str:
+    """The cause of a failed parse: the innermost error, which is the user's."""
+    cause: Any = error
+    while isinstance(cause.__cause__, Exception):
+        if isinstance(cause.__cause__, TskdError):
+            return str(cause.__cause__)
+        cause = cause.__cause__
+    return " ".join(str(cause).split())

@@ -1,0 +1,45 @@
+"""tskd-jax replay summary.json [--workdir=DIR]
+
+Makes the run of a summary again and says whether every stage gave the same, bit for bit.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from tskd_jax.cli.flags import workdir
+from tskd_jax.errors import ConfigError
+from tskd_jax.machine.signals import Request
+
+
+def main(argv: list[str], request: Request) -> int:
+    """Run the command and return its exit status."""
+    if any(word in ("--help", "-h") for word in argv):
+        print((__doc__ or "").strip())
+        return 0
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "Everything the run makes.", flag_values=values)
+    try:
+        rest = values(argv)[1:]
+    except flags.Error as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    if len(rest) != 1:
+        raise ConfigError("tskd-jax replay takes one summary.json")
+    return repeat(Path(rest[0]), values["workdir"].value, request)
+
+
+def repeat(path: Path, folder: str | None, request: Request) -> int:
+    """Run again what a summary says; 0 where it matches, 1 where it does not."""
+    from tskd_jax.cli.run import run, show
+    from tskd_jax.machine import devices
+    from tskd_jax.report import replay
+
+    before, config = replay.read(path)
+    devices.check()
+    place = workdir(folder, Path("runs") / f"{path.resolve().parent.name}-replay")
+    after = run(config, place, request)
+    assert after is not None  # no --stop_after was given
+    show(after, place)
+    problems = replay.differences(before, after)
+    print(f"\n{path}: " + ("; ".join(problems) if problems else replay.MATCHES))
+    return 1 if problems else 0

@@ -1,0 +1,28 @@
+"""tskd-jax report RUN
+
+The table and the pictures of a finished run, made anew from its folder alone.
+"""
+
+from pathlib import Path
+
+from tskd_jax.errors import ConfigError
+from tskd_jax.machine.signals import Request
+
+
+def main(argv: list[str], request: Request) -> int:
+    """Run the command and return its exit status."""
+    del request
+    words = argv[1:]
+    if any(word in ("--help", "-h") for word in words):
+        print((__doc__ or "").strip())
+        return 0
+    if len(words) != 1 or words[0].startswith("-"):
+        raise ConfigError("tskd-jax report takes the folder of one run")
+    from tskd_jax.report import figures, summary, table
+
+    folder = Path(words[0]).expanduser()
+    found = summary.read(folder)
+    print(table.table(found))
+    drawn = figures.draw(folder, found)
+    print(f"\ndrawn: {', '.join(str(folder / name) for name in drawn)}")
+    return 0

@@ -1,0 +1,92 @@
+"""The simulators: make one, and record whole episodes of a policy in it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories, from_columns
+from tskd_jax.envs.tasks import Task
+
+# (observations (E, m), time) -> actions (E, n)
+Act = Callable[[np.ndarray, int], np.ndarray]
+
+
+def make_environment(task: Task) -> gymnasium.Env:
+    """The task's simulator, without warnings of newer versions: D4RL's scores refer to -v4."""
+    level = gymnasium.logger.min_level
+    gymnasium.logger.min_level = gymnasium.logger.ERROR
+    try:
+        # Newer MuJoCo warns of an attribute in HalfCheetah's model, once for each environment.
+        with without_warnings():
+            return gymnasium.make(task.gymnasium_id, disable_env_checker=True)
+    finally:
+        gymnasium.logger.min_level = level
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """MuJoCo writes no warnings, neither to the screen nor to a file in the current folder."""
+    mujoco.set_mju_user_warning(lambda _message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
+
+
+def record(
+    act: Act,
+    task: Task,
+    seeds: Sequence[int],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Trajectories:
+    """One whole episode for each seed, in the order of the seeds.
+
+    Each environment runs exactly one episode, and every episode counts: taking the first E episodes
+    to finish would favour short ones.
+
+    Args:
+      act: the policy. It is called with all E observations each time; those of episodes that have
+        ended are stale, and their actions are ignored.
+      task: which simulator.
+      seeds: (E,) of the environments' start states.
+      on_progress: called with (time, episode limit) every 50 steps.
+    """
+    environments = [make_environment(task) for _ in seeds]
+    observations = np.stack(
+        [env.reset(seed=int(seed))[0] for env, seed in zip(environments, seeds, strict=True)]
+    )
+    episodes: list[list[tuple]] = [[] for _ in seeds]
+    running = list(range(len(seeds)))
+    time = 0
+    while running:
+        actions = np.asarray(act(observations, time))
+        still = []
+        for e in running:
+            action = actions[e].astype(np.float64)
+            observation, reward, terminated, truncated, _ = environments[e].step(action)
+            episodes[e].append((observations[e].copy(), action, reward, observation, terminated))
+            observations[e] = observation
+            if not (terminated or truncated):
+                still.append(e)
+        running = still
+        time += 1
+        if time % 50 == 0:
+            on_progress(time, task.episode_limit)
+    for env in environments:
+        env.close()
+    lengths = [len(episode) for episode in episodes]
+    columns = zip(*(step for episode in episodes for step in episode), strict=True)
+    names = ("observations", "actions", "rewards", "next_observations", "terminals")
+    return from_columns(
+        lengths=lengths,
+        origin=np.full(sum(lengths), -1),  # of no dataset yet
+        **{name: np.array(column) for name, column in zip(names, columns, strict=True)},
+    )
+
+
+def episode_seeds(student_seed: int, episodes: int) -> list[int]:
+    """Seeds of a student's evaluation episodes: the same for every method."""
+    return [1_000_003 * (student_seed + 1) + episode for episode in range(episodes)]

@@ -1,0 +1,98 @@
+"""Stages behind the methods: what their policies are worth, and whether imagination is true."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.simulator import episode_seeds
+from tskd_jax.envs.tasks import Task
+from tskd_jax.evaluation import simulator_check
+from tskd_jax.evaluation.rollout import Config, evaluate_students, rollout
+from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.policy import Policy
+from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.teacher.planner import Planner
+from tskd_jax.teacher.trajectory_generator import SamplingConfig
+from tskd_jax.training import seeds
+from tskd_jax.training.callbacks import TrainingCallbacks
+
+Metrics = list[dict[str, Any]]
+
+
+def evaluate(
+    episodes: int,
+    policies: Sequence[Policy],
+    task: Task,
+    student_seeds: Sequence[int],
+    *,
+    callbacks: TrainingCallbacks,
+) -> tuple[np.ndarray, Metrics]:
+    """(students, episodes) returns: for every method the same start states (section 6)."""
+    returns = evaluate_students(
+        policies,
+        task,
+        student_seeds,
+        episodes,
+        lambda time, total: callbacks.on_progress(time, total, {}),
+    )
+    return returns, [{"score": float(task.normalized_score(returns).mean())}]
+
+
+def evaluate_teacher(
+    episodes: int,
+    sampling: SamplingConfig,
+    generator: Diffuser,
+    inverse_dynamics: InverseDynamics,
+    task: Task,
+    pipeline_seeds: Sequence[int],
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks,
+) -> tuple[np.ndarray, Metrics]:
+    """(pipeline seeds, episodes) returns of DDR-I as planner (Algorithm 1 in the simulator)."""
+    returns = [
+        rollout(
+            Planner(
+                seeds.of_seed(generator, index),
+                sampling.of_observed_states(),
+                seeds.of_seed(inverse_dynamics, index),
+                keys[index],
+            ),
+            task,
+            episode_seeds(seed, episodes),
+            lambda time, total: callbacks.on_progress(time, total, {}),
+        )
+        for index, seed in enumerate(pipeline_seeds)
+    ]
+    returns = np.stack(returns)
+    return returns, [{"score": float(task.normalized_score(one.mean()))} for one in returns]
+
+
+def check_in_simulator(
+    config: Config,
+    task: Task,
+    inverse_dynamics: InverseDynamics,
+    recorded: Trajectories,
+    imagined: Sequence[Trajectories],
+    accepted: Sequence[Trajectories],
+    *,
+    callbacks: TrainingCallbacks,
+) -> tuple[None, Metrics]:
+    """How far transitions are from what the simulator does, recorded ones and imagined ones."""
+    del callbacks
+    deviation = recorded.observations.std(0)
+    metrics: Metrics = []
+    for index in range(len(imagined)):
+        claims = {"recorded": recorded, "imagined": imagined[index], "accepted": accepted[index]}
+        one = seeds.of_seed(inverse_dynamics, index)
+        metrics.append(
+            {
+                name: simulator_check.check(task, one, data, deviation, config.simulator_check)
+                for name, data in claims.items()
+                if data.size
+            }
+        )
+    return None, metrics

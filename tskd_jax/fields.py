@@ -1,0 +1,70 @@
+"""Fields of a config: default, range, and what each means, declared where they are read.
+
+A part declares its section as a frozen dataclass whose fields are made by `field`:
+
+    @dataclass(frozen=True)
+    class Config:
+        radius: float = field(0.1, NOT_NEGATIVE, "ρ of Equation 11 (Appendix B: 0.1, 1 or 3)")
+
+`tskd_jax.config` composes the sections, checks values against ranges, and prints docs/config.md.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+LARGEST = 2**31 - 1  # of whole numbers: what counts on an accelerator
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+    """A range of values in words, and its check."""
+
+    words: str
+    check: Callable[[Any], bool]
+
+
+def field(default: Any, allowed: Allowed, meaning: str) -> Any:
+    """A field of a section.
+
+    Args:
+      default: the paper's value; its type is the field's.
+      allowed: the values that the field may have.
+      meaning: what it is, with unit and source.
+    """
+    return dataclasses.field(default=default, metadata={"allowed": allowed, "meaning": meaning})
+
+
+def one_of(options: Iterable[str]) -> Allowed:
+    """One of those words."""
+    options = tuple(options)
+    return Allowed(" | ".join(options), lambda value: value in options)
+
+
+def at_least(low: float) -> Allowed:
+    """That number or more."""
+    return Allowed(f"≥ {low}", lambda value: value >= low)
+
+
+def between(low: float, high: float) -> Allowed:
+    """A closed interval."""
+    return Allowed(f"{low} … {high}", lambda value: low <= value <= high)
+
+
+def integers(low: int, words: str) -> Allowed:
+    """A tuple of whole numbers, each at least `low`."""
+    return Allowed(
+        words,
+        lambda values: len(values) > 0 and all(type(v) is int and v >= low for v in values),
+    )
+
+
+ANY = Allowed("any", lambda value: True)
+POSITIVE = Allowed("> 0", lambda value: value > 0)
+COUNT = at_least(1)
+NOT_NEGATIVE = at_least(0)
+POSITIVE_SHARE = Allowed("0 < x ≤ 1", lambda value: 0 < value <= 1)
+PROBABILITY = between(0, 1)
+WIDTHS = integers(1, "whole numbers ≥ 1")
+ODD = Allowed("odd", lambda value: value > 0 and value % 2 == 1)
+EIGHTS = Allowed("a multiple of 8", lambda value: value > 0 and value % 8 == 0)

@@ -1,0 +1,211 @@
+"""What a method is, what it is given, and what it returns."""
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tskd_jax.data import selection
+from tskd_jax.data.load import Config as DatasetConfig
+from tskd_jax.data.selection import Config as FilterConfig
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs import tasks
+from tskd_jax.envs.tasks import Config as EnvironmentConfig
+from tskd_jax.fields import NOT_NEGATIVE, integers, one_of
+from tskd_jax.fields import field as config_field
+from tskd_jax.models import cloning
+from tskd_jax.models.baseline import Config as BaselineConfig
+from tskd_jax.models.cloning import Config as StudentConfig
+from tskd_jax.models.dynamics import Config as DynamicsConfig
+from tskd_jax.models.inverse_dynamics import Config as InverseDynamicsConfig
+from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.models.value import Config as ValueConfig
+from tskd_jax.policy import Policy
+from tskd_jax.run.run import Run
+from tskd_jax.stitching.stitch import Config as StitchingConfig
+from tskd_jax.teacher.diffuser import Diffuser, SamplingConfig
+from tskd_jax.teacher.imagination import Config as ImaginationConfig
+from tskd_jax.teacher.reward_generator import Config as RewardGeneratorConfig
+from tskd_jax.teacher.trajectory_generator import Config as GeneratorConfig
+from tskd_jax.teacher.trajectory_generator import SamplingConfig as GeneratorSamplingConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every method can read: seeds, and a section for each part."""
+
+    seed: int = config_field(
+        0, NOT_NEGATIVE, "of everything but the students, where seed_axis is student"
+    )
+    seeds: tuple[int, ...] = config_field(
+        (0, 1, 2, 3, 4),
+        integers(0, "distinct whole numbers ≥ 0"),
+        "of the students, or of the whole pipeline",
+    )
+    seed_axis: str = config_field(
+        "student",
+        one_of(["student", "pipeline"]),
+        "what is made once for each of `seeds`: the students, from one stitched dataset; or "
+        "everything, for an error bar over the whole method",
+    )
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    inverse_dynamics: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    value: ValueConfig = field(default_factory=ValueConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    trajectory_generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    reward_generator: RewardGeneratorConfig = field(default_factory=RewardGeneratorConfig)
+    sampling: GeneratorSamplingConfig = field(default_factory=GeneratorSamplingConfig)
+    reward_sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
+    stitching: StitchingConfig = field(default_factory=StitchingConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+
+    @property
+    def pipeline_seeds(self) -> tuple[int, ...]:
+        """The seeds of everything before the students: one, or as `seed_axis` says, all."""
+        return self.seeds if self.seed_axis == "pipeline" else (self.seed,)
+
+
+@dataclass(frozen=True)
+class NoFields:
+    """The section of a method that has no fields of its own."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The planner that a student is distilled from.
+
+    Attributes:
+      trajectory_generator: DDR-I, the seeds as leading axis.
+      inverse_dynamics: f(s, s'), likewise.
+    """
+
+    trajectory_generator: Diffuser
+    inverse_dynamics: InverseDynamics
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method has made. Lists have an entry for each pipeline seed, or one for all.
+
+    Attributes:
+      policies: one for each of `config.seeds`.
+      data: what the students imitate.
+      imagined: whole, as DDR-I imagined it; None where nothing is.
+      accepted: what of it the ensemble finds likely.
+      teacher: None where there is none.
+    """
+
+    policies: list[Policy]
+    data: Sequence[Trajectories]
+    imagined: Sequence[Trajectories] | None = None
+    accepted: Sequence[Trajectories] | None = None
+    teacher: Teacher | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by its name in `METHODS`.
+
+    Attributes:
+      title: in tables.
+      summary: one line for `--help` and the docs.
+      train: (experiment, the method's own section) -> outcome.
+      fields: the class of its own section, `config.NAME`.
+      variants: name -> (title, overrides "section.field" -> value): the method with parts switched
+        off, run beside it with `config.ablations`.
+    """
+
+    title: str
+    summary: str
+    train: Callable[["Experiment", Any], Outcome]
+    fields: type = NoFields
+    variants: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+
+class Experiment:
+    """What a method works with: a dataset, and stages that are computed once and kept.
+
+    Attributes:
+      config: of the run, or of this variant of a method.
+      task: what is known of the environment.
+      recorded: the dataset.
+      seeds: of the pipeline; every trained part has them as leading axis.
+    """
+
+    def __init__(self, name: str, config: Config, task: tasks.Task, data: Trajectories, run: Run):
+        self.name, self.config, self.task, self.recorded = name, config, task, data
+        self.seeds = config.pipeline_seeds
+        self._run = run
+
+    def stage(self, function: Callable, config: Any, *inputs: Any, name: str = "") -> Any:
+        """The result of `function(config, *inputs, …)`, computed once for what it is given.
+
+        Args:
+          function: (config, *inputs, keys, callbacks) -> (result, metrics); `keys` (S,) only where
+            it asks for them.
+          config: the sections that it reads.
+          *inputs: results of other stages, data, or facts.
+          name: on the screen, in metrics and for `--stop_after`; by default the function's own.
+        """
+        own = stage_name(function)
+        keys = stage_keys(own, self.seeds)
+        return self._run.stage(name or own, function, config, *inputs, keys=keys, seeds=self.seeds)
+
+    def report(self, line: str) -> None:
+        """A line for the user."""
+        self._run.report(line)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """(E',) the recorded episodes that the filter keeps."""
+        return selection.select_episodes(
+            self.config.filter, self.recorded, self.recorded, self.task.episode_limit
+        )
+
+    def select(self, data: Sequence[Trajectories]) -> list[Trajectories]:
+        """Of each seed, the trajectories worth imitating (the last line but one of Algorithm 4)."""
+        return [
+            one.select(
+                selection.select_episodes(
+                    self.config.filter, one, self.recorded, self.task.episode_limit, self.report
+                )
+            )
+            for one in data
+        ]
+
+    def distil(self, data: Sequence[Trajectories]) -> list[Policy]:
+        """A student for each of `config.seeds` by behavioural cloning (section 3)."""
+        one = list(data)[:1] if len(self.seeds) == 1 else list(data)
+        return self.stage(
+            cloning.train,
+            self.config.student,
+            one,
+            self.task,
+            self.config.seeds,
+            name=f"student.{self.name}",
+        )
+
+
+def stage_name(function: Callable) -> str:
+    """`train` of a part is named as the part, everything else as itself."""
+    module = function.__module__.rpartition(".")[2]
+    return module if function.__name__ == "train" else function.__name__
+
+
+def stage_keys(name: str, seeds: Sequence[int]) -> jax.Array:
+    """(S,) randomness by name of its use, so that no part's depends on which others ran."""
+    use = zlib.crc32(name.encode()) & 0x7FFFFFFF
+    return jnp.stack([jax.random.fold_in(jax.random.key(seed), use) for seed in seeds])
+
+
+def integer_seeds(keys: jax.Array) -> list[int]:
+    """Of each key a seed for what is not JAX: NumPy and simulators."""
+    return [int(np.asarray(jax.random.randint(key, (), 0, 2**31 - 1))) for key in keys]

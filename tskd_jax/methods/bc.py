@@ -1,0 +1,12 @@
+"""Behavioural cloning of everything that was recorded: where every comparison begins."""
+
+from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome
+
+
+def train(exp: Experiment, _own: NoFields) -> Outcome:
+    """π(s) fitted to the recorded actions by mean squared error (section 3)."""
+    data = [exp.recorded]
+    return Outcome(exp.distil(data), data)
+
+
+METHOD = Method("BC", "behavioural cloning of all recorded transitions", train)

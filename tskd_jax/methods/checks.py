@@ -1,0 +1,65 @@
+"""Values of a config that are valid alone and contradict each other."""
+
+from collections.abc import Iterator
+
+from tskd_jax.methods.base import Config
+
+
+def contradictions(config: Config) -> Iterator[str]:
+    """Each contradiction in words, with what to choose instead."""
+    yield from _of_sampling(config)
+    generator, dynamics = config.trajectory_generator, config.dynamics
+    if generator.condition == "advantage" and generator.discount == 1:
+        yield (
+            "config.trajectory_generator.discount=1 with condition='advantage': the return of what "
+            "was only cut short has no bound; choose less than 1"
+        )
+    if dynamics.elites > dynamics.members:
+        yield (
+            f"config.dynamics.elites={dynamics.elites} is more than "
+            f"config.dynamics.members={dynamics.members}"
+        )
+    if len(set(config.seeds)) < len(config.seeds):
+        yield f"config.seeds={config.seeds} names a seed twice"
+
+
+def _of_sampling(config: Config) -> Iterator[str]:
+    generator, sampling = config.trajectory_generator, config.sampling
+    least = generator.context + sampling.replan_every
+    if least > generator.horizon:
+        yield (
+            f"config.trajectory_generator.horizon={generator.horizon} is too short for "
+            f"context={generator.context} and config.sampling.replan_every="
+            f"{sampling.replan_every}; it must be at least {least}"
+        )
+    known = generator.history_noise if generator.noise_level_input else 0.0
+    if sampling.history_noise > known:
+        yield (
+            f"config.sampling.history_noise={sampling.history_noise} is more than DDR-I knows: "
+            f"{known}, by config.trajectory_generator.history_noise and noise_level_input"
+        )
+    if sampling.warm_start > sampling.start:
+        yield (
+            f"config.sampling.warm_start={sampling.warm_start} is above "
+            f"config.sampling.start={sampling.start}; a warm start must begin lower"
+        )
+    for model, most, section, sampler in (
+        ("trajectory_generator", generator.diffusion_steps, "sampling", sampling),
+        (
+            *("reward_generator", config.reward_generator.diffusion_steps),
+            *("reward_sampling", config.reward_sampling),
+        ),
+    ):
+        steps = f"config.{section}.steps={sampler.steps}"
+        levels = round(sampler.start * (most - 1)) + 1
+        if sampler.steps > most:
+            yield f"{steps} is more than config.{model}.diffusion_steps={most}"
+        if sampler.steps > levels:
+            yield (
+                f"{steps} is more than the {levels} noise levels that start={sampler.start} leaves"
+            )
+        if sampler.sampler == "ancestral" and sampler.steps < most // 4:
+            yield (
+                f"config.{section}.sampler='ancestral' with {sampler.steps} of {most} steps is far "
+                "off; use ddim or dpm++ for few steps"
+            )

@@ -1,0 +1,79 @@
+"""TSKD, one step: what DDR-I would do next in the states that the filter keeps.
+
+    dataset ─► p_i(s'|s), V(s), f(s, s'), DDR-II ─► stitch ─► best T ─► filter ─┐
+                                                                                ├► BC student
+    states that the filter keeps ─► DDR-I ─► one imagined step from each ───────┘
+
+Not the paper's recipe: at small scales whole trajectories drift, one step does not
+(docs/imagination.md). It has no return to be filtered by, so it joins the data behind the filter.
+"""
+
+from dataclasses import dataclass
+
+from tskd_jax.data.selection import substitute
+from tskd_jax.data.trajectories import concatenate
+from tskd_jax.fields import ANY, COUNT, field, one_of
+from tskd_jax.methods.base import Experiment, Method, Outcome, Teacher
+from tskd_jax.methods.parts import Pricing, accept, imagine_from_states, stitch_all
+from tskd_jax.methods.parts import train_trajectory_generator as train_ddr1
+from tskd_jax.models import dynamics, inverse_dynamics, value
+from tskd_jax.teacher import reward_generator
+
+
+@dataclass(frozen=True)
+class Config:
+    """`config.tskd_one_step`."""
+
+    start_states: str = field(
+        "kept",
+        one_of(["kept", "all"]),
+        "recorded states to imagine from, none twice: of the trajectories that config.filter keeps "
+        "(kept), or of all",
+    )
+    max_steps: int = field(1, COUNT, "most steps of an imagined trajectory")
+    substitute: bool = field(
+        False,
+        ANY,
+        "an imagined transition takes the place of the recorded ones from the same state in the "
+        "student's data, instead of standing beside them",
+    )
+
+
+def train(exp: Experiment, own: Config) -> Outcome:
+    """As TSKD, but for what is imagined and where it is added."""
+    config, recorded = exp.config, exp.recorded
+
+    inverse = exp.stage(inverse_dynamics.train, config.inverse_dynamics, recorded, exp.task)
+    ensemble = exp.stage(dynamics.train, config.dynamics, recorded)
+    ddr1 = train_ddr1(exp)
+    ddr2 = exp.stage(
+        reward_generator.train, config.reward_generator, config.reward_sampling, recorded
+    )
+    teacher, pricing = Teacher(ddr1, inverse), Pricing(ensemble, inverse, ddr2)
+
+    data = [recorded] * len(exp.seeds)
+    for epoch in range(config.stitching.epochs if config.stitching.enabled else 0):
+        values = exp.stage(value.train, config.value, data, name=f"value.{exp.name}.{epoch}")
+        data = stitch_all(exp, data, values, pricing, epoch)
+    data = exp.select(data)
+
+    whole = imagined = None
+    if config.imagination.enabled:
+        states = recorded if own.start_states == "all" else exp.select([recorded])[0]
+        whole = imagine_from_states(exp, teacher, states, own.max_steps)
+        imagined = exp.stage(accept, config.imagination, whole, ensemble)
+        join = substitute if own.substitute else lambda kept, new: concatenate([kept, new])
+        data = [join(*both) for both in zip(data, imagined, strict=True)]
+    return Outcome(exp.distil(data), data, whole, imagined, teacher)
+
+
+METHOD = Method(
+    "TSKD, one step",
+    "one imagined step from each state that the filter keeps, added to what it keeps",
+    train,
+    Config,
+    variants={
+        "without_stitching": ("one step, without stitching", {"stitching.enabled": False}),
+        "without_imagination": ("one step, without imagination", {"imagination.enabled": False}),
+    },
+)

@@ -1,0 +1,112 @@
+"""The pictures of a run, from its folder alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.data.load import load_dataset
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.run import files
+
+STEPS = 150  # of a trajectory that are shown
+BLUE, GREY = "#2a6f97", "#a9b4c2"
+
+
+def draw(folder: Path, summary: dict[str, Any]) -> list[str]:
+    """Draw what the folder has; gives the names of the pictures."""
+    import matplotlib
+
+    matplotlib.use("Agg", force=True)
+    drawn = {"scores.png": _scores(summary)}
+    imagined = first_dataset(folder, "imagined")
+    best = folder / "best_recorded.hdf5"
+    if imagined is not None and best.exists():
+        recorded = load_dataset(best)
+        one_step = summary["config"]["methods"][-1] == "tskd_one_step"
+        figure = _steps(recorded, imagined) if one_step else _trajectories(recorded, imagined)
+        drawn["trajectories.png"] = figure
+    for name, figure in drawn.items():
+        _save(figure, folder / name)
+    return list(drawn)
+
+
+def first_dataset(folder: Path, name: str) -> Trajectories | None:
+    """NAME.hdf5, or that of the first seed; None where there is none."""
+    paths = [folder / f"{name}.hdf5", *sorted(folder.glob(f"{name}/seed_*.hdf5"))]
+    found = [path for path in paths if path.exists()]
+    return load_dataset(found[0]) if found else None
+
+
+def _scores(summary: dict[str, Any]):
+    from matplotlib import pyplot as plt
+
+    scores = summary["scores"]
+    figure, axes = plt.subplots(figsize=(7, 0.6 * len(scores) + 1.2), layout="constrained")
+    names = [summary["methods"][name]["title"] for name in scores]
+    means = [score["mean"] for score in scores.values()]
+    errors = [score["stderr"] for score in scores.values()]
+    colors = [BLUE if name == summary["subject"] else GREY for name in scores]
+    axes.barh(names, means, xerr=errors, color=colors, height=0.65, capsize=3)
+    for row, score in enumerate(scores.values()):
+        axes.plot(score["per_seed"], [row] * len(score["per_seed"]), "k.", ms=4, alpha=0.6)
+    axes.invert_yaxis()
+    axes.set_xlabel("normalised score (bars: mean ± standard error; dots: seeds)")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _save(figure, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+    plt.close(figure)
+
+
+def _steps(recorded: Trajectories, imagined: Trajectories):
+    """The best recorded episode: its actions, and those imagined in the same states."""
+    from matplotlib import pyplot as plt
+
+    best = recorded.select(np.array([recorded.returns().argmax()]))
+    starts = imagined.observations[imagined.starts]
+    times, rows = [], []
+    for time, state in enumerate(best.observations[:STEPS]):
+        same = np.flatnonzero((starts == state).all(1))
+        if len(same):
+            times.append(time)
+            rows.append(imagined.starts[same[0]])
+    shown = min(3, best.actions.shape[1])
+    figure, axes = plt.subplots(
+        shown, 1, figsize=(8, 1.7 * shown + 0.8), sharex=True, squeeze=False, layout="constrained"
+    )
+    for index, plot in enumerate(axes[:, 0]):
+        plot.plot(best.actions[:STEPS, index], lw=0.9, color=GREY, label="recorded")
+        plot.plot(times, imagined.actions[rows, index], ".", ms=4, color=BLUE, label="DDR-I")
+        plot.set_ylabel(f"action {index}")
+    axes[0, 0].legend(loc="upper right", ncols=2, frameon=False)
+    axes[0, 0].set_title("the best recorded episode, and what DDR-I would do in its states")
+    axes[-1, 0].set_xlabel("time step")
+    return figure
+
+
+def _trajectories(recorded: Trajectories, imagined: Trajectories):
+    """Imagined beside recorded: two state dimensions over the first steps, and rewards."""
+    from matplotlib import pyplot as plt
+
+    figure, grid = plt.subplots(
+        3, 2, figsize=(9, 6), sharex=True, sharey="row", layout="constrained"
+    )
+    columns = [("recorded, best five", recorded), ("imagined, first five", imagined)]
+    for column, (title, data) in enumerate(columns):
+        grid[0, column].set_title(title)
+        for episode in range(min(5, len(data.lengths))):
+            start = data.starts[episode]
+            rows = slice(start, start + min(STEPS, data.lengths[episode]))
+            series = (data.observations[rows, 0], data.observations[rows, 1], data.rewards[rows])
+            for row, values in enumerate(series):
+                grid[row, column].plot(values, lw=0.9, alpha=0.8)
+        grid[2, column].set_xlabel("time step")
+    for row, label in enumerate(("observation 0", "observation 1", "reward")):
+        grid[row, 0].set_ylabel(label)
+    return figure

@@ -1,0 +1,84 @@
+"""summary.json: everything a run has found, read from its folder."""
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tskd_jax import __version__
+from tskd_jax.envs.tasks import get_task
+from tskd_jax.errors import WorkdirError
+from tskd_jax.evaluation.scores import difference, summarize
+from tskd_jax.run import files
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
+TEACHER = "teacher"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The summary of a finished run.
+
+    Raises:
+      WorkdirError: there is none.
+    """
+    try:
+        return json.loads((folder / "summary.json").read_text())
+    except FileNotFoundError as error:
+        raise WorkdirError(
+            f"{folder}: holds no finished run (no summary.json); give the --workdir of one"
+        ) from error
+    except ValueError as error:
+        raise WorkdirError(f"{folder}/summary.json: damaged; run the same command again") from error
+
+
+def make(folder: Path) -> dict[str, Any]:
+    """Dataset, scores, gains, seconds, versions, and what each part did.
+
+    With `results`, the checksum of each stage's result, it is what a replay needs. Of a pipeline
+    with several seeds, numbers are means over them.
+
+    Raises:
+      WorkdirError: the folder's manifest or returns cannot be read.
+    """
+    manifest, problem = files.read_sealed(folder / "manifest.json")
+    if manifest is None:
+        raise WorkdirError(f"{folder}: {problem or 'holds no run'}")
+    config = json.loads((folder / "config.json").read_text())
+    task = get_task(config["environment"]["name"])
+    methods = manifest["methods"]
+    with np.load(folder / "returns.npz") as archive:
+        scores = {name: task.normalized_score(archive[name]) for name in archive.files}
+    subject = config["methods"][-1]
+    names = stage_names(manifest)
+    return {
+        "dataset": manifest["notes"]["dataset"],
+        "subject": subject,
+        "methods": methods,
+        "scores": {name: summarize(one) for name, one in scores.items()},
+        # How far the subject is above each of the others.
+        "gains": {
+            name: difference(scores[subject], one)
+            for name, one in scores.items()
+            if name != subject
+        },
+        "seconds": {names[key]: stage["seconds"] for key, stage in manifest["stages"].items()},
+        "stages": {names[key]: stage["metrics"] for key, stage in manifest["stages"].items()},
+        "results": {names[key]: stage["content"] for key, stage in manifest["stages"].items()},
+        "versions": {"python": platform.python_version(), "tskd_jax": __version__}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
+        "config": config,
+    }
+
+
+def stage_names(manifest: dict[str, Any]) -> dict[str, str]:
+    """Key of a stage -> its name; of several stages of one name, the later ones with their keys."""
+    names: dict[str, str] = {}
+    for key, stage in manifest["stages"].items():
+        name = stage["name"]
+        names[key] = f"{name}-{key[:8]}" if name in names.values() else name
+    return names

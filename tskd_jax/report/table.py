@@ -1,0 +1,60 @@
+"""The table at the end of a run."""
+
+from typing import Any
+
+COLUMNS = "{:<36} {:>14}   {:>21}   {:>10}   {:>8}"
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The scores as text, and how far the last method is above each of the others."""
+    config, methods, subject = summary["config"], summary["methods"], summary["subject"]
+    seeds, episodes = len(config["seeds"]), config["evaluation"]["episodes"]
+    above = f"{methods[subject]['title']} gains (95%)"
+    width = max(21, len(above))
+    columns = COLUMNS.replace("21", str(width))
+    lines = [
+        "",
+        f"{summary['dataset']['name']}: normalised score, mean ± standard error, "
+        f"{seeds} seeds × {episodes} episodes",
+        "",
+        columns.format("method", "score", above, "parameters", "seconds"),
+    ]
+    for name, score in summary["scores"].items():
+        method = methods[name]
+        lines.append(
+            columns.format(
+                method["title"],
+                score_text(score),
+                _gain(name, summary),
+                f"{method['parameters']:,}",
+                f"{method['seconds']:.0f}",
+            )
+        )
+    groups = ", ".join(f"{name} {spent:.0f}" for name, spent in by_group(summary["seconds"]))
+    return "\n".join([*lines, "", f"seconds per stage: {groups}"])
+
+
+def score_text(score: dict[str, Any]) -> str:
+    """A score with its standard error, which one seed does not have."""
+    many = len(score["per_seed"]) > 1
+    return f"{score['mean']:.1f} " + (f"± {score['stderr']:<4.1f}" if many else " " * 6)
+
+
+def _gain(name: str, summary: dict[str, Any]) -> str:
+    subject = summary["subject"]
+    if name == subject:
+        return ""
+    if summary["methods"][name].get("student") == summary["methods"][subject].get("student"):
+        return "0 (same students)"
+    gain = summary["gains"][name]
+    ends = " ({:+.1f} … {:+.1f})".format(*gain["interval"]) if gain["interval"] else ""
+    return f"{gain['mean']:+.1f}{ends}"
+
+
+def by_group(seconds: dict[str, float]) -> list[tuple[str, float]]:
+    """Seconds of the stages, those of a group together."""
+    groups: dict[str, float] = {}
+    for name, spent in seconds.items():
+        group = name.partition(".")[0]
+        groups[group] = groups.get(group, 0.0) + spent
+    return list(groups.items())

@@ -1,0 +1,208 @@
+"""A run's folder: whose it is, who works in it, and what in it can be believed.
+
+config.json          the config, and the manifest's counterpart: another config is refused
+manifest.json        what is done, and checksums of all that is below; see `stages` and `unfinished`
+manifest.copy.json   the same, for the case that it is damaged
+lock                 held by the process that works here
+
+Of a job of several processes only the first touches the folder; it tells the others what the
+manifest holds, and each keeps it up to date.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from tskd_jax.errors import WorkdirError
+from tskd_jax.machine import hosts
+from tskd_jax.run import checkpoints, files, lock
+
+FORMAT = 2  # of the manifest and of what is below it
+OWN_FILES = ("lock", ".config.json.partial")  # what a run leaves that was killed while it began
+TABLES = ("stages", "checkpoints", "parts", "partial_seconds")  # of the manifest
+KEY_DIGITS = 12  # of a stage's key, in the names of folders
+
+
+class Folder:
+    """One run's folder, claimed and locked for as long as it is open.
+
+    Args:
+      path: made where it does not exist.
+      config: what determines the run's results, for JSON.
+      report: called with a line about what was damaged.
+
+    Attributes:
+      path: the folder.
+      manifest: what `manifest.json` holds; `write_manifest` writes it.
+
+    Raises:
+      WorkdirError: the folder is another config's, another process's, of another format, holds
+        something else, or cannot be written.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], report: Callable[[str], None]):
+        self.path = path
+        self._report = report
+        self._first = hosts.is_first()
+        self._lock: IO[str] | None = None
+        self._made: list[Path] = []
+        self.manifest: dict[str, Any] = hosts.from_first(lambda: self._claim(config))
+
+    def write_manifest(self) -> None:
+        """Write the manifest, sealed and with its copy."""
+        if self._first:
+            files.write_sealed(self.path / "manifest.json", self.manifest)
+
+    def remove(self, path: Path) -> None:
+        """Remove a folder, if it is there."""
+        if self._first:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Free the lock. Where nothing was done, what this process made is removed."""
+        if self._made and self._is_empty():
+            self._unmake()
+        elif self._lock is not None:
+            self._lock.close()
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing but what a run begins with."""
+        return {path.name for path in self.path.glob("*")} <= {"config.json", *OWN_FILES}
+
+    def _claim(self, config: dict[str, Any]) -> dict[str, Any]:
+        path = self.path
+        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            _check_that_it_is_a_run(path)
+            self._hold_lock()
+            new = not (path / "config.json").exists()
+            manifest = _claimed_manifest(path, config, self._report)
+            if new:
+                self._made.insert(0, path / "config.json")
+            _sweep(path, manifest)
+        except OSError as error:
+            self._unmake()
+            raise WorkdirError(
+                f"{path}: cannot be used ({checkpoints.reason(error)}); choose another --workdir"
+            ) from error
+        except WorkdirError:
+            self._unmake()
+            raise
+        return manifest
+
+    def _hold_lock(self) -> None:
+        path = self.path / "lock"
+        new = not path.exists()
+        self._lock = lock.hold(path)
+        if new:
+            self._made.insert(0, path)
+
+    def _unmake(self) -> None:
+        """Remove what this process made, as far as nothing of others is in it; free the lock."""
+        for path in self._made:
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def folder_name(name: str, key: str) -> str:
+    """The name of the folder of a stage, or of a training or parts in it."""
+    return f"{name}-{key[:KEY_DIGITS]}"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of another run's folder; empty where it cannot be believed, or is older."""
+    manifest, _ = files.read_sealed(path / "manifest.json")
+    return manifest if manifest and manifest.get("format") == FORMAT else {}
+
+
+def differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> Sequence[str]:
+    """Names of the fields in which two configs (as plain dicts) differ."""
+    found = []
+    for key in sorted(left.keys() | right.keys()):
+        a, b = left.get(key), right.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def _check_that_it_is_a_run(path: Path) -> None:
+    """Refuse a folder that is neither empty nor a run's."""
+    if any((path / name).exists() for name in ("config.json", "manifest.json")):
+        return
+    if any(file.name not in OWN_FILES for file in path.iterdir()):
+        raise WorkdirError(f"{path} is not empty and holds no run; choose another --workdir")
+
+
+def _claimed_manifest(
+    path: Path, config: dict[str, Any], report: Callable[[str], None]
+) -> dict[str, Any]:
+    """The manifest of a folder that is of that config; the config is written where it is missing.
+
+    Raises:
+      WorkdirError: the folder is of another config or format.
+    """
+    manifest, problem = files.read_sealed(path / "manifest.json")
+    if manifest is not None and manifest.get("format") != FORMAT:
+        raise WorkdirError(
+            f"{path} holds a run that was made by an earlier version of tskd-jax; choose another "
+            "--workdir"
+        )
+    _settle_config(path, json.loads(files.to_json(config)), manifest, report)
+    if problem:
+        report(f"{path}: {problem}")
+    manifest = {"format": FORMAT, "config": files.json_digest(config)} | (manifest or {})
+    return manifest | {table: manifest.get(table, {}) for table in TABLES}
+
+
+def _settle_config(
+    path: Path,
+    mine: dict[str, Any],
+    manifest: dict[str, Any] | None,
+    report: Callable[[str], None],
+) -> None:
+    """Write a new folder's config, or compare that of an old one."""
+    known = manifest and manifest.get("config")
+    file = path / "config.json"
+    theirs = _read_config(file)
+    if known and known != files.json_digest(theirs) and known == files.json_digest(mine):
+        report(f"{file}: damaged; it was this run's, and is written again")
+        files.write_json(file, mine)
+    elif theirs is None and known:
+        raise WorkdirError(
+            f"{file} is damaged, and was not this config; choose another --workdir or remove "
+            "this one"
+        )
+    elif theirs is None:
+        files.write_json(file, mine)
+    elif fields := differences(theirs, mine):
+        raise WorkdirError(
+            f"{path} holds a run with another config; it differs in {', '.join(fields)}; "
+            "choose another --workdir or remove this one"
+        )
+
+
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """The config of a folder; None where there is none, or it cannot be read as one."""
+    try:
+        config = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _sweep(path: Path, manifest: dict[str, Any]) -> None:
+    """Remove what a killed process left half-written, or had no time to remove."""
+    left = list(path.glob("stages/.*.partial"))
+    for place, table in (("training", "checkpoints"), ("parts", "parts")):
+        known = {folder_name(name, key) for key, names in manifest[table].items() for name in names}
+        left += [folder for folder in path.glob(f"{place}/*") if folder.name not in known]
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,213 @@
+"""What a stage leaves in the folder before it is done: checkpoints, finished parts, metrics.
+
+training/NAME-KEY/STEP/  the last two checkpoints inside a training; removed once its stage is done
+parts/NAME-KEY/PART/     finished parts of what is no training; removed likewise
+metrics.csv              loss, norms and rate of every training; tensorboard/ has the same
+
+The manifest has their checksums, below the key of their stage: `checkpoints`[key][name][step] and
+`parts`[key][name][part]; `partial_seconds`[key][name] is the time that the checkpoints hold.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import serialization
+
+from tskd_jax.machine import devices, hosts, memory
+from tskd_jax.machine.signals import Request
+from tskd_jax.machine.throughput import matmul_peak
+from tskd_jax.run import checkpoints
+from tskd_jax.run.checkpoints import Damaged
+from tskd_jax.run.folder import Folder, folder_name
+from tskd_jax.run.metrics import Metrics
+from tskd_jax.run.progress import Bar
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.training import TrainState
+
+KEPT_CHECKPOINTS = 2  # of a training: should the last one be damaged, there is the one before
+TABLES = ("checkpoints", "parts", "partial_seconds")
+
+
+class Unfinished:
+    """The stages of a run that are not done.
+
+    Args:
+      folder: of the run.
+      checkpoint_seconds: between two checkpoints of a training.
+      request: whether a signal has asked the run to end.
+      out: where bars go.
+      report: called with a line for the user.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        checkpoint_seconds: float,
+        request: Request,
+        out,
+        report: Callable[[str], None],
+    ):
+        self.folder = folder
+        self.checkpoint_seconds = checkpoint_seconds
+        self.request = request
+        self.out = out
+        self.report = report
+        self.metrics = Metrics(folder.path) if hosts.is_first() else None
+
+    def callbacks(self, key: str, name: str) -> TrainingCallbacks:
+        """Progress, metrics and checkpoints for a training in the stage of that key."""
+        training = _Training(self, key, name)
+        parts = _Parts(self, key, name)
+        return TrainingCallbacks(
+            on_progress=training.on_progress,
+            save=training.save,
+            restore=training.restore,
+            on_compiled=training.on_compiled,
+            cache=parts.cache,
+            part=lambda part: self.callbacks(key, f"{name}.{part}"),
+            report=self.report,
+        )
+
+    def seconds(self, key: str) -> float:
+        """How long earlier processes took for what a stage goes on from."""
+        return sum(self.folder.manifest["partial_seconds"].get(key, {}).values())
+
+    def drop(self, key: str) -> list[Path]:
+        """Forget all of a stage, which is done.
+
+        Returns:
+          The folders to be removed, once the manifest is written.
+        """
+        for table in TABLES:
+            self.folder.manifest[table].pop(key, None)
+        return [
+            path
+            for place in ("training", "parts")
+            for path in self.folder.path.glob(f"{place}/{folder_name('*', key)}")
+        ]
+
+    def known(self, table: str, key: str, name: str) -> dict[str, str]:
+        """The checksums that the manifest has of a training's checkpoints or of parts, to read."""
+        return self.folder.manifest[table].get(key, {}).get(name, {})
+
+    def table(self, table: str, key: str, name: str) -> dict[str, str]:
+        """The same, to write into."""
+        return self.folder.manifest[table].setdefault(key, {}).setdefault(name, {})
+
+
+class _Training:
+    """One training inside a stage: its bar, its metrics, its checkpoints."""
+
+    def __init__(self, unfinished: Unfinished, key: str, name: str):
+        self._unfinished, self._key, self._name = unfinished, key, name
+        self._place = unfinished.folder.path / "training" / folder_name(name, key)
+        self._bar = Bar(unfinished.out, name)
+        self._began = self._saved = time.perf_counter()
+
+    def on_progress(self, done: int, total: int, metrics: dict[str, float]) -> None:
+        self._bar.update(done, total, metrics)
+        if "matmul_flops_per_second" in metrics:
+            share = metrics["matmul_flops_per_second"] / (matmul_peak() * jax.device_count())
+            metrics = metrics | {"share_of_matmul_peak": share}
+        if not metrics:  # not of a training, which `save` ends when it has saved
+            self._unfinished.request.stop_if_requested(f"in {self._name}, which begins again")
+        elif self._unfinished.metrics:
+            metrics = metrics | {"seconds": time.perf_counter() - self._began}
+            self._unfinished.metrics.log(self._name, self._key, done, metrics)
+
+    def save(self, state: TrainState) -> None:
+        request = self._unfinished.request
+        if not hosts.from_first(self._is_due) and not request.requested():
+            return
+        step, tree = int(state.step), _train_state_dict(state)
+        checksum = hosts.from_first(lambda: checkpoints.save(self._place / str(step), tree))
+        kept = self._unfinished.table("checkpoints", self._key, self._name)
+        kept[str(step)] = checksum
+        for old in sorted(kept, key=int)[:-KEPT_CHECKPOINTS]:
+            del kept[old]
+        self._count_seconds()
+        self._unfinished.folder.write_manifest()
+        for path in self._place.glob("*"):
+            if path.name not in kept:
+                self._unfinished.folder.remove(path)
+        self._saved = time.perf_counter()
+        request.stop_if_requested(f"in {self._name}, after update {step}")
+
+    def restore(self, state: TrainState) -> TrainState:
+        kept = self._unfinished.known("checkpoints", self._key, self._name)
+        for step in sorted(kept, key=int, reverse=True):
+            try:
+                restored = _load_train_state(self._place / step, kept[step], state)
+            except Damaged as problem:
+                del kept[step]
+                instead = "the checkpoint before it is used" if kept else "begun again"
+                self._unfinished.report(f"{self._place / step}: {problem}; {instead}")
+                continue
+            self._forget_metrics_after(int(step))
+            return restored
+        self._forget_metrics_after(0)
+        return state
+
+    def on_compiled(self, size: int) -> None:
+        free, _ = memory.of_device()
+        needed, there = memory.readable(size), memory.readable(free)
+        self._unfinished.report(f"  {self._name}: takes about {needed} of memory, {there} are free")
+
+    def _is_due(self) -> bool:
+        return time.perf_counter() - self._saved >= self._unfinished.checkpoint_seconds
+
+    def _count_seconds(self) -> None:
+        seconds = self._unfinished.folder.manifest["partial_seconds"].setdefault(self._key, {})
+        seconds[self._name] = seconds.get(self._name, 0.0) + time.perf_counter() - self._saved
+
+    def _forget_metrics_after(self, step: int) -> None:
+        if self._unfinished.metrics:
+            self._unfinished.metrics.forget_after(self._name, self._key, step)
+
+
+class _Parts:
+    """Finished parts of what is computed part by part inside a stage."""
+
+    def __init__(self, unfinished: Unfinished, key: str, name: str):
+        self._unfinished, self._key, self._name = unfinished, key, name
+        self._place = unfinished.folder.path / "parts" / folder_name(name, key)
+
+    def cache(
+        self, part: str, compute: Callable[[], tuple[np.ndarray, ...]]
+    ) -> tuple[np.ndarray, ...]:
+        place = self._place / part
+        kept = self._unfinished.known("parts", self._key, self._name)
+        if part in kept:
+            try:
+                tree = hosts.from_first(lambda: checkpoints.load(place, kept[part]), (Damaged,))
+                return tuple(tree[str(index)] for index in range(len(tree)))
+            except Damaged as problem:
+                self._unfinished.report(f"{place}: {problem}; it is computed again")
+        result = tuple(map(np.asarray, compute()))
+        tree = {str(index): array for index, array in enumerate(result)}
+        checksum = hosts.from_first(lambda: checkpoints.save(place, tree))
+        self._unfinished.table("parts", self._key, self._name)[part] = checksum
+        self._unfinished.folder.write_manifest()
+        self._unfinished.request.stop_if_requested(f"in {self._name}, after part {part}")
+        return result
+
+
+def _train_state_dict(state: TrainState) -> Any:
+    plain = devices.fetch(state.replace(key=jax.random.key_data(state.key)))
+    return serialization.to_state_dict(plain)
+
+
+def _load_train_state(path: Path, checksum: str, like: TrainState) -> TrainState:
+    """A saved state in the structure of `like`; Damaged where it is not, or does not fit."""
+    tree = hosts.from_first(lambda: checkpoints.load(path, checksum), (Damaged,))
+    plain = like.replace(key=jax.random.key_data(like.key))
+    try:
+        plain = serialization.from_state_dict(plain, tree)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"it has another form ({checkpoints.reason(error)})") from error
+    plain = jax.tree.map(jax.numpy.asarray, plain)
+    return plain.replace(key=jax.random.wrap_key_data(plain.key))

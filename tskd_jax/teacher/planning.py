@@ -1,0 +1,137 @@
+"""One plan of DDR-I (Algorithm 1, lines 6 to 13): a window that is sampled, and read."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from tskd_jax.diffusion import guided, sample
+from tskd_jax.machine.types import Leaf
+from tskd_jax.teacher.diffuser import Diffuser, make_sampler, target_condition
+from tskd_jax.teacher.trajectory_generator import SamplingConfig, token_parts, tokens
+
+
+@struct.dataclass
+class Plan:
+    """The whole window that DDR-I imagined, normalised.
+
+    Attributes:
+      states: (B, H, m); the known ones stand at positions 0 … L - 1.
+      rewards: (B, H, 1).
+    """
+
+    states: Leaf
+    rewards: Leaf
+
+    def next_steps(self, length: Array, count: int) -> tuple[Array, Array]:
+        """The first steps behind the history (Algorithm 1, lines 11 and 12).
+
+        Args:
+          length: L, of the history that the plan was made with.
+          count: how many steps.
+
+        Returns:
+          (rewards (B, count, 1) of positions L-1 …, next states (B, count, m) of positions L …).
+        """
+        rewards = jax.lax.dynamic_slice_in_dim(self.rewards, length - 1, count, 1)
+        return rewards, jax.lax.dynamic_slice_in_dim(self.states, length, count, 1)
+
+    def shifted(self, by: Array) -> "Plan":
+        """The same, seen from a window that begins `by` steps later; the last token is repeated."""
+        horizon = self.states.shape[1]
+        position = jnp.minimum(jnp.arange(horizon) + by, horizon - 1)
+        return Plan(self.states[:, position], self.rewards[:, position])
+
+
+def no_plan(model: Diffuser, batch: int) -> Plan:
+    """A placeholder for the plan before the first."""
+    horizon, size = model.config.horizon, model.states.low.shape[-1]
+    return Plan(jnp.zeros((batch, horizon, size)), jnp.zeros((batch, horizon, 1)))
+
+
+def plan(
+    model: Diffuser,
+    sampling: SamplingConfig,
+    history: Float[Array, "batch context state"],
+    length: Int[Array, ""],
+    keys: Key[Array, " batch"],
+    earlier: Plan | None = None,
+) -> Plan:
+    """One pass of Algorithm 1, lines 6 to 13, for a batch.
+
+    Args:
+      model: DDR-I.
+      sampling: `config.sampling`.
+      history: the last states, normalised, at positions 0 … length - 1; the rest is ignored.
+      length: L = min(C, t + 1), the same for all.
+      keys: (batch,).
+      earlier: the plan before, as seen from this window; sampling begins with it, noised to
+        `sampling.warm_start` of the K steps. None: it begins with noise.
+    """
+    config = model.config
+    batch, context, size = history.shape
+    current = jnp.full(batch, length - 1)
+    present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
+    padding = ((0, 0), (0, config.horizon - context), (0, 0))
+    level = jnp.asarray(sampling.history_noise / max(config.history_noise, 1e-8))[None, None, None]
+
+    def encode(states, rewards):
+        return tokens(config, model.coordinates, states, rewards, level, present, current)
+
+    values = encode(jnp.pad(history, padding), jnp.zeros((batch, config.horizon, 1)))
+    is_state, _, is_level = token_parts(values.shape[-1], size)
+    position = jnp.arange(config.horizon)[None, :, None]
+    low, high = model.coordinates.bounds(config.horizon, current)
+    # The noise level is known everywhere: its bounds are those of the reward, and never matter.
+    others = ((0, 0), (0, 0), (0, values.shape[-1] - size))
+    low = jnp.pad(low, others, constant_values=model.rewards.low[0])
+    high = jnp.pad(high, others, constant_values=model.rewards.high[0])
+    y = target_condition(model, present, sampling)
+    sampler, guess = make_sampler(sampling), None
+    if earlier is not None:
+        sampler = sampler.warm(sampling.warm_start)
+        guess = encode(earlier.states, earlier.rewards)
+    x = sample(
+        guided(model.noise, model.params, y, sampling.guidance),
+        model.schedule,
+        sampler,
+        known=jnp.broadcast_to(is_level | (is_state & (position < length)), values.shape),
+        known_values=values,
+        low=low,
+        high=high,
+        keys=keys,
+        earlier=guess,
+    )
+    return Plan(
+        states=model.coordinates.decode(x[:, :, :size], present, current),
+        rewards=x[:, :, size : size + 1],
+    )
+
+
+def replan(
+    model: Diffuser,
+    sampling: SamplingConfig,
+    history: Float[Array, "batch context state"],
+    length: Int[Array, ""],
+    keys: Key[Array, " batch"],
+    earlier: Plan,
+    time: Int[Array, ""],
+    taken: int,
+) -> Plan:
+    """`plan`, from the plan before where `sampling.warm_start` is above 0.
+
+    Args:
+      model, sampling, history, length, keys: as of `plan`.
+      earlier: the plan before, as it was made. At time 0 there is none: its content is ignored.
+      time: t, the time step of the present.
+      taken: time steps since the plan before.
+    """
+    if not sampling.warm_start:
+        return plan(model, sampling, history, length, keys)
+    # An episode's first C - 1 windows all begin with its start, later ones move along.
+    grown = length - jnp.minimum(model.config.context, time + 1 - taken)
+    return jax.lax.cond(
+        time == 0,
+        lambda: plan(model, sampling, history, length, keys),
+        lambda: plan(model, sampling, history, length, keys, earlier.shifted(taken - grown)),
+    )

@@ -1,0 +1,31 @@
+"""Batches: rows of arrays, drawn on the device."""
+
+from typing import Any
+
+import jax
+
+from tskd_jax.machine import devices
+
+
+def uniform_rows(
+    data: Any,
+    key: jax.Array,
+    batch_size: int,
+    count: jax.Array | int | None = None,
+    rows: jax.Array | None = None,
+) -> Any:
+    """A batch of rows of every leaf, drawn evenly with replacement, spread over the devices.
+
+    Args:
+      data: pytree of arrays (N, …).
+      key: randomness.
+      batch_size: rows a batch.
+      count: () how many of the rows are drawn from, the first ones; None: all.
+      rows: (R,) which rows are drawn from, of which `count` are the first; None: all, in order.
+    """
+    if count is None:
+        count = len(jax.tree.leaves(data)[0]) if rows is None else len(rows)
+    index = devices.by_rows(jax.random.randint(key, (batch_size,), 0, count))
+    if rows is not None:
+        index = devices.by_rows(rows[index])
+    return devices.by_rows(jax.tree.map(lambda leaf: leaf[index], data))

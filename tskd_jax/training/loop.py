@@ -1,0 +1,270 @@
+"""fit(): the one compiled training loop that every model uses."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from tskd_jax.errors import DivergenceError
+from tskd_jax.machine import devices, hosts, memory
+from tskd_jax.machine.throughput import flops_of
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.training import Fitted, Training, TrainState, make_update
+
+# A chunk is a number of steps run without looking at the host: long enough to hide the round trip,
+# short enough for a progress bar and for a checkpoint on request.
+CHUNK_SECONDS = 1.0
+MIN_CHUNK = 4  # updates: entering and leaving the program copies the state of large networks
+# A loss this many times the first one's size (or 1, where that is larger) has left for infinity.
+DIVERGENCE_FACTOR = 1e6
+MAX_ROWS_NAMED = 10
+
+
+class _TooMuch(Exception):
+    """The program for all these seeds takes more bytes than are free."""
+
+    def __init__(self, needed: int, free: int):
+        super().__init__(needed, free)
+        self.needed, self.free = needed, free
+
+
+def fit(training: Training, callbacks: TrainingCallbacks | None = None) -> Fitted:
+    """Minimise a loss over batches, in compiled chunks with the data on the device.
+
+    All seeds and members are one program, or several where memory does not hold one. A seed's
+    result depends neither on the other seeds nor on the groups (but for rounding).
+
+    Args:
+      training: what is trained.
+      callbacks: progress and checkpoints.
+
+    Raises:
+      DivergenceError: the loss or gradient of a member was not finite, or the loss exploded; the
+        message names step, loss, gradient norm and the rows of the batch.
+      OutOfMemoryError: the machine cannot hold what the training needs.
+    """
+    callbacks = callbacks or TrainingCallbacks()
+    seeds = len(training.keys)
+    try:
+        return _fit(training, callbacks)
+    except _TooMuch as found:
+        size = min(max(1, seeds * found.free // found.needed), seeds - 1)
+        free = memory.readable(found.free)
+    callbacks.report(
+        f"  {training.name}: {seeds} seeds at once do not fit into {free} of free memory: "
+        f"{size} at a time"
+    )
+    groups = [
+        fit(
+            of_seeds(training, np.arange(first, min(first + size, seeds))),
+            callbacks.part(f"from_seed_{first}"),
+        )
+        for first in range(0, seeds, size)
+    ]
+    params, ema = (
+        jax.tree.map(lambda *leaves: np.concatenate(leaves), *(getattr(g, name) for g in groups))
+        for name in ("params", "ema")
+    )
+    return Fitted(params, ema, groups[-1].metrics)
+
+
+def of_seeds(training: Training, index: np.ndarray) -> Training:
+    """The training of some of the seeds."""
+    rows = training.rows
+    return replace(
+        training,
+        data=_select(training.data, training.data_axes, index),
+        keys=training.keys[index],
+        rows=None if rows is None else [rows[i] for i in index],
+    )
+
+
+def _select(data: Any, axes: Any, index: int | np.ndarray) -> Any:
+    """What one seed (or several) sees of `data`."""
+
+    def select(axis, part):
+        return part if axis is None else jax.tree.map(lambda leaf: leaf[index], part)
+
+    return jax.tree.map(select, axes, data, is_leaf=lambda axis: axis is None)
+
+
+def _fit(training: Training, callbacks: TrainingCallbacks) -> Fitted:
+    loop = _compile(training, callbacks)
+    state, data, metrics = loop.state, loop.data, {}
+    largest = np.float32(np.finfo(np.float32).max)  # until the first loss is known
+    count, done, warm = 1, int(state.step), False
+    while done < training.steps:
+        begin, before = time.perf_counter(), done
+        with memory.named(training.name, loop.memory):
+            state, means, last, good = loop.run(
+                state, data, np.int32(min(count, training.steps - done)), largest
+            )
+            done = int(state.step)
+        seconds = hosts.from_first(lambda begin=begin: time.perf_counter() - begin)
+        if not good:
+            raise DivergenceError(_divergence(training, last, largest, done))
+        if not warm:
+            largest = np.float32(DIVERGENCE_FACTOR * max(1.0, float(jnp.abs(last["loss"]).max())))
+        metrics = {name: float(value) for name, value in means.items()}
+        if warm:
+            rate = (done - before) / seconds
+            metrics |= {
+                "steps_per_second": rate,
+                "matmul_flops_per_second": loop.flops * rate,
+            }
+        warm = True
+        callbacks.on_progress(done, training.steps, metrics)
+        callbacks.save(state)
+        # Doubling approaches the target from below, without a guess about the machine.
+        if seconds < CHUNK_SECONDS / 2 or count < MIN_CHUNK:
+            count *= 2
+    params, ema = devices.fetch((state.params, state.ema))
+    return Fitted(params, ema, metrics)
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """A training, placed and compiled.
+
+    Attributes:
+      run: (state, data, updates, largest loss) -> (state, means, loss and gradient norm of the last
+        update for each member, whether all went well).
+      state: to begin with.
+      data: on the devices.
+      flops: of the matrix products of one update.
+      memory: bytes that the program takes.
+    """
+
+    run: Callable[..., tuple[TrainState, dict[str, jax.Array], dict[str, jax.Array], jax.Array]]
+    state: TrainState
+    data: Any
+    flops: int
+    memory: int
+
+
+def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
+    keys, axes = training.keys, training.data_axes
+    seen_by_one = _select(training.data, axes, 0)
+    batch = jax.eval_shape(training.draw, seen_by_one, keys.ravel()[0])
+    mesh = devices.mesh(keys.shape, (*jax.tree.leaves(batch)[0].shape, 1)[0])
+    mesh_axes = devices.MEMBERS[: keys.ndim]
+
+    def over_members(function, outer: Any = 0, inner: Any = 0):
+        """Mapped over each axis of the keys; `outer` and `inner` are its `in_axes`."""
+        for axis in reversed(range(keys.ndim)):
+            function = jax.vmap(
+                function, outer if axis == 0 else inner, spmd_axis_name=mesh_axes[axis]
+            )
+        return function
+
+    def start(key):
+        params = training.init(jax.random.fold_in(key, 0))
+        return params, training.optimizer.init(params)
+
+    def place(state: TrainState) -> TrainState:
+        step = devices.copied(state.step, mesh)
+        placed = devices.place(state.replace(step=None), PartitionSpec(*mesh_axes), mesh)
+        return placed.replace(step=step)
+
+    def place_data(axis, part):
+        return devices.place(part, PartitionSpec(*mesh_axes[:1] if axis == 0 else ()), mesh)
+
+    params, opt_state = jax.jit(over_members(start))(keys)
+    # A copy: donated buffers may not appear twice.
+    average = jax.tree.map(jnp.copy, params)
+    state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(keys))
+    state = place(callbacks.restore(state))
+    data = jax.tree.map(place_data, axes, training.data, is_leaf=lambda axis: axis is None)
+    update = over_members(
+        make_update(training), (0, 0, 0, 0, None, axes, None), (0, 0, 0, 0, None, None, None)
+    )
+    with devices.on(mesh):
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+        program = jax.jit(
+            lambda *arguments: _chunk(update, keys.shape, *arguments),
+            donate_argnums=0,
+            out_shardings=(shardings, *(shardings.step,) * 3),
+        )
+        traced = program.trace(state, data, np.int32(1), np.float32(0))
+        # The loop's body counts once: this is what one update costs.
+        flops = flops_of(traced.jaxpr)
+        compiled = traced.lower().compile()
+    needed = memory.of_program(compiled)
+    callbacks.on_compiled(needed)
+    if len(keys) > 1:
+        free = hosts.from_first(lambda: memory.of_device()[0])  # one grouping for all processes
+        if needed > free:
+            raise _TooMuch(needed, free)
+    memory.check(training.name, needed)
+    return _Loop(compiled, state, data, flops, needed)
+
+
+def _chunk(update, shape: tuple[int, ...], state: TrainState, data, count, largest):
+    """`count` updates of all members, or fewer where one leaves for infinity."""
+
+    def body(carry):
+        state, sums, _, done, _ = carry
+        params, average, opt_state, metrics = update(
+            state.params, state.ema, state.opt_state, state.key, state.step, data, done + 1 == count
+        )
+        good = (jnp.abs(metrics["loss"]) <= largest) & jnp.isfinite(metrics["gradient_norm"])
+        state = state.replace(params=params, ema=average, opt_state=opt_state, step=state.step + 1)
+        sums = jax.tree.map(lambda total, value: total + jnp.mean(value), sums, metrics)
+        last = {name: metrics[name] for name in ("loss", "gradient_norm")}
+        return state, sums, last, done + 1, good.all()
+
+    names = ("loss", "gradient_norm", "update_norm", "parameter_norm")
+    last = {name: jnp.zeros(shape) for name in ("loss", "gradient_norm")}
+    carry = (state, dict.fromkeys(names, jnp.zeros(())), last, 0, True)
+    carry = jax.lax.while_loop(lambda c: (c[3] < count) & c[4], body, carry)
+    state, sums, last, done, good = carry
+    means = {name: sums[name] / done for name in ("loss", "gradient_norm")}
+    return state, sums | means, last, good
+
+
+def _divergence(training: Training, last: dict[str, jax.Array], largest, step: int) -> str:
+    """The message for the update at which a training left for infinity."""
+    losses, norms = (np.asarray(last[part]) for part in ("loss", "gradient_norm"))
+    bad = ~(np.abs(losses) <= largest) | ~np.isfinite(norms)
+    member = tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+    loss, norm = float(losses[member]), float(norms[member])
+    if not np.isfinite(loss):
+        problem = f"the loss is {loss}"
+    elif not np.isfinite(norm):
+        problem = "the gradient is not finite"
+    else:
+        problem = f"the loss explodes to {loss:.4g}"
+    drawn = _rows_drawn(training, member, step)
+    if training.rows is not None:
+        drawn = np.asarray(training.rows[member[0]])[drawn]
+    drawn = np.unique(drawn)
+    more = f", … of {len(drawn)}" if len(drawn) > MAX_ROWS_NAMED else ""
+    names = [
+        f"{name} {index} of {size}"
+        for name, index, size in zip(("seed", "member"), member, bad.shape, strict=False)
+        if size > 1
+    ]
+    which = "".join(f"{name}, " for name in names)
+    return (
+        f"{training.name}: {problem} at step {step} of {training.steps} ({which}loss {loss:.4g}, "
+        f"gradient norm {norm:.4g}; rows of the batch: "
+        f"{', '.join(map(str, drawn[:MAX_ROWS_NAMED]))}{more}); the last good checkpoint is kept; "
+        "look for outliers in those rows, or try a smaller learning rate in another --workdir"
+    )
+
+
+def _rows_drawn(training: Training, member: tuple[int, ...], step: int) -> np.ndarray:
+    """Positions in `data` of the batches of that update: what is drawn of numbered rows."""
+    data = _select(training.data, training.data_axes, member[0])
+    leaves, form = jax.tree.flatten(data)
+    numbered = form.unflatten([jnp.arange(len(leaves[0]), dtype=jnp.int32), *leaves[1:]])
+    key = jax.random.fold_in(training.keys[member], step)
+    accumulate = training.accumulate
+    keys = jax.random.split(key, accumulate) if accumulate > 1 else key[None]
+    batches = [training.draw(numbered, jax.random.split(one)[0]) for one in keys]
+    return np.concatenate([np.ravel(jax.tree.leaves(batch)[0]) for batch in batches])
