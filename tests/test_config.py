@@ -1,4 +1,4 @@
-"""Configs: every file and scale loads, every field is checked, mistakes get one line."""
+"""Configs: every file and preset loads, every field is checked, mistakes get one line."""
 
 import importlib.util
 import json

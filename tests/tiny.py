@@ -46,8 +46,8 @@ TINY_FLAGS = (
 
 
 def run_script(name: str, *flags: str) -> str:
-    """What a script of experiments/ prints; it must end well."""
-    command = [sys.executable, ROOT / "experiments" / name, *flags]
+    """What `experiments.NAME` prints; it must end well."""
+    command = [sys.executable, "-m", f"experiments.{name}", *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -59,11 +59,7 @@ def import_script(name: str) -> ModuleType:
     Scripts define flags of the same names: those of this one are taken back, for the next.
     """
     known = set(flags.FLAGS)
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        module = importlib.import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / "experiments"))
+    module = importlib.import_module(f"experiments.{name}")
     for flag in set(flags.FLAGS) - known:
         delattr(flags.FLAGS, flag)
     return module

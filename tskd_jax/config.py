@@ -67,9 +67,7 @@ class Options:
 
 
 # What a user's config has: fields at the top, and sections.
-_OWN = {
-    name: method.fields for name, method in METHODS.items() if dataclasses.fields(method.fields)
-}
+_OWN = {name: method.fields for name, method in METHODS.items()}
 
 
 def _is_section(entry: dataclasses.Field) -> bool:

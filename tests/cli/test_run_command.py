@@ -126,7 +126,7 @@ def same_students(left: Path, right: Path) -> bool:
 
 
 def test_killed_and_damaged_it_ends_in_the_same_students(finished, dataset, tmp_path):
-    """The long form, with kills in every stage, is experiments/torture.py."""
+    """The long form, with kills in every stage, is experiments/hardening/torture.py."""
     workdir, moments = tmp_path / "run", random.Random(0)
     for begun in ("dynamics", "imagination"):
         process = processes.start(processes.command(workdir, dataset))

@@ -1,6 +1,6 @@
 """Any columns at all, through the loader: right or refused, never anything else.
 
-Bytes at random, and thousands of files: experiments/fuzz.py.
+Bytes at random, and thousands of files: experiments/hardening/fuzz.py.
 """
 
 import numpy as np

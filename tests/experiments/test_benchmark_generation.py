@@ -8,7 +8,7 @@ from tiny import run_script
 
 def test_it_compares_with_the_fewest_and_compiles_once(tmp_path):
     printed = run_script(
-        "benchmark_generation.py",
+        "benchmarks.generation",
         *("--networks=quick", "--trajectories=4,2", "--steps=3", "--repeats=1"),
         *(f"--results={tmp_path}", "--name=tiny"),
     )

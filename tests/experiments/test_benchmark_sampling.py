@@ -8,7 +8,7 @@ from tiny import run_script
 
 def test_it_measures_batches_samplers_and_dtypes(tmp_path):
     run_script(
-        "benchmark_sampling.py",
+        "benchmarks.sampling",
         "--networks=quick",
         *("--batches=1,2", "--samplers=ancestral:100,dpm++:2", "--at_batch=2", "--repeats=1"),
         *("--horizon=8", "--strides=1,4", "--budget=0.001", f"--results={tmp_path}", "--name=tiny"),

@@ -7,7 +7,7 @@ from tiny import TINY_FLAGS, run_script
 
 def test_it_measures_every_method_and_compares_answers(dataset, tmp_path):
     printed = run_script(
-        "benchmark_stitching.py",
+        "benchmarks.stitching",
         *("--config=configs/hopper.py:quick", *TINY_FLAGS),
         *(f"--data={dataset}", "--sizes=100,1000", "--repeats=1", "--training_steps=2"),
         *("--cross_check=300", f"--results={tmp_path}", "--name=tiny"),

@@ -7,8 +7,8 @@ from tiny import run_script
 
 def test_it_measures_models_alone_and_side_by_side(tmp_path):
     run_script(
-        "benchmark_training.py",
-        "--scales=quick",
+        "benchmarks.training",
+        "--presets=quick",
         *("--models=inverse_dynamics,value,student", "--seconds=0.01", "--most_members=5"),
         *(f"--results={tmp_path}", "--name=tiny"),
     )

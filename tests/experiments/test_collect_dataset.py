@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "collect_dataset.py"
+SCRIPT = Path(__file__).parents[2] / "experiments" / "data" / "collect_dataset.py"
 
 
 @pytest.fixture(scope="module")

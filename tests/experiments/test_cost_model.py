@@ -18,7 +18,7 @@ from tskd_jax.run import files
 
 @pytest.fixture
 def cost_model():
-    return import_script("cost_model")
+    return import_script("benchmarks.cost_model")
 
 
 def test_the_seconds_of_a_program(cost_model):
@@ -110,7 +110,7 @@ def test_a_run_beside_its_model(dataset, tmp_path):
     summary = tmp_path / "summary.json"
     summary.write_text(files.to_json(content))
     run_script(
-        "cost_model.py",
+        "benchmarks.cost_model",
         *(f"--measured={summary}", "--machines=here,v5e-64"),
         *(f"--results={tmp_path}", "--name=tiny"),
     )
@@ -131,7 +131,7 @@ def test_a_run_beside_its_model(dataset, tmp_path):
 
 
 def test_an_unknown_machine_is_refused_in_a_line():
-    command = [sys.executable, ROOT / "experiments/cost_model.py", "--machines=abacus"]
+    command = [sys.executable, "-m", "experiments.benchmarks.cost_model", "--machines=abacus"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

@@ -7,7 +7,7 @@ from tiny import TINY_FLAGS, run_script
 
 def test_it_compares_three_kinds_of_data_for_each_guidance(dataset, tmp_path):
     run_script(
-        "imagined_data_trial.py",
+        "studies.imagined_data_trial",
         *("--config=configs/hopper.py:quick", *TINY_FLAGS),
         # As `small` has it: one step from every state that the filter keeps.
         *("--config.methods=bc,filtered_bc,tskd_one_step", "--config.sampling.replan_every=1"),

@@ -32,7 +32,7 @@ def table(finished: dict, folder: Path, **changed) -> list[dict[str, str]]:
     run.mkdir()
     (run / "summary.json").write_text(json.dumps(finished | {"config": config}))
     flags = (f"--runs={run}", "--preset=quick", f"--results={folder}", "--name=runs")
-    run_script("run_table.py", *flags)
+    run_script("paper.run_table", *flags)
     with (folder / "runs.csv").open() as file:
         return list(csv.DictReader(file))
 

@@ -9,7 +9,7 @@ from tiny import TINY_FLAGS, import_script, run_script
 
 @pytest.fixture(scope="module")
 def script():
-    return import_script("sampling_quality")
+    return import_script("studies.sampling_quality")
 
 
 def test_energy_distance_by_hand(script):
@@ -31,7 +31,7 @@ def test_energy_distance_is_unbiased_between_equals_and_large_between_others(scr
 
 def test_it_compares_every_way_with_the_reference(dataset, tmp_path):
     run_script(
-        "sampling_quality.py",
+        "studies.sampling_quality",
         *("--config=configs/hopper.py:quick", *TINY_FLAGS),
         *(f"--config.dataset.path={dataset}", f"--workdir={tmp_path / 'run'}"),
         *("--starts=2", "--samples=3", "--steps=2", "--strides=3,99", "--warm_starts=0.5"),

@@ -8,7 +8,7 @@ from tiny import TINY_FLAGS, run_script
 
 def test_it_searches_every_size_with_every_combination(dataset, tmp_path):
     run_script(
-        "stitching_share.py",
+        "studies.stitching_share",
         *("--config=configs/hopper.py:quick", *TINY_FLAGS),
         *(f"--config.dataset.path={dataset}", f"--workdir={tmp_path / 'run'}"),
         *("--grid=stitching.rule=value_first,density_first", "--grid=stitching.radius=0.05,5.0"),

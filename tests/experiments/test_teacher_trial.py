@@ -3,18 +3,16 @@
 import csv
 
 import pytest
-from tiny import ROOT, TINY_FLAGS, run_script
+from tiny import TINY_FLAGS, run_script
 
+from experiments.studies.variants import variants
 from tskd_jax.config import make_config
 from tskd_jax.errors import ConfigError
 
 
 @pytest.fixture
-def vary(monkeypatch):
+def vary():
     """`--vary` arguments -> what becomes of them."""
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-    from variants import variants
-
     config = make_config("hopper", "quick")
     return lambda *arguments: [
         (name, final)
@@ -54,7 +52,7 @@ def test_what_cannot_be_varied_is_refused(vary, argument, problem):
 
 def test_it_measures_a_teacher(dataset, tmp_path):
     run_script(
-        "teacher_trial.py",
+        "studies.teacher_trial",
         "--config=configs/hopper.py:quick",
         *TINY_FLAGS,
         f"--config.dataset.path={dataset}",

@@ -40,7 +40,7 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
     for name, title, method, varied in comparisons(config):
         exp = Experiment(name, varied, task, recorded, run)
         begun = len(run.used)
-        outcome = METHODS[method].train(exp, varied.own.get(method, METHODS[method].fields()))
+        outcome = METHODS[method].train(exp, varied.own[method])
         returns[name] = exp.stage(
             *(evaluate, config.evaluation.episodes, outcome.policies, task, config.seeds),
             name=f"evaluation.{name}",
@@ -59,8 +59,7 @@ def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
     found = []
     for name in config.methods:
         method = METHODS[name]
-        own = config.own.get(name)
-        title = method.title.format(**(vars(own) if own else {}))
+        title = method.title.format(**vars(config.own[name]))
         if config.ablations:
             for suffix, (variant_title, changes) in method.variants.items():
                 varied = override(config, changes)

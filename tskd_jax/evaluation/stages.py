@@ -14,7 +14,7 @@ from tskd_jax.evaluation.rollout import Config, evaluate_students, rollout
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.policy import Policy
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.planner import Planner
+from tskd_jax.teacher.planner import planner_of_seed
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -55,12 +55,7 @@ def evaluate_teacher(
     """(pipeline seeds, episodes) returns of DDR-I as planner (Algorithm 1 in the simulator)."""
     returns = [
         rollout(
-            Planner(
-                seeds.of_seed(generator, index),
-                sampling.of_observed_states(),
-                seeds.of_seed(inverse_dynamics, index),
-                keys[index],
-            ),
+            planner_of_seed(generator, sampling, inverse_dynamics, index, keys[index]),
             task,
             episode_seeds(seed, episodes),
             lambda time, total: callbacks.on_progress(time, total, {}),

@@ -17,7 +17,7 @@ from tskd_jax.stitching.stitch import Config as StitchingConfig
 from tskd_jax.stitching.stitch import find_successors, stitch, stitching_warnings
 from tskd_jax.teacher import imagination, reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser, SamplingConfig
-from tskd_jax.teacher.planner import Planner
+from tskd_jax.teacher.planner import planner_of_seed
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
@@ -36,6 +36,18 @@ class Pricing(NamedTuple):
     ensemble: DynamicsEnsemble
     inverse_dynamics: inverse_dynamics.InverseDynamics
     reward_generator: Diffuser
+
+
+def train_models(exp: Experiment) -> tuple[Teacher, Pricing]:
+    """All that is learned before stitching, of recorded transitions only (Algorithm 4's inputs)."""
+    config, recorded = exp.config, exp.recorded
+    inverse = exp.stage(inverse_dynamics.train, config.inverse_dynamics, recorded, exp.task)
+    ensemble = exp.stage(dynamics.train, config.dynamics, recorded)
+    ddr1 = train_trajectory_generator(exp)
+    ddr2 = exp.stage(
+        reward_generator.train, config.reward_generator, config.reward_sampling, recorded
+    )
+    return Teacher(ddr1, inverse), Pricing(ensemble, inverse, ddr2)
 
 
 def train_trajectory_generator(exp: Experiment) -> Diffuser:
@@ -88,7 +100,9 @@ def plan_in_simulator(
     """Algorithm 1 to the letter: states are observed, actions executed, rewards imagined."""
     episodes = []
     for index, seed in enumerate(integer_seeds(keys)):
-        planner = make_planner(config, teacher, index, keys[index])
+        planner = planner_of_seed(
+            teacher.trajectory_generator, config, teacher.inverse_dynamics, index, keys[index]
+        )
         executed = record(
             planner,
             task,
@@ -104,18 +118,6 @@ def plan_in_simulator(
             )
         )
     return episodes, [{"imagined": describe(data)} for data in episodes]
-
-
-def make_planner(
-    config: trajectory_generator.SamplingConfig, teacher: Teacher, index: int, key: jax.Array
-) -> Planner:
-    """DDR-I of one seed as a policy."""
-    return Planner(
-        seeds.of_seed(teacher.trajectory_generator, index),
-        config.of_observed_states(),
-        seeds.of_seed(teacher.inverse_dynamics, index),
-        key,
-    )
 
 
 def imagine(

@@ -8,36 +8,21 @@
 DDR-I does not change between epochs, so what all of them add is imagined at once.
 """
 
-from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome, Teacher
-from tskd_jax.methods.parts import (
-    Pricing,
-    accept,
-    add_share,
-    imagine_episodes,
-    stitch_all,
-    train_trajectory_generator,
-)
-from tskd_jax.models import dynamics, inverse_dynamics, value
-from tskd_jax.teacher import reward_generator
+from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome
+from tskd_jax.methods.parts import accept, add_share, imagine_episodes, stitch_all, train_models
+from tskd_jax.models import value
 
 
 def train(exp: Experiment, _own: NoFields) -> Outcome:
     """Algorithm 4, in the order of its lines."""
     config, recorded = exp.config, exp.recorded
 
-    # All that is learned before stitching is learned of recorded transitions only.
-    inverse = exp.stage(inverse_dynamics.train, config.inverse_dynamics, recorded, exp.task)
-    ensemble = exp.stage(dynamics.train, config.dynamics, recorded)
-    ddr1 = train_trajectory_generator(exp)
-    ddr2 = exp.stage(
-        reward_generator.train, config.reward_generator, config.reward_sampling, recorded
-    )
-    teacher, pricing = Teacher(ddr1, inverse), Pricing(ensemble, inverse, ddr2)
+    teacher, pricing = train_models(exp)
 
     whole = imagined = None
     if config.imagination.enabled:
         whole = imagine_episodes(exp, teacher)
-        imagined = exp.stage(accept, config.imagination, whole, ensemble)
+        imagined = exp.stage(accept, config.imagination, whole, pricing.ensemble)
 
     data = [recorded] * len(exp.seeds)
     for epoch in range(config.stitching.epochs):

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from tskd_jax.data.selection import substitute
 from tskd_jax.data.trajectories import concatenate
 from tskd_jax.fields import ANY, COUNT, field, one_of
-from tskd_jax.methods.base import Experiment, Method, Outcome, Teacher
-from tskd_jax.methods.parts import Pricing, accept, imagine_from_states, stitch_all
-from tskd_jax.methods.parts import train_trajectory_generator as train_ddr1
-from tskd_jax.models import dynamics, inverse_dynamics, value
-from tskd_jax.teacher import reward_generator
+from tskd_jax.methods.base import Experiment, Method, Outcome
+from tskd_jax.methods.parts import accept, imagine_from_states, stitch_all, train_models
+from tskd_jax.models import value
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,7 @@ def train(exp: Experiment, own: Config) -> Outcome:
     """As TSKD, but for what is imagined and where it is added."""
     config, recorded = exp.config, exp.recorded
 
-    inverse = exp.stage(inverse_dynamics.train, config.inverse_dynamics, recorded, exp.task)
-    ensemble = exp.stage(dynamics.train, config.dynamics, recorded)
-    ddr1 = train_ddr1(exp)
-    ddr2 = exp.stage(
-        reward_generator.train, config.reward_generator, config.reward_sampling, recorded
-    )
-    teacher, pricing = Teacher(ddr1, inverse), Pricing(ensemble, inverse, ddr2)
+    teacher, pricing = train_models(exp)
 
     data = [recorded] * len(exp.seeds)
     for epoch in range(config.stitching.epochs if config.stitching.enabled else 0):
@@ -61,7 +53,7 @@ def train(exp: Experiment, own: Config) -> Outcome:
     if config.imagination.enabled:
         states = recorded if own.start_states == "all" else exp.select([recorded])[0]
         whole = imagine_from_states(exp, teacher, states, own.max_steps)
-        imagined = exp.stage(accept, config.imagination, whole, ensemble)
+        imagined = exp.stage(accept, config.imagination, whole, pricing.ensemble)
         join = substitute if own.substitute else lambda kept, new: concatenate([kept, new])
         data = [join(*both) for both in zip(data, imagined, strict=True)]
     return Outcome(exp.distil(data), data, whole, imagined, teacher)

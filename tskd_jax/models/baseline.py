@@ -25,7 +25,7 @@ from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.training import seeds
-from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import (
@@ -130,8 +130,7 @@ def training(
       keys: (S,).
 
     Returns:
-      The training with keys (2 S,): the two networks of a seed stand one behind the other. They
-      differ in their rows, as only what is on the first axis of the keys may.
+      The training with keys (S, 2): the two networks of a seed differ in their rows.
     """
     model = create(config, trajectories, discount)
     change = trajectories.next_observations - trajectories.observations
@@ -153,20 +152,16 @@ def training(
         states, targets = batch
         return jnp.square(model.answer(params, states) - targets).mean()
 
-    def draw(data, key):
-        columns, rows, count = data
-        return uniform_rows(columns, key, config.batch_size, count, rows)
-
     return Training(
         name="baseline",
         init=model.init,
         loss=loss,
-        draw=draw,
-        data=((trajectories.observations, targets), *seeds.pad_rows(rows * len(keys))),
+        draw=draw_from(config.batch_size),
+        data=((trajectories.observations, targets), *seeds.pad_rows(rows)),
         optimizer=config.optimizer(),
         steps=config.steps,
-        keys=jax.vmap(lambda key: jax.random.split(key, 2))(keys).reshape(-1),
-        data_axes=(None, 0, 0),
+        keys=jax.vmap(lambda key: jax.random.split(key, 2))(keys),
+        member_axes=(None, 0, 0),
     )
 
 
@@ -187,7 +182,7 @@ def train(
     """
     fitted = fit(training(config, trajectories, discount, keys), callbacks)
     models = seeds.for_seeds(create(config, trajectories, discount), len(keys)).replace(
-        params=jax.tree.map(lambda leaf: leaf.reshape(len(keys), 2, *leaf.shape[1:]), fitted.params)
+        params=fitted.params
     )
     returns = bootstrapped_returns(trajectories, discount)
 

@@ -16,7 +16,7 @@ from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.training import seeds
-from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import (
@@ -170,15 +170,11 @@ def training(
         change = (next_states - states - shift) / scale
         return -gaussian_log_density(change, mean, jnp.exp(log_std)).mean()
 
-    def draw(data, key):
-        columns, rows, count = data
-        return uniform_rows(columns, key, config.batch_size, count, rows)
-
     return Training(
         name="dynamics",
         init=model.init,
         loss=loss,
-        draw=draw,
+        draw=draw_from(config.batch_size),
         data=(columns, *seeds.pad_rows([rows for rows, _ in splits])),
         optimizer=config.optimizer(),
         steps=config.steps,

@@ -18,7 +18,7 @@ from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.training import seeds
-from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import (
@@ -118,16 +118,12 @@ def training(
         states, next_states, actions = batch
         return jnp.square(model.replace(params=params)(states, next_states) - actions).mean()
 
-    def draw(data, key):
-        columns, rows, count = data
-        return uniform_rows(columns, key, config.batch_size, count, rows)
-
     rows, held_out = zip(*splits, strict=True)
     return Training(
         name="inverse_dynamics",
         init=model.init,
         loss=loss,
-        draw=draw,
+        draw=draw_from(config.batch_size),
         data=(columns, *seeds.pad_rows(rows)),
         optimizer=config.optimizer(),
         steps=config.steps,

@@ -14,6 +14,7 @@ from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.planning import Plan, no_plan, replan
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
+from tskd_jax.training import seeds
 
 
 @functools.partial(jax.jit, static_argnames="sampling")
@@ -71,3 +72,26 @@ class Planner:
         self.rewards.append(devices.fetch(rewards)[:episodes])
         actions = _act(self._model, self._inverse, spread, following)
         return devices.fetch(actions)[:episodes]
+
+
+def planner_of_seed(
+    model: Diffuser,
+    sampling: SamplingConfig,
+    inverse_dynamics: InverseDynamics,
+    index: int,
+    key: jax.Array,
+) -> Planner:
+    """The planner of one of several seeds, for states that are observed and not imagined.
+
+    Args:
+      model, inverse_dynamics: with the seeds as leading axis.
+      sampling: of DDR-I.
+      index: which seed.
+      key: of its plans.
+    """
+    return Planner(
+        seeds.of_seed(model, index),
+        sampling.of_observed_states(),
+        seeds.of_seed(inverse_dynamics, index),
+        key,
+    )

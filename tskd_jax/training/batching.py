@@ -1,5 +1,6 @@
 """Batches: rows of arrays, drawn on the device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,3 +30,13 @@ def uniform_rows(
     if rows is not None:
         index = devices.by_rows(rows[index])
     return devices.by_rows(jax.tree.map(lambda leaf: leaf[index], data))
+
+
+def draw_from(batch_size: int) -> Callable[[Any, jax.Array], Any]:
+    """`Training.draw` for data that is (columns (N, …), rows (R,), how many of the rows count)."""
+
+    def draw(data, key):
+        columns, rows, count = data
+        return uniform_rows(columns, key, batch_size, count, rows)
+
+    return draw

@@ -93,6 +93,14 @@ def _select(data: Any, axes: Any, index: int | np.ndarray) -> Any:
     return jax.tree.map(select, axes, data, is_leaf=lambda axis: axis is None)
 
 
+def _seen_by(training: Training, member: tuple[int, ...]) -> Any:
+    """What one member sees of the data."""
+    data = training.data
+    for axes, index in zip((training.data_axes, training.member_axes), member, strict=False):
+        data = _select(data, axes, index)
+    return data
+
+
 def _fit(training: Training, callbacks: TrainingCallbacks) -> Fitted:
     loop = _compile(training, callbacks)
     state, data, metrics = loop.state, loop.data, {}
@@ -149,8 +157,7 @@ class _Loop:
 
 def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
     keys, axes = training.keys, training.data_axes
-    seen_by_one = _select(training.data, axes, 0)
-    batch = jax.eval_shape(training.draw, seen_by_one, keys.ravel()[0])
+    batch = jax.eval_shape(training.draw, _seen_by(training, (0,) * keys.ndim), keys.ravel()[0])
     mesh = devices.mesh(keys.shape, (*jax.tree.leaves(batch)[0].shape, 1)[0])
     mesh_axes = devices.MEMBERS[: keys.ndim]
 
@@ -181,7 +188,9 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
     state = place(callbacks.restore(state))
     data = jax.tree.map(place_data, axes, training.data, is_leaf=lambda axis: axis is None)
     update = over_members(
-        make_update(training), (0, 0, 0, 0, None, axes, None), (0, 0, 0, 0, None, None, None)
+        make_update(training),
+        (0, 0, 0, 0, None, axes, None),
+        (0, 0, 0, 0, None, training.member_axes, None),
     )
     with devices.on(mesh):
         shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
@@ -260,7 +269,7 @@ def _divergence(training: Training, last: dict[str, jax.Array], largest, step: i
 
 def _rows_drawn(training: Training, member: tuple[int, ...], step: int) -> np.ndarray:
     """Positions in `data` of the batches of that update: what is drawn of numbered rows."""
-    data = _select(training.data, training.data_axes, member[0])
+    data = _seen_by(training, member)
     leaves, form = jax.tree.flatten(data)
     numbered = form.unflatten([jnp.arange(len(leaves[0]), dtype=jnp.int32), *leaves[1:]])
     key = jax.random.fold_in(training.keys[member], step)

@@ -69,6 +69,7 @@ class Training:
       keys: (seeds,) or (seeds, members): one training for each.
       data_axes: as `in_axes` of `jax.vmap` over the seeds for `data`: 0 where a part has the seeds
         as leading axis, None where all seeds share it.
+      member_axes: the same over the members, for what one seed sees of `data`.
       accumulate: batches for one update, whose gradients are averaged; one at a time in memory.
       ema: the moving average; by default a plain copy.
       rows: of each seed, the dataset's row of each row of `data`, for messages; None: the same.
@@ -83,6 +84,7 @@ class Training:
     steps: int
     keys: jax.Array
     data_axes: Any = None
+    member_axes: Any = None
     accumulate: int = 1
     ema: Ema = Ema()
     rows: Sequence[np.ndarray] | None = None

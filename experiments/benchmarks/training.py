@@ -1,8 +1,9 @@
 """Updates per second of every model, of one seed and of five in one program.
 
-    python experiments/benchmark_training.py [--scales=quick,small,paper] [--models=…] [--name=NAME]
+    python -m experiments.benchmarks.training [--presets=quick,small,paper] [--models=…]
+        [--name=NAME]
 
-Each model is trained on the embedded dataset, as `configs/hopper.py` has it at that scale, until
+Each model is trained on the embedded dataset, as `configs/hopper.py` has it at that preset, until
 `--seconds` of warm updates have been seen; the median chunk counts. `members` is how many train
 side by side under vmap. `loop_over_alone` compares an update inside the compiled loop with the same
 update compiled by itself (1 is equal, more is slower inside). The share of the peak is that of
@@ -20,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from tables import device_name, show, write
-from untrained import needed_baseline
 
+from experiments.benchmarks.untrained import needed_baseline
+from experiments.tables import device_name, show, write
 from tskd_jax.config import Config, finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
@@ -42,7 +43,7 @@ MODELS = (
 )
 SEEDS = (1, 5)  # trained side by side
 TURN = 0.2  # seconds of updates, at least, between products
-SCALES_FLAG = flags.DEFINE_list("scales", ["quick", "small"], f"Of {tuple(PRESETS)}.")
+PRESETS_FLAG = flags.DEFINE_list("presets", ["quick", "small"], f"Of {tuple(PRESETS)}.")
 CHOSEN = flags.DEFINE_list("models", list(MODELS), "What is trained.")
 MOST_MEMBERS = flags.DEFINE_integer("most_members", 35, "Trained side by side, at most.", 1)
 SECONDS = flags.DEFINE_float("seconds", 5.0, "Of warm updates a model.", 0.0)
@@ -129,7 +130,7 @@ def training_of(
     return cloning.training(section, [recorded], task, tuple(range(seeds)))
 
 
-def measure(scale: str, model: str, training: Training) -> dict[str, Any]:
+def measure(preset: str, model: str, training: Training) -> dict[str, Any]:
     """A row of the table."""
     watch, members = Watch(), training.keys.size
     with contextlib.suppress(Enough):
@@ -137,7 +138,7 @@ def measure(scale: str, model: str, training: Training) -> dict[str, Any]:
     seconds, sustained = alone(training)
     rate = float(np.median(watch.rates))
     return {
-        "scale": scale,
+        "preset": preset,
         "model": model,
         "members": members,
         "convolution": FORM.value,
@@ -150,9 +151,9 @@ def measure(scale: str, model: str, training: Training) -> dict[str, Any]:
     }
 
 
-def endless(scale: str, model: str) -> Config:
-    """The config of hopper at that scale, with a training that only the watch ends."""
-    config = make_config("hopper", scale)
+def endless(preset: str, model: str) -> Config:
+    """The config of hopper at that preset, with a training that only the watch ends."""
+    config = make_config("hopper", preset)
     config[model].steps = 10**9
     config.trajectory_generator.horizon = HORIZON.value or config.trajectory_generator.horizon
     return finalize(config)[0]
@@ -162,12 +163,12 @@ def main(_argv) -> None:
     set_convolution_form(FORM.value)
     recorded, task = load_dataset("hopper-sac-replay"), get_task("hopper")
     table = []
-    for scale in SCALES_FLAG.value:
+    for preset in PRESETS_FLAG.value:
         for model in CHOSEN.value:
             for seeds in SEEDS:
-                training = training_of(model, seeds, endless(scale, model), recorded, task)
+                training = training_of(model, seeds, endless(preset, model), recorded, task)
                 if training.keys.size <= MOST_MEMBERS.value:
-                    table.append(measure(scale, model, training))
+                    table.append(measure(preset, model, training))
                     show(table[-1])
     print(f"{device_name()}, matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")
     write(table, RESULTS.value, NAME.value)

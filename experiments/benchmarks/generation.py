@@ -1,10 +1,10 @@
 """What does an imagined step cost, alone and in company?
 
-    python experiments/benchmark_generation.py [--networks=quick,small] [--trajectories=8,256]
+    python -m experiments.benchmarks.generation [--networks=quick,small] [--trajectories=8,256]
         [--steps=64] [--name=NAME]
 
 Imagines trajectories as the method does (Algorithm 1 as one program, `teacher.imagination`), with
-networks and sampling as `configs/hopper.py` has them at each scale, for `--steps` time steps in
+networks and sampling as `configs/hopper.py` has them at each preset, for `--steps` time steps in
 which none of them ends. Weights are fresh: time does not depend on them. `times_fewest` compares
 the time of a trajectory's step with that of the fewest trajectories in the same run (below 1 is
 cheaper in company); `compiled_after_first` counts the programs that XLA compiled in all calls
@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from tables import show, write
-from untrained import fresh_inverse_dynamics, fresh_trajectory_generator
 
+from experiments.benchmarks.untrained import fresh_inverse_dynamics, fresh_trajectory_generator
+from experiments.tables import show, write
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
@@ -48,9 +48,9 @@ def peak_memory_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measure(scale: str, recorded: Trajectories) -> list[dict[str, Any]]:
+def measure(preset: str, recorded: Trajectories) -> list[dict[str, Any]]:
     """A row for each number of trajectories."""
-    config, _ = finalize(make_config("hopper", scale))
+    config, _ = finalize(make_config("hopper", preset))
     endless = dataclasses.replace(
         get_task("hopper"),
         episode_limit=STEPS.value,
@@ -89,7 +89,7 @@ def measure(scale: str, recorded: Trajectories) -> list[dict[str, Any]]:
         milliseconds = 1000 * float(np.median(spent[1:])) / made.size
         rows.append(
             {
-                "network": scale,
+                "network": preset,
                 "sampler": config.sampling.sampler,
                 "sampling_steps": config.sampling.steps,
                 "trajectories": count,
@@ -108,7 +108,7 @@ def measure(scale: str, recorded: Trajectories) -> list[dict[str, Any]]:
 
 def main(_argv) -> None:
     recorded = load_dataset("hopper-sac-replay")
-    table = [row for scale in NETWORKS.value for row in measure(scale, recorded)]
+    table = [row for preset in NETWORKS.value for row in measure(preset, recorded)]
     write(table, RESULTS.value, NAME.value)
 
 

@@ -1,6 +1,6 @@
 """How much of a dataset can be stitched? (over the radius, the rule, the tolerance and the size)
 
-    python experiments/stitching_share.py [--config=configs/hopper.py:small] [--workdir=DIR]
+    python -m experiments.studies.stitching_share [--config=configs/hopper.py:small] [--workdir=DIR]
         [--grid=stitching.radius=0.1,0.2,0.5 …] [--sizes=0,20000] [--name=NAME]
 
 Trains the ensemble and V of a config (or takes the ensemble from a run's folder) on the recorded
@@ -25,9 +25,9 @@ import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
-from tables import show, write
-from teachers import opened
 
+from experiments.studies.teachers import opened
+from experiments.tables import show, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.cli.sweep import grid
 from tskd_jax.config import finalize

@@ -1,6 +1,6 @@
 """Feeds the loaders thousands of damaged files: each must be loaded right or refused in one line.
 
-python experiments/fuzz.py --datasets=2000 --students=500 --seed=0
+python -m experiments.hardening.fuzz --datasets=2000 --students=500 --seed=0
 
 A dataset goes through the command (`--stop_after=dataset`), a student through `load_policy`, one
 after the other in a process of their own, so that a crash and a hang (10 s) are seen. What is
@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from absl import app, flags
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATASETS = flags.DEFINE_integer("datasets", 2000, "Mutated HDF5 files.")
 STUDENTS = flags.DEFINE_integer("students", 500, "Mutated student files.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the mutations.")

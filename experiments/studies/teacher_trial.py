@@ -1,6 +1,6 @@
 """What does a change to DDR-I do to what it plans and imagines?
 
-    python experiments/teacher_trial.py [--config=configs/hopper.py:quick]
+    python -m experiments.studies.teacher_trial [--config=configs/hopper.py:quick]
         [--vary=trajectory_generator.prediction=noise,velocity] [--vary=…] [--name=NAME]
 
 Trains DDR-I as the config has it, and again with one field changed, for every value of every
@@ -32,19 +32,20 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
-from students import imagined, score
-from tables import show, write
-from teachers import first_seed, opened, seconds_of, train_inverse_dynamics
-from variants import variants
 
+from experiments.studies.students import imagined, score
+from experiments.studies.teachers import first_seed, opened, seconds_of, train_inverse_dynamics
+from experiments.studies.variants import variants
+from experiments.tables import show, write
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.simulator import episode_seeds
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import rollout
 from tskd_jax.evaluation.scores import standard_error
 from tskd_jax.methods.base import Experiment, Teacher, stage_keys
-from tskd_jax.methods.parts import make_planner, train_trajectory_generator
+from tskd_jax.methods.parts import train_trajectory_generator
 from tskd_jax.teacher.imagination import imagine
+from tskd_jax.teacher.planner import planner_of_seed
 from tskd_jax.training import seeds
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:quick")
@@ -78,7 +79,8 @@ def measure(exp: Experiment, teacher: Teacher) -> dict[str, Any]:
     )
     of_steps = check(steps)
 
-    planner = make_planner(config.sampling, teacher, 0, stage_keys("planner", exp.seeds)[0])
+    key = stage_keys("planner", exp.seeds)[0]
+    planner = planner_of_seed(model, config.sampling, inverse, 0, key)
     returns = rollout(planner, task, episode_seeds(config.seed, EPISODES.value))
     scores = task.normalized_score(returns)
 

@@ -1,6 +1,6 @@
 """One table of several whole runs: what each method scored, what the last one gained on it, costs.
 
-    python experiments/run_table.py --runs=DIR,DIR,… [--name=NAME]
+    python -m experiments.paper.run_table --runs=DIR,DIR,… [--name=NAME]
 
 Reads the summary.json of each run's folder, and writes NAME.csv in --results, with a row for each
 method of each run:
@@ -25,8 +25,8 @@ from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict
-from tables import show, write
 
+from experiments.tables import show, write
 from tskd_jax.config import default_config, finalize, make_config, to_plain
 from tskd_jax.presets import PRESETS
 from tskd_jax.report import summary as summaries

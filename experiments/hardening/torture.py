@@ -1,6 +1,6 @@
 """Kills a run at random moments, alters its files, and looks whether the same students come out.
 
-python experiments/torture.py --kills=30 --damages=10 --seed=0 --folder=runs/torture
+python -m experiments.hardening.torture --kills=30 --damages=10 --seed=0 --folder=runs/torture
 
 A tiny run of the embedded data is made once in peace. Then others are killed (SIGKILL) at a random
 moment of one stage after the other, started again with the same command, and so on to their end;
@@ -25,7 +25,7 @@ DAMAGES = flags.DEFINE_integer("damages", 10, "Files altered between two starts.
 SEED = flags.DEFINE_integer("seed", 0, "Of moments, files and bytes.")
 FOLDER = flags.DEFINE_string("folder", "runs/torture", "Where the runs are; removed in the end.")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # A run of half a minute, nearly all of it start and compilation, with a checkpoint every chunk.
 TINY = (
     "--config.steps_multiplier=0.002",

@@ -1,7 +1,7 @@
 """What does DDR-I's imagination add to a student? (the filter alone, with it, and it alone)
 
-    python experiments/imagined_data_trial.py [--config=configs/hopper.py:small] [--workdir=DIR]
-        [--guidances=1,2] [--students=10000x256,40000x64] [--name=NAME]
+    python -m experiments.studies.imagined_data_trial [--config=configs/hopper.py:small]
+        [--workdir=DIR] [--guidances=1,2] [--students=10000x256,40000x64] [--name=NAME]
 
 Trains the teacher of a config (or takes it from a run's folder), imagines as the last of its
 methods does, for each guidance weight w, and compares students of: the best `filter.share`
@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
-from students import imagined, score
-from tables import show, write
-from teachers import opened, seconds_of, train_teacher
 
+from experiments.studies.students import imagined, score
+from experiments.studies.teachers import opened, seconds_of, train_teacher
+from experiments.tables import show, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.config import Config, finalize, override
 from tskd_jax.data.selection import best_episodes

@@ -1,7 +1,7 @@
 """What a run costs on machines that are not at hand, per stage, from its config alone.
 
-    python experiments/cost_model.py [--config=configs/hopper.py] [--machines=H200,8xH200,v5e-64]
-        [--measured=summary.json] [--name=NAME]
+    python -m experiments.benchmarks.cost_model [--config=configs/hopper.py]
+        [--machines=H200,8xH200,v5e-64] [--measured=summary.json] [--name=NAME]
 
 Nothing is run: the methods of the config say which stages there are, the stages' own programs are
 traced, and the operations and bytes of their matrix products are counted. What several methods
@@ -37,9 +37,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
-from tables import show, write
-from untrained import is_training, stages_of, training_of
 
+from experiments.benchmarks.untrained import is_training, stages_of, training_of
+from experiments.tables import show, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.config import Config, finalize
 from tskd_jax.data import load

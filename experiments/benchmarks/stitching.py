@@ -1,6 +1,6 @@
 """How fast is the stitching search, and a whole epoch, from 10⁴ to 10⁷ transitions?
 
-    python experiments/benchmark_stitching.py --config=configs/halfcheetah.py \
+    python -m experiments.benchmarks.stitching --config=configs/halfcheetah.py \
         --data=FILE.hdf5[,FILE.hdf5] [--sizes=10000,100000,1000000] [--name=NAME]
 
 Measures, on the same data in one run and in turn: `scipy.spatial.cKDTree.query_ball_point` with
@@ -29,8 +29,8 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 from scipy.spatial import cKDTree
-from untrained import fresh_inverse_dynamics, fresh_reward_generator
 
+from experiments.benchmarks.untrained import fresh_inverse_dynamics, fresh_reward_generator
 from tskd_jax.config import Config, finalize
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, concatenate, from_columns

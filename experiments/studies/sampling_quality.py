@@ -1,7 +1,7 @@
 """What do fast samplers cost in quality?
 
-    python experiments/sampling_quality.py [--config=configs/hopper.py:small] [--workdir=DIR]
-        [--name=NAME] [--starts=32] [--samples=32] [--trajectories=16]
+    python -m experiments.studies.sampling_quality [--config=configs/hopper.py:small]
+        [--workdir=DIR] [--name=NAME] [--starts=32] [--samples=32] [--trajectories=16]
 
 Trains DDR-I and the inverse dynamics of a config (or takes them from a run's folder), and compares
 ways of sampling with the reference: the ancestral sampler over all K steps. From each of `--starts`
@@ -30,10 +30,10 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 from scipy import stats
-from students import score
-from tables import show, write
-from teachers import opened, train_teacher
 
+from experiments.studies.students import score
+from experiments.studies.teachers import opened, train_teacher
+from experiments.tables import show, write
 from tskd_jax.config import Config, finalize
 from tskd_jax.data.selection import best_episodes
 from tskd_jax.data.trajectories import Trajectories, concatenate

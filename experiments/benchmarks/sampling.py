@@ -1,10 +1,10 @@
 """How fast does DDR-I plan, and how much of the machine does it use?
 
-    python experiments/benchmark_sampling.py [--networks=paper,small,quick] [--batches=1,8,64]
+    python -m experiments.benchmarks.sampling [--networks=paper,small,quick] [--batches=1,8,64]
         [--samplers=ancestral:200,ddim:10] [--dtypes=float32,bfloat16] [--name=NAME]
 
 Times one plan of a batch (Algorithm 1, lines 6 to 13: all denoising steps with guidance, as one
-program) for networks as `configs/hopper.py` has them at each scale. Every batch is measured with
+program) for networks as `configs/hopper.py` has them at each preset. Every batch is measured with
 the network's own sampler, every other sampler, dtype and warm start at `--at_batch`. Weights are
 fresh: time does not depend on them. A plan that would take longer than `--budget` seconds is timed
 on fewer denoising steps, all of which cost the same, and scaled; `steps_timed` says how many. The
@@ -25,9 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from tables import device_name, show, write
-from untrained import fresh_trajectory_generator
 
+from experiments.benchmarks.untrained import fresh_trajectory_generator
+from experiments.tables import device_name, show, write
 from tskd_jax.config import UserConfig, finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
@@ -68,14 +68,14 @@ SHOWN = (
 )
 
 
-def hopper(scale: str) -> UserConfig:
+def hopper(preset: str) -> UserConfig:
     """The config of hopper with the embedded data, as `configs/hopper.py` has it."""
-    return make_config("hopper", scale)
+    return make_config("hopper", preset)
 
 
-def cases(scale: str) -> list[dict[str, Any]]:
+def cases(preset: str) -> list[dict[str, Any]]:
     """What is measured of a network: (sampler, steps, dtype, warm start, batch), none twice."""
-    own = hopper(scale).sampling
+    own = hopper(preset).sampling
     default = {"sampler": own.sampler, "steps": own.steps, "dtype": "float32", "warm_start": 0.0}
     chosen = [default | {"batch": int(batch)} for batch in BATCHES.value]
     for name in SAMPLERS.value:
@@ -88,10 +88,10 @@ def cases(scale: str) -> list[dict[str, Any]]:
 
 
 def build(
-    scale: str, case: dict[str, Any], recorded: Trajectories
+    preset: str, case: dict[str, Any], recorded: Trajectories
 ) -> tuple[Diffuser, SamplingConfig]:
-    """A fresh DDR-I of that scale, of one seed, and its sampling."""
-    config = hopper(scale)
+    """A fresh DDR-I of that preset, of one seed, and its sampling."""
+    config = hopper(preset)
     config.trajectory_generator.dtype = case["dtype"]
     config.trajectory_generator.horizon = HORIZON.value or config.trajectory_generator.horizon
     steps = min(case["steps"], config.trajectory_generator.diffusion_steps)
@@ -122,9 +122,9 @@ def median_seconds(function, *arguments) -> float:
     return float(np.median(spent))
 
 
-def measure(scale: str, case: dict[str, Any], recorded: Trajectories) -> list[dict[str, Any]]:
+def measure(preset: str, case: dict[str, Any], recorded: Trajectories) -> list[dict[str, Any]]:
     """A row for each stride."""
-    model, sampling = build(scale, case, recorded)
+    model, sampling = build(preset, case, recorded)
     batch, config = case["batch"], model.config
     history = jnp.zeros((batch, config.context, recorded.observations.shape[1]))
     arguments = (model, history, jnp.int32(1), jax.random.split(jax.random.key(0), batch))
@@ -139,7 +139,7 @@ def measure(scale: str, case: dict[str, Any], recorded: Trajectories) -> list[di
     timed = sampling if steps == planned.steps else replace(sampling, steps=steps, warm_start=0.0)
     seconds = median_seconds(jax.jit(_planner(timed)), *arguments) * planned.steps / steps
     shared = {
-        "network": scale,
+        "network": preset,
         "horizon": config.horizon,
         **(case | {"steps": planned.steps}),
         "steps_timed": steps,
@@ -173,12 +173,12 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for scale in dict.fromkeys(row["network"] for row in table):
-        own = cases(scale)[0]
+    for preset in dict.fromkeys(row["network"] for row in table):
+        own = cases(preset)[0]
         rows = [
             row
             for row in table
-            if row["network"] == scale
+            if row["network"] == preset
             and row["sampler"] == own["sampler"]
             and row["dtype"] == own["dtype"]
             and row["steps"] == own["steps"]
@@ -186,7 +186,7 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
             and row["stride"] == int(STRIDES.value[0])
         ]
         rows.sort(key=lambda row: row["batch"])
-        label = f"{scale}: {own['sampler']}, {own['steps']} steps"
+        label = f"{preset}: {own['sampler']}, {own['steps']} steps"
         axes.loglog(
             [row["batch"] for row in rows],
             [row["plans_per_second"] for row in rows],
@@ -202,9 +202,9 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
 def main(_argv) -> None:
     recorded = load_dataset("hopper-sac-replay")
     table = []
-    for scale in NETWORKS.value:
-        for case in cases(scale):
-            rows = measure(scale, case, recorded)
+    for preset in NETWORKS.value:
+        for case in cases(preset):
+            rows = measure(preset, case, recorded)
             table += rows
             show({name: rows[0][name] for name in SHOWN})
     about = {

@@ -81,7 +81,7 @@ def stages_of(
     run, outcome = _NothingIsComputed(recorded), None
     for name, _, method, varied in comparisons(config):
         exp = Experiment(name, varied, task, recorded, run)  # pyright: ignore[reportArgumentType]
-        outcome = METHODS[method].train(exp, varied.own.get(method, METHODS[method].fields()))
+        outcome = METHODS[method].train(exp, varied.own[method])
     return run.calls, outcome
 
 

@@ -1,6 +1,7 @@
 """Collect an offline dataset, in D4RL's HDF5 format, from a Gymnasium MuJoCo environment.
 
-    python experiments/collect_dataset.py --env=Hopper-v4 --protocol=medium-replay --out=FILE.hdf5
+    python -m experiments.data.collect_dataset --env=Hopper-v4 --protocol=medium-replay
+        --out=FILE.hdf5
 
 SAC of sbx-rl (`pip install -e '.[collect]'`) does the learning. The training run is kept in
 --workdir, so that further datasets cost no further training; a smaller --steps takes its beginning.
@@ -319,7 +320,7 @@ def describe(
     metadata = {
         "name": args.name,
         "origin": "Collected with tskd_jax; in D4RL's file format, but not D4RL data.",
-        "command": shlex.join(["python", "experiments/collect_dataset.py", *argv]),
+        "command": shlex.join(["python", "-m", "experiments.data.collect_dataset", *argv]),
         "protocol": args.protocol,
         "environment": args.env,
         "seed": args.seed,

@@ -1,0 +1,1 @@
+"""Where embedded datasets come from."""

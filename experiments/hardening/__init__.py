@@ -1,0 +1,1 @@
+"""What breaks: damaged files, and runs that are killed."""

@@ -1,0 +1,1 @@
+"""Tables of finished runs, as the paper's."""

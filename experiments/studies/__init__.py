@@ -1,0 +1,1 @@
+"""What each part adds: trials of teachers, sampling and stitching."""
