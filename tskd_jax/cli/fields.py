@@ -1,6 +1,7 @@
 """tskd-jax fields
 
-Every field of a config, with its values at each preset, range, meaning and source (docs/config.md).
+Every method, and every field of a config with its values at each preset, range, meaning and source
+(docs/config.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 from tskd_jax.config import FIELDS, to_text
 from tskd_jax.machine.signals import Request
+from tskd_jax.methods import METHODS
 from tskd_jax.presets import PRESETS
 
 
@@ -25,7 +27,7 @@ def document() -> str:
     """docs/config.md."""
     lines = ["| field | paper | small | quick | allowed | meaning |", "|---|---|---|---|---|---|"]
     for name, entry in FIELDS.items():
-        values = [to_text(_preset_value(PRESETS[preset], name)) for preset in PRESETS]
+        values = [to_text(preset_value(PRESETS[preset], name)) for preset in PRESETS]
         shown: Sequence[str] = [
             f"`{value}`" if value == values[0] else f"**`{value}`**" for value in values
         ]
@@ -34,13 +36,26 @@ def document() -> str:
         lines.append(f"| `{name}` | {' | '.join(shown)} | {words} | {meaning} |")
     table = "\n".join(lines)
     return (
-        "# Every field of a config\n\nWritten by `tskd-jax fields > docs/config.md`. "
-        "Set a field with `--config.FIELD=VALUE`.\nBold: differs from the paper's setting. The "
-        f"environments set a few more (`tskd_jax/envs/tasks.py`).\n\n{table}\n"
+        "# Every method, and every field of a config\n\n"
+        "Written by `tskd-jax fields > docs/config.md`.\n\n"
+        f"## Methods\n\n`--config.methods=NAME,NAME`: the others are compared with the last.\n\n"
+        f"{_methods()}\n\n## Fields\n\n"
+        "Set a field with `--config.FIELD=VALUE`. Bold: differs from the paper's setting. The "
+        f"environments set\na few more (`tskd_jax/envs/tasks.py`).\n\n{table}\n"
     )
 
 
-def _preset_value(preset: Mapping[str, Any], name: str) -> Any:
+def _methods() -> str:
+    lines = ["| name | in tables | what it is | with parts switched off |", "|---|---|---|---|"]
+    for name, method in METHODS.items():
+        title = method.title.format(**vars(method.fields()))
+        variants = ", ".join(f"`{name}_{suffix}`" for suffix in method.variants)
+        lines.append(f"| `{name}` | {title} | {method.summary} | {variants} |")
+    return "\n".join(lines)
+
+
+def preset_value(preset: Mapping[str, Any], name: str) -> Any:
+    """A field `section.field` at a preset of `PRESETS`."""
     section, _, key = name.rpartition(".")
     default = FIELDS[name].default
     return preset.get(section, {}).get(key, default) if section else preset.get(name, default)
