@@ -29,6 +29,7 @@ def quick():
     [
         ("bc", paper(), {}, ["student.bc"]),
         ("filtered_bc", paper(), {}, ["student.filtered_bc"]),
+        ("best_episode_bc", paper(), {}, ["student.best_episode_bc"]),
         (
             "tskd",
             paper(),
@@ -112,6 +113,16 @@ def test_methods_share_what_they_are_made_of(tiny_trajectories):
     for name in ONE_STEP_PARTS:
         assert whole.keys[name] == step.keys[name]
     assert whole.keys["imagination"] != step.keys["imagination"]
+
+
+def test_the_best_episode_is_a_whole_one(tiny_trajectories):
+    # Every third episode ends by itself; the others, short of hopper's limit, are fragments.
+    rewards = np.where(tiny_trajectories.episode_of % 3 == 0, 0.0, 9.0).astype(np.float32)
+    rewards[tiny_trajectories.starts[6]] = 1.0
+    recorded = tiny_trajectories.replace(rewards=rewards)
+    _, outcome = trace("best_episode_bc", paper(), recorded)
+    (data,) = outcome.data
+    np.testing.assert_array_equal(data.observations, recorded.select(np.array([6])).observations)
 
 
 def test_identical_data_trains_one_student(tiny_trajectories):
