@@ -82,6 +82,17 @@ def test_every_file_has_a_room():
     assert rooms - {"__init__"} <= set(LEVEL)
 
 
+def test_a_long_file_says_why():
+    root, long = PACKAGE.parent, []
+    for folder in ("tskd_jax", "configs", "experiments", "tests"):
+        for path in sorted((root / folder).rglob("*.py")):
+            text = path.read_text()
+            reason = "300 lines:" in (ast.get_docstring(ast.parse(text)) or "")
+            if len(text.splitlines()) > 300 and not reason:
+                long.append(path.relative_to(root).as_posix())
+    assert long == []
+
+
 @pytest.mark.parametrize(
     ("file", "line", "reason"),
     [

@@ -1,4 +1,7 @@
-"""Tests of the policy file: what is saved comes back, without JAX, and nothing else gets in."""
+"""Tests of the policy file: what is saved comes back, without JAX, and nothing else gets in.
+
+Over 300 lines: every way a file of weights can be wrong, and each is its own small file.
+"""
 
 import itertools
 import os

@@ -19,7 +19,7 @@ Protocols, all but the last as D4RL defines them:
 Actions are always sampled from the policy. A policy's return is the mean over the last 100 training
 episodes that ended before its checkpoint.
 
-One file: it runs alone, in an environment of its own (SAC), without this package.
+One file over 300 lines: it runs alone, in an environment of its own (SAC), without this package.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""The command as a user meets it: a tiny run to the end, stopping and going on, and mistakes."""
+"""The command as a user meets it: a tiny run to the end, stopping and going on, and mistakes.
+
+Over 300 lines: all of it looks at one run, which is made once.
+"""
 
 import csv
 import json

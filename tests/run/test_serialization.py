@@ -1,4 +1,7 @@
-"""Values as JSON and arrays: what is flattened comes back, what is foreign is refused."""
+"""Values as JSON and arrays: what is flattened comes back, what is foreign is refused.
+
+Over 300 lines: a case for each kind of value, both ways.
+"""
 
 import functools
 import gc

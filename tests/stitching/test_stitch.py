@@ -1,4 +1,7 @@
-"""Tests of stitching against Algorithm 4 as it is written: one trajectory, one step at a time."""
+"""Tests of stitching against Algorithm 4 as it is written: one trajectory, one step at a time.
+
+Over 300 lines: the literal Algorithm 4 stands here, and what it is compared with beside it.
+"""
 
 import functools
 from dataclasses import replace

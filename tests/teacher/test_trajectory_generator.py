@@ -1,4 +1,7 @@
-"""DDR-I: its windows, what is known and what counts in training, what is read off a plan."""
+"""DDR-I: its windows, what is known and what counts in training, what is read off a plan.
+
+Over 300 lines: the cases share one small DDR-I.
+"""
 
 from dataclasses import replace
 
