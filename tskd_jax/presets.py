@@ -60,11 +60,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "methods": _METHODS,
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
-        "dynamics": _FAST | {"steps": 2_000},
+        "dynamics": _FAST | {"steps": 1_000},
         "value": _FAST | {"steps": 3_000},
         "baseline": _FAST | {"steps": 3_000, "batch_size": 256},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 5_000},
-        "reward_generator": _SMALL_REWARDS | {"steps": 4_000},
+        "reward_generator": _SMALL_REWARDS | {"steps": 2_000},
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},
         "imagination": _IMAGINATION,

@@ -1,9 +1,10 @@
 """Convolutions over time, in two forms with one parameter layout.
 
 XLA's CPU backend is fast at `lax.conv` (a little faster than at the same convolution written as one
-matrix product over shifted slices), but for inputs shorter than the kernel, and for its gradient,
-which inside `lax.scan` is ten times slower. So on a CPU short inputs are multiplied, and gradients
-are written out below. On accelerators it is always `lax.conv`.
+matrix product over shifted slices), but for its gradient, which inside `lax.scan` is ten times
+slower. So on a CPU gradients are written out below. Inputs shorter than the kernel, most of whose
+taps would meet padding, are multiplied by the matrix that the convolution is, without padding. On
+accelerators it is always `lax.conv`.
 """
 
 import functools
@@ -12,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 FORMS = ("auto", "matmul", "lax")
@@ -69,14 +71,46 @@ def _slices(x: Array, taps: int, stride: int, padding: tuple[int, int]) -> list[
     return [x[:, tap : ends[tap] : stride] for tap in range(taps)]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _on_cpu(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
-    form = _as_lax if x.shape[1] >= kernel.shape[0] > 1 else _as_matmul
+    if x.shape[1] < kernel.shape[0]:
+        return _as_dense(x, kernel, stride, padding)
+    return _with_gradient(x, kernel, stride, padding)
+
+
+def _as_dense(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
+    """One product with the convolution's matrix, (time · in, out_time · out)."""
+    (batch, time, size_in), (taps, _, size_out) = x.shape, kernel.shape
+    out_time = (time + sum(padding) - taps) // stride + 1
+    # Which tap joins input s to output t.
+    tap = np.arange(time)[:, None] + padding[0] - stride * np.arange(out_time)[None]
+    joined = (tap >= 0) & (tap < taps)
+    blocks = jnp.where(joined[..., None, None], kernel[np.clip(tap, 0, taps - 1)], 0)
+    matrix = blocks.transpose(0, 2, 1, 3).reshape(time * size_in, out_time * size_out)
+    return _product(x.reshape(batch, -1), matrix).reshape(batch, out_time, size_out)
+
+
+@jax.custom_vjp
+def _product(x: Array, matrix: Array) -> Array:
+    return x @ matrix
+
+
+def _product_backward(saved, gradient):
+    x, matrix = saved
+    # Left to itself, XLA multiplies by the matrix as it lies, which is twice as slow.
+    return gradient @ jax.lax.optimization_barrier(matrix.T), x.T @ gradient
+
+
+_product.defvjp(lambda x, matrix: (x @ matrix, (x, matrix)), _product_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _with_gradient(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
+    form = _as_lax if kernel.shape[0] > 1 else _as_matmul
     return form(x, kernel, stride, padding)
 
 
 def _forward(x, kernel, stride, padding):
-    return _on_cpu(x, kernel, stride, padding), (x, kernel)
+    return _with_gradient(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(stride, padding, saved, gradient):
@@ -104,7 +138,7 @@ def _backward(stride, padding, saved, gradient):
     return of_x, of_kernel
 
 
-_on_cpu.defvjp(_forward, _backward)
+_with_gradient.defvjp(_forward, _backward)
 
 
 def _kernel_and_bias(module: nn.Module, taps: int, size_in: int, size_out: int, x: Array, dtype):

@@ -68,7 +68,9 @@ class Diffuser:
         network = as_noise(self.config.prediction, self.schedule, self.apply)
         # Inside a jit, JAX refuses a mapped NumPy array where a custom gradient meets it.
         params = jax.tree.map(jnp.asarray, params)
-        return jax.vmap(network, (0, *(None,) * 4))(params, x, step, y, keep).mean(0)
+        axes = (0, *(None,) * 4)
+        over_members = seeds.map_axis(network, self.config.members, axes)
+        return over_members(params, x, step, y, keep).mean(0)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters of one network."""

@@ -16,6 +16,7 @@ from tskd_jax.machine.types import Leaf
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.planning import Plan, no_plan, replan
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
+from tskd_jax.training import seeds
 
 
 @struct.dataclass
@@ -67,7 +68,7 @@ def advance(
             return latest, rewards, states, task.alive(model.states.unnormalize(states))
 
         split = jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), columns)
-        result = jax.vmap(of_seed, (0, 1, 1, 1), 1)(model, *split)
+        result = seeds.map_axis(of_seed, count, (0, 1, 1, 1), 1)(model, *split)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
 
     def body(carry):

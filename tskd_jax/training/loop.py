@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from tskd_jax.errors import DivergenceError
 from tskd_jax.machine import devices, hosts, memory
 from tskd_jax.machine.throughput import flops_of
+from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.training import Fitted, Training, TrainState, make_update
 
@@ -49,22 +50,22 @@ def fit(training: Training, callbacks: TrainingCallbacks | None = None) -> Fitte
       OutOfMemoryError: the machine cannot hold what the training needs.
     """
     callbacks = callbacks or TrainingCallbacks()
-    seeds = len(training.keys)
+    count = len(training.keys)
     try:
         return _fit(training, callbacks)
     except _TooMuch as found:
-        size = min(max(1, seeds * found.free // found.needed), seeds - 1)
+        size = min(max(1, count * found.free // found.needed), count - 1)
         free = memory.readable(found.free)
     callbacks.report(
-        f"  {training.name}: {seeds} seeds at once do not fit into {free} of free memory: "
+        f"  {training.name}: {count} seeds at once do not fit into {free} of free memory: "
         f"{size} at a time"
     )
     groups = [
         fit(
-            of_seeds(training, np.arange(first, min(first + size, seeds))),
+            of_seeds(training, np.arange(first, min(first + size, count))),
             callbacks.part(f"from_seed_{first}"),
         )
-        for first in range(0, seeds, size)
+        for first in range(0, count, size)
     ]
     params, ema = (
         jax.tree.map(lambda *leaves: np.concatenate(leaves), *(getattr(g, name) for g in groups))
@@ -78,26 +79,17 @@ def of_seeds(training: Training, index: np.ndarray) -> Training:
     rows = training.rows
     return replace(
         training,
-        data=_select(training.data, training.data_axes, index),
+        data=seeds.select(training.data, training.data_axes, index),
         keys=training.keys[index],
         rows=None if rows is None else [rows[i] for i in index],
     )
-
-
-def _select(data: Any, axes: Any, index: int | np.ndarray) -> Any:
-    """What one seed (or several) sees of `data`."""
-
-    def select(axis, part):
-        return part if axis is None else jax.tree.map(lambda leaf: leaf[index], part)
-
-    return jax.tree.map(select, axes, data, is_leaf=lambda axis: axis is None)
 
 
 def _seen_by(training: Training, member: tuple[int, ...]) -> Any:
     """What one member sees of the data."""
     data = training.data
     for axes, index in zip((training.data_axes, training.member_axes), member, strict=False):
-        data = _select(data, axes, index)
+        data = seeds.select(data, axes, index)
     return data
 
 
@@ -164,8 +156,9 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
     def over_members(function, outer: Any = 0, inner: Any = 0):
         """Mapped over each axis of the keys; `outer` and `inner` are its `in_axes`."""
         for axis in reversed(range(keys.ndim)):
-            function = jax.vmap(
-                function, outer if axis == 0 else inner, spmd_axis_name=mesh_axes[axis]
+            in_axes = outer if axis == 0 else inner
+            function = seeds.map_axis(
+                function, keys.shape[axis], in_axes, spmd_axis_name=mesh_axes[axis]
             )
         return function
 
