@@ -45,6 +45,24 @@ def test_rows_are_padded_with_zeros_and_counted():
     assert padded[:, :, 0].tolist() == [[1, 0, 0], [2, 2, 2]]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_axis_is_mapped_as_vmap_does_whatever_its_size(size):
+    first = np.arange(4.0 * size).reshape(size, 4)
+    tree = {"shared": np.arange(4.0), "own": np.arange(4.0 * size).reshape(4, size)}
+    axes = (0, {"shared": None, "own": 1})
+
+    def function(a, tree):
+        return a * tree["shared"] + tree["own"], a.sum()
+
+    ours = seeds.map_axis(function, size, axes, 0)(first, tree)
+    theirs = jax.vmap(function, axes, 0)(first, tree)
+    for left, right in zip(ours, theirs, strict=True):
+        assert left.shape == right.shape
+        np.testing.assert_array_equal(left, right)
+    inner = seeds.map_axis(lambda a: 2 * a, size, 0, 1)(first)
+    np.testing.assert_array_equal(inner, 2 * first.T)
+
+
 @pytest.mark.parametrize("members", [(), (2,)])
 def test_a_seed_is_fitted_as_if_it_were_alone(datasets, members):
     keys = jax.random.split(jax.random.key(0), (3, *members))
