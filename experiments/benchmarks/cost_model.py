@@ -55,7 +55,6 @@ from tskd_jax.run.stages import Call
 from tskd_jax.teacher import planning, reward_generator
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
-from tskd_jax.training import loop
 from tskd_jax.training.seeds import of_seed
 from tskd_jax.training.training import Training, make_update
 
@@ -174,7 +173,7 @@ def training(plan: Training, dtype: str = "float32") -> Work:
     """
     keys, accumulate = plan.keys, plan.accumulate
     one = keys.ravel()[0]
-    data = loop._select(plan.data, plan.data_axes, 0)
+    data = plan.seen_by((0,) * keys.ndim)
     params = jax.eval_shape(plan.init, one)
     state = params, params, jax.eval_shape(plan.optimizer.init, params)
     step = jnp.zeros((), jnp.int32)

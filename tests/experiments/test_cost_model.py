@@ -86,7 +86,7 @@ def test_a_baseline_is_trained_where_the_generator_needs_one(cost_model, dataset
     made = works(cost_model, finalize(config)[0], dataset)
     [baseline] = made["baseline"]
     # Both networks, each of another half of the episodes.
-    assert (baseline.times, baseline.members) == (3_000, (2,))
+    assert (baseline.times, baseline.members) == (3_000, (1, 2))
     # What is stitched does not depend on what is imagined, which is one step from each state.
     assert [work.times for work in made["value"]] == [3_000]
     assert [work.times for work in made["imagination"]] == [1]

@@ -234,11 +234,11 @@ def test_on_eight_devices(tiny_trajectories, tiny_task, short):
     results = run_stages(tiny_trajectories, tiny_task, short, seen)
     rows = {((1, 1, 8, 1), ("rows",))}
     assert specs == {
-        "network.training": {((1, 1, 8, 1), (None, None, "rows"))},  # behind seeds and members
-        "baseline": {((2, 1, 4, 1), ("seeds",))},
+        "network.training": rows,
+        "baseline": {((1, 2, 4, 1), ("seeds", "members"))},
         "ensembles": {((2, 4, 1, 1), ("seeds", "members"))},
         "generation": rows,
-        "network.generation": {((1, 1, 8, 1), (None, "rows"))},
+        "network.generation": rows,
         "network.seeds": {((1, 1, 8, 1), (None, "rows"))},
         "planner": rows,
         "network.planner": rows,

@@ -20,7 +20,7 @@ from tskd_jax.teacher import (
     reward_generator,
     trajectory_generator,
 )
-from tskd_jax.training import loop, seeds
+from tskd_jax.training import seeds
 from tskd_jax.training.training import make_update
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 def traced(training):
     """(parameters, steps, shape of the keys) of a training whose update is traced in full."""
     one = training.keys.ravel()[0]
-    data = jax.tree.map(jnp.asarray, loop._select(training.data, training.data_axes, 0))
+    data = jax.tree.map(jnp.asarray, training.seen_by((0,) * training.keys.ndim))
     params = jax.eval_shape(training.init, one)
     before = params, params, jax.eval_shape(training.optimizer.init, params)
     step = jax.ShapeDtypeStruct((), jnp.int32)

@@ -85,14 +85,6 @@ def of_seeds(training: Training, index: np.ndarray) -> Training:
     )
 
 
-def _seen_by(training: Training, member: tuple[int, ...]) -> Any:
-    """What one member sees of the data."""
-    data = training.data
-    for axes, index in zip((training.data_axes, training.member_axes), member, strict=False):
-        data = seeds.select(data, axes, index)
-    return data
-
-
 def _fit(training: Training, callbacks: TrainingCallbacks) -> Fitted:
     loop = _compile(training, callbacks)
     state, data, metrics = loop.state, loop.data, {}
@@ -149,7 +141,7 @@ class _Loop:
 
 def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
     keys, axes = training.keys, training.data_axes
-    batch = jax.eval_shape(training.draw, _seen_by(training, (0,) * keys.ndim), keys.ravel()[0])
+    batch = jax.eval_shape(training.draw, training.seen_by((0,) * keys.ndim), keys.ravel()[0])
     mesh = devices.mesh(keys.shape, (*jax.tree.leaves(batch)[0].shape, 1)[0])
     mesh_axes = devices.MEMBERS[: keys.ndim]
 
@@ -262,7 +254,7 @@ def _divergence(training: Training, last: dict[str, jax.Array], largest, step: i
 
 def _rows_drawn(training: Training, member: tuple[int, ...], step: int) -> np.ndarray:
     """Positions in `data` of the batches of that update: what is drawn of numbered rows."""
-    data = _seen_by(training, member)
+    data = training.seen_by(member)
     leaves, form = jax.tree.flatten(data)
     numbered = form.unflatten([jnp.arange(len(leaves[0]), dtype=jnp.int32), *leaves[1:]])
     key = jax.random.fold_in(training.keys[member], step)

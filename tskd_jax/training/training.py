@@ -12,6 +12,7 @@ from flax import struct
 
 from tskd_jax import fields
 from tskd_jax.machine.types import Leaf
+from tskd_jax.training.seeds import select
 
 SCHEDULES = fields.one_of(["constant", "cosine"])
 
@@ -88,6 +89,13 @@ class Training:
     accumulate: int = 1
     ema: Ema = Ema()
     rows: Sequence[np.ndarray] | None = None
+
+    def seen_by(self, member: tuple[int, ...]) -> Any:
+        """What one member sees of the data; `member` is its place in `keys`."""
+        data = self.data
+        for axes, index in zip((self.data_axes, self.member_axes), member, strict=False):
+            data = select(data, axes, index)
+        return data
 
 
 @dataclass(frozen=True)
