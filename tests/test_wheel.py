@@ -58,6 +58,9 @@ def test_an_installed_package_runs_a_config_by_name(wheel, tmp_path):
         "--config.imagination.trajectories=50",
         "--config.evaluation.episodes=1",
         "--config.seeds=(0,1)",
+        "--config.ablations=False",
+        "--config.trajectory_generator.features=8",
+        "--config.reward_generator.features=8",
     )
     command = [python, "-m", "tskd_jax", "run", "--config=hopper:quick"]
     done = run([*command, "--config.steps_multiplier=0.01", *few], **options)

@@ -10,8 +10,8 @@ from absl import flags
 
 ROOT = Path(__file__).parents[1]
 
-# Flags with which a whole run takes a minute, nearly all of it compilation. Whole trajectories are
-# imagined, as in the paper: more can go wrong with them than with a single step.
+# Flags with which a whole run takes half a minute, nearly all of it tracing and compilation. Whole
+# trajectories are imagined, as in the paper: more can go wrong with them than with a single step.
 TINY_FLAGS = (
     "--config.trajectory_generator.horizon=8",
     "--config.trajectory_generator.relative=False",
@@ -28,9 +28,9 @@ TINY_FLAGS = (
     "--config.imagination.chunk=512",
     "--config.steps_multiplier=0.002",
     "--config.trajectory_generator.features=8",
-    "--config.trajectory_generator.multipliers=(1,2)",
+    "--config.trajectory_generator.multipliers=(1,)",
     "--config.reward_generator.features=8",
-    "--config.reward_generator.multipliers=(1,2)",
+    "--config.reward_generator.multipliers=(1,)",
     "--config.sampling.steps=3",
     "--config.sampling.replan_every=7",
     "--config.reward_sampling.steps=3",

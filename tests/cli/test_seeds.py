@@ -1,4 +1,4 @@
-"""Three seeds of everything in one run of the command: each is a run of its own."""
+"""Two seeds of everything in one run of the command: each is a run of its own."""
 
 import csv
 import json
@@ -22,13 +22,14 @@ TOLERANCE = 1e-4
 MORE_FLAGS = (
     "--config.trajectory_generator.features=32",
     "--config.reward_generator.features=32",
+    "--config.methods=bc,tskd",
     "--config.ablations=False",
     "--config.checkpoint_seconds=10.0",
 )
 
 
-SEEDS = (0, 4, 5)
-PIPELINE = ("--config.seed_axis=pipeline", "--config.seeds=(0,4,5)")
+SEEDS = (0, 4)
+PIPELINE = ("--config.seed_axis=pipeline", "--config.seeds=(0,4)")
 
 
 def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
@@ -41,8 +42,8 @@ def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def pipeline(dataset, tmp_path_factory) -> tuple[Path, float]:
-    """A run of three seeds of everything, and its seconds."""
-    workdir = tmp_path_factory.mktemp("pipeline") / "three"
+    """A run of two seeds of everything, and its seconds."""
+    workdir = tmp_path_factory.mktemp("pipeline") / "two"
     begin = time.perf_counter()
     assert main(command(workdir, dataset, *PIPELINE)) == 0
     return workdir, time.perf_counter() - begin
@@ -52,7 +53,7 @@ def summary_of(workdir: Path) -> dict:
     return json.loads((workdir / "summary.json").read_text())
 
 
-def test_three_seeds_are_three_separate_runs(pipeline, dataset, tmp_path):
+def test_two_seeds_are_two_separate_runs(pipeline, dataset, tmp_path):
     together, seconds = pipeline
     summary, separate, worst = summary_of(together), 0.0, 0.0
     for place, seed in enumerate(SEEDS):

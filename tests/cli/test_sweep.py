@@ -14,7 +14,12 @@ from tskd_jax.config import make_config
 from tskd_jax.errors import ConfigError
 from tskd_jax.main import main
 
-FLAGS = ("--config=configs/hopper.py:quick", *TINY_FLAGS, "--config.ablations=False")
+FLAGS = (
+    "--config=configs/hopper.py:quick",
+    *TINY_FLAGS,
+    "--config.methods=bc,tskd",
+    "--config.ablations=False",
+)
 TEACHER = ("inverse_dynamics", "dynamics", "trajectory_generator", "reward_generator")
 GRID = ("--grid=stitching.radius=0.3,0.5", "--grid=sampling.guidance=1.2,3.0")
 RADII, WEIGHTS = (0.3, 0.5), (1.2, 3.0)

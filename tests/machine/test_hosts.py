@@ -27,10 +27,10 @@ main.console()
 # With one channel a group, as in the tiny runs of other tests, what is before GroupNorm has no
 # gradient but rounding, which Adam makes whole steps of: 32 features, on one level.
 SMALLER = (
+    "--config.methods=tskd",
     "--config.ablations=False",
     "--config.evaluation.simulator_check=0",
     *(f"--config.{part}.features=32" for part in ("trajectory_generator", "reward_generator")),
-    *(f"--config.{part}.multipliers=(1,)" for part in ("trajectory_generator", "reward_generator")),
     "--config.trajectory_generator.horizon=8",
     "--config.reward_generator.horizon=2",
     "--config.checkpoint_seconds=1.0",

@@ -22,7 +22,7 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "stop_after",
         None,
-        "Stop when this stage is done, as dynamics or student.tskd.",
+        "Stop when this stage is done, as dynamics or student.tskd; student: the first of them.",
         flag_values=values,
     )
     flags.DEFINE_string(
