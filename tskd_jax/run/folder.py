@@ -57,9 +57,11 @@ class Folder:
             files.write_sealed(self.path / "manifest.json", self.manifest)
 
     def remove(self, path: Path) -> None:
-        """Remove a folder, if it is there."""
+        """Remove a folder, if it is there, and the one that it was in, if nothing else is."""
         if self._first:
             shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                path.parent.rmdir()
 
     def close(self) -> None:
         """Free the lock. Where nothing was done, what this process made is removed."""
