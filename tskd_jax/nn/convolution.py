@@ -89,6 +89,11 @@ def _as_dense(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) ->
     return _product(x.reshape(batch, -1), matrix).reshape(batch, out_time, size_out)
 
 
+def _turned(matrix: Array) -> Array:
+    """Transposed in memory: left to itself, XLA multiplies by it as it lies, twice as slowly."""
+    return jax.lax.optimization_barrier(matrix.T)
+
+
 @jax.custom_vjp
 def _product(x: Array, matrix: Array) -> Array:
     return x @ matrix
@@ -96,8 +101,7 @@ def _product(x: Array, matrix: Array) -> Array:
 
 def _product_backward(saved, gradient):
     x, matrix = saved
-    # Left to itself, XLA multiplies by the matrix as it lies, which is twice as slow.
-    return gradient @ jax.lax.optimization_barrier(matrix.T), x.T @ gradient
+    return gradient @ _turned(matrix), x.T @ gradient
 
 
 _product.defvjp(lambda x, matrix: (x @ matrix, (x, matrix)), _product_backward)
@@ -124,9 +128,7 @@ def _backward(stride, padding, saved, gradient):
         of_x = _as_lax(gradient, kernel[::-1].transpose(0, 2, 1), 1, mirrored)
     else:
         columns, of_columns = jax.vjp(lambda x: _columns(x, taps, stride, padding), x)
-        # Left to itself, XLA multiplies by the kernel as it lies, which is twice as slow.
-        turned = jax.lax.optimization_barrier(kernel.reshape(-1, size_out).T)
-        (of_x,) = of_columns((flat @ turned).reshape(columns.shape))
+        (of_x,) = of_columns((flat @ _turned(kernel.reshape(-1, size_out))).reshape(columns.shape))
     if stride == 1 and size_in > size_out:
         # The narrower side is the one to repeat for every tap.
         columns = _columns(gradient, taps, 1, mirrored).reshape(-1, taps * size_out)
