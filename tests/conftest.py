@@ -16,8 +16,10 @@ from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
 from tskd_jax.training.callbacks import TrainingCallbacks
 
-# Nearly all of these tests' time is compilation. Without optimizations it takes less than half, and
-# each program is compiled once for this process and for those that tests start, which inherit both.
+# Nearly all of these tests' time is compilation. Without optimizations it takes less than half,
+# without XLA's newer code generator a third less again, and each program is compiled once for this
+# process and for those that tests start, which inherit all of it.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 _COMPILED = tempfile.TemporaryDirectory(prefix="tskd_jax_compiled_", ignore_cleanup_errors=True)
 _SETTINGS = {
     "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR", _COMPILED.name),

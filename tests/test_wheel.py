@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import ROOT
 
+GENERATORS = ("trajectory_generator", "reward_generator")
 SHIPPED = ("tskd_jax", "configs", "setup.py", "pyproject.toml", "README.md")
 
 
@@ -59,8 +60,10 @@ def test_an_installed_package_runs_a_config_by_name(wheel, tmp_path):
         "--config.evaluation.episodes=1",
         "--config.seeds=(0,1)",
         "--config.ablations=False",
-        "--config.trajectory_generator.features=8",
-        "--config.reward_generator.features=8",
+        *(f"--config.{generator}.features=8" for generator in GENERATORS),
+        *(f"--config.{generator}.batch_size=16" for generator in GENERATORS),
+        "--config.reward_generator.multipliers=(1,)",
+        "--config.evaluation.simulator_check=0",
     )
     command = [python, "-m", "tskd_jax", "run", "--config=hopper:quick"]
     done = run([*command, "--config.steps_multiplier=0.01", *few], **options)

@@ -62,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 1_000},
         "value": _FAST | {"steps": 3_000},
-        "baseline": _FAST | {"steps": 3_000, "batch_size": 256},
+        "baseline": _FAST | {"steps": 2_000, "batch_size": 256},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 5_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 2_000},
         "sampling": _SMALL_SAMPLING,
@@ -70,6 +70,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "imagination": _IMAGINATION,
         "stitching": _STITCHING | {"epochs": 1},
         "filter": {"rule": "share"},
-        "student": _STUDENT | {"steps": 20_000},
+        "student": _STUDENT | {"steps": 15_000},
     },
 }  # fmt: skip

@@ -107,7 +107,8 @@ def measure(preset: str, recorded: Trajectories) -> list[dict[str, Any]]:
 
 
 def main(_argv) -> None:
-    recorded = load_dataset("hopper-sac-replay")
+    # An untrained network takes nothing from the data but scales: some of the episodes are enough.
+    recorded = load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20))
     table = [row for preset in NETWORKS.value for row in measure(preset, recorded)]
     write(table, RESULTS.value, NAME.value)
 

@@ -200,7 +200,8 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(_argv) -> None:
-    recorded = load_dataset("hopper-sac-replay")
+    # An untrained network takes nothing from the data but scales: some of the episodes are enough.
+    recorded = load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20))
     table = []
     for preset in NETWORKS.value:
         for case in cases(preset):

@@ -80,7 +80,7 @@ def test_everything_promised_is_there(finished, dataset):
         assert file["observations"].shape[1] == 11
     assert load_dataset(finished / "stitched.hdf5").size > 0
     config = json.loads((finished / "config.json").read_text())
-    assert config["student"]["steps"] == 40  # 20,000 · 0.002
+    assert config["student"]["steps"] == 30  # 15,000 · 0.002
     with (finished / "metrics.csv").open() as file:
         stages = {row["stage"] for row in csv.DictReader(file)}
     assert stages >= {"dynamics", "trajectory_generator", "reward_generator", "student.bc"}

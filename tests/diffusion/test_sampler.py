@@ -163,7 +163,7 @@ def exact_result(sampler, schedule):
     ids=["ancestral", "ddim-1", "ddim-0", "dpm++"],
 )
 def test_gaussian_is_sampled(sampler, discretisation):
-    count = 20_000
+    count = 10_000
     x = draw(gaussian_denoiser(SCHEDULE), sampler, keys_of(count), (3, 2))
     x = np.asarray(x, np.float64).reshape(count, 6)
     mean, covariance = exact_result(sampler, SCHEDULE)

@@ -34,7 +34,7 @@ def teacher(tiny_config, tiny_trajectories, tiny_generators, task):
     """A teacher that has learnt a little, of one seed; its inverse dynamics nothing."""
     config = dataclasses.replace(tiny_config.inverse_dynamics, hidden=(8,))
     inverse = inverse_dynamics.create(config, tiny_trajectories, task)
-    inverse = inverse.replace(params=inverse.init(jax.random.key(0)))
+    inverse = inverse.replace(params=jax.jit(inverse.init)(jax.random.key(0)))
     return tiny_generators[0], seeds.for_seeds(inverse, 1)
 
 

@@ -175,26 +175,26 @@ def test_loss_decreases(tiny_generators):
 
 
 def test_members_are_networks_of_their_own_whose_noise_is_averaged(tiny_config, tiny_trajectories):
-    def trained(members):
-        config = replace(tiny_config.trajectory_generator, members=members, steps=20)
-        model, _ = trajectory_generator.train(
-            config, tiny_trajectories, None, None, keys=jax.random.key(3)[None]
-        )
-        return seeds.of_seed(model, 0)
+    def fresh(members):
+        config = replace(tiny_config.trajectory_generator, members=members)
+        labels = trajectory_generator.conditions(config, tiny_trajectories, None, 1)
+        model = trajectory_generator.create(config, tiny_trajectories, None, labels)
+        return seeds.of_seed(diffuser.with_fresh_params(model, jax.random.key(3)[None]), 0)
 
-    one, three = trained(1), trained(3)
+    one, three = fresh(1), fresh(3)
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(model.params)) for model in (one, three)]
     assert sizes[1] == 3 * sizes[0]
     row = jnp.ones(2)
     inputs = jax.random.normal(jax.random.key(4), (2, 8, 4)), jnp.ones(2, int), row, row
+    noise = jax.jit(one.noise)
     apart = np.stack(
         [
-            one.noise(jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], three.params), *inputs)
+            noise(jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], three.params), *inputs)
             for i in range(3)
         ]
     )
     assert apart.std(0).mean() > 1e-3
-    together = three.noise(three.params, *inputs)
+    together = jax.jit(three.noise)(three.params, *inputs)
     np.testing.assert_allclose(together, apart.mean(0), atol=1e-5)
 
 
@@ -217,13 +217,14 @@ def test_seeds_have_baselines_labels_and_coordinates_of_their_own(tiny_config, t
     scales = model.coordinates.residual.scale
     assert np.abs(scales[0] - scales[1]).max() > 1e-5
 
-    params = model.init(jax.random.key(6))
+    params = jax.jit(model.init)(jax.random.key(6))
 
     def losses(plan):
         def of_seed(data, key):
             return plan.loss(params, None, plan.draw(data, key), key)
 
-        return jax.vmap(of_seed, (plan.data_axes, 0))(plan.data, plan.keys[:, 0])
+        mapped = jax.jit(jax.vmap(of_seed, (plan.data_axes, 0)))
+        return mapped(plan.data, plan.keys[:, 0])
 
     both = losses(plan)
     assert np.abs(both[0] - both[1]) > 1e-3
