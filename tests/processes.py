@@ -16,7 +16,8 @@ def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
     """The command line of a tiny run."""
     config = f"--config={ROOT / 'configs/hopper.py'}"
     paths = (f"--config.dataset.path={dataset}", f"--workdir={workdir}")
-    return [sys.executable, "-m", "tskd_jax.main", config, *paths, *TINY_FLAGS, *more]
+    saving = "--config.checkpoint_seconds=0.01"  # after every chunk
+    return [sys.executable, "-m", "tskd_jax.main", config, *paths, *TINY_FLAGS, saving, *more]
 
 
 def start(argv: list[str], **options) -> subprocess.Popen:

@@ -72,4 +72,6 @@ def test_an_installed_package_runs_a_config_by_name(wheel, tmp_path):
     assert (empty / "runs/hopper-embedded-quick/summary.json").exists()
     # A file of a config that is not there is the one of that name.
     command[-1] = "--config=configs/hopper.py"
-    assert "TSKD" in run([*command, "--config.steps_multiplier=0.01", *few], **options).stdout
+    done = subprocess.run([*command, "--stop_after=lunch"], capture_output=True, **options)
+    assert done.returncode == 2
+    assert b"--stop_after=lunch is no stage" in done.stderr

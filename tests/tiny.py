@@ -41,7 +41,6 @@ TINY_FLAGS = (
     "--config.evaluation.episodes=2",
     "--config.evaluation.simulator_check=20",
     "--config.seeds=(0,1)",
-    "--config.checkpoint_seconds=0.01",
 )
 
 

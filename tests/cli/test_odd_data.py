@@ -10,6 +10,7 @@ from tiny import ROOT, TINY_FLAGS
 from tskd_jax.main import main
 
 STATES, ACTIONS = 11, 3
+TSKD = "--config.methods=tskd"
 ONCE = (
     "--config.ablations=False",
     "--config.evaluation.episodes=1",
@@ -20,7 +21,7 @@ ONCE = (
 )
 # Imagination from the states that the filter keeps, as `small` has it.
 ONE_STEP = (
-    "--config.methods=bc,filtered_bc,tskd_one_step",
+    "--config.methods=tskd_one_step",
     "--config.trajectory_generator.residual=True",
     "--config.trajectory_generator.condition=advantage",
     "--config.trajectory_generator.kept_fraction=0.5",
@@ -64,7 +65,7 @@ def write(path, lengths, constant):
             ["finds nearly everything", "keeps none of", "is used alone"],
         ),
         # Every trajectory shorter than the horizon (8) and than C (5); a radius that finds nothing.
-        ([2] * 100, False, ("--config.stitching.radius=0.0",), ["finds nothing"]),
+        ([2] * 100, False, (TSKD, "--config.stitching.radius=0.0"), ["finds nothing"]),
     ],
     ids=["constant", "short"],
 )

@@ -24,7 +24,6 @@ MORE_FLAGS = (
     "--config.reward_generator.features=32",
     "--config.methods=bc,tskd",
     "--config.ablations=False",
-    "--config.checkpoint_seconds=10.0",
 )
 
 

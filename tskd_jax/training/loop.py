@@ -156,7 +156,8 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
 
     def start(key):
         params = training.init(jax.random.fold_in(key, 0))
-        return params, training.optimizer.init(params)
+        # A copy: donated buffers may not appear twice.
+        return params, jax.tree.map(jnp.copy, params), training.optimizer.init(params)
 
     def place(state: TrainState) -> TrainState:
         step = devices.copied(state.step, mesh)
@@ -166,9 +167,7 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
     def place_data(axis, part):
         return devices.place(part, PartitionSpec(*mesh_axes[:1] if axis == 0 else ()), mesh)
 
-    params, opt_state = jax.jit(over_members(start))(keys)
-    # A copy: donated buffers may not appear twice.
-    average = jax.tree.map(jnp.copy, params)
+    params, average, opt_state = jax.jit(over_members(start))(keys)
     state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(keys))
     state = place(callbacks.restore(state))
     data = jax.tree.map(place_data, axes, training.data, is_leaf=lambda axis: axis is None)
