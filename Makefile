@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/python -m tskd_jax.main --config=configs/hopper.py
 
 test: lint types
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
