@@ -1,4 +1,4 @@
-# make demo        a run from the embedded dataset to a distilled policy (ten minutes)
+# make demo        a run from the embedded dataset to a distilled policy (eight minutes)
 # make test        lint, type check, tests: what CI runs
 # make format      fix what ruff can fix, and format
 # make install     dependencies and the command tskd-jax into .venv; the others do it when needed
