@@ -54,7 +54,7 @@ def test_the_work_of_a_training(cost_model):
 
 def small(config):
     for part in (config.trajectory_generator, config.reward_generator):
-        part.update({"features": 8, "multipliers": (1, 2), "horizon": 8})
+        part.update({"features": 8, "multipliers": (1,), "horizon": 8})
     return config
 
 
@@ -82,6 +82,7 @@ def test_a_baseline_is_trained_where_the_generator_needs_one(cost_model, dataset
     config = make_config("hopper", "quick")
     config.methods = "bc,tskd_one_step"
     config.trajectory_generator.features = config.reward_generator.features = 8
+    config.reward_generator.multipliers = (1,)
     config.evaluation.teacher_episodes = 3
     made = works(cost_model, finalize(config)[0], dataset)
     [baseline] = made["baseline"]

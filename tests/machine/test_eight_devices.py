@@ -94,11 +94,6 @@ def run_stages(data, task, config: SimpleNamespace, seen) -> dict[str, np.ndarra
             generator, config.sampling, task, seeds.for_seeds(f, 1), starts[None], keys
         )
         keep("generation", [columns_of(one) for one in imagined])
-        branches = imagination.imagine(
-            *(generator, config.sampling, task, seeds.for_seeds(f, 1), starts[None], keys),
-            max_steps=1,
-        )
-        keep("branches", [columns_of(one) for one in branches])
         # Three seeds, each with five trajectories: neither divides eight devices.
         one = seeds.of_seed(generator, 0)
         other = one.replace(params=jax.tree.map(lambda leaf: 0.9 * leaf, one.params))

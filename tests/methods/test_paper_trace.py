@@ -105,7 +105,8 @@ def shapes_of(model):
     return model.replace(params=params)
 
 
-@pytest.mark.parametrize("environment", SIZES)
+# Walker2d's sizes are HalfCheetah's.
+@pytest.mark.parametrize("environment", ["hopper", "halfcheetah"])
 def test_paper_generation(environment):
     """300 trajectories of 1000 steps, 200 guided denoising steps each: one traceable program."""
     config, task = paper_config(environment), get_task(environment)
