@@ -19,7 +19,9 @@ from tskd_jax.training.callbacks import TrainingCallbacks
 # Nearly all of these tests' time is compilation. Without optimizations it takes less than half,
 # without XLA's newer code generator a third less again, and each program is compiled once for this
 # process and for those that tests start, which inherit all of it.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+_FLAG = "--xla_cpu_use_fusion_emitters=false"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}"
 _COMPILED = tempfile.TemporaryDirectory(prefix="tskd_jax_compiled_", ignore_cleanup_errors=True)
 _SETTINGS = {
     "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR", _COMPILED.name),

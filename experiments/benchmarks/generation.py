@@ -23,10 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.benchmarks.untrained import fresh_inverse_dynamics, fresh_trajectory_generator
+from experiments.benchmarks.untrained import (
+    fresh_inverse_dynamics,
+    fresh_trajectory_generator,
+    some_episodes,
+)
 from experiments.tables import show, write
 from tskd_jax.config import finalize, make_config
-from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import get_task
 from tskd_jax.presets import PRESETS
@@ -107,8 +110,7 @@ def measure(preset: str, recorded: Trajectories) -> list[dict[str, Any]]:
 
 
 def main(_argv) -> None:
-    # An untrained network takes nothing from the data but scales: some of the episodes are enough.
-    recorded = load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20))
+    recorded = some_episodes()
     table = [row for preset in NETWORKS.value for row in measure(preset, recorded)]
     write(table, RESULTS.value, NAME.value)
 

@@ -26,10 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.benchmarks.untrained import fresh_trajectory_generator
+from experiments.benchmarks.untrained import fresh_trajectory_generator, some_episodes
 from experiments.tables import device_name, show, write
 from tskd_jax.config import UserConfig, finalize, make_config
-from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.machine.throughput import matmul_flops, matmul_peak
 from tskd_jax.presets import PRESETS
@@ -200,8 +199,7 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(_argv) -> None:
-    # An untrained network takes nothing from the data but scales: some of the episodes are enough.
-    recorded = load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20))
+    recorded = some_episodes()
     table = []
     for preset in NETWORKS.value:
         for case in cases(preset):

@@ -8,6 +8,7 @@ import numpy as np
 
 from tskd_jax.cli.comparison import comparisons
 from tskd_jax.config import Config
+from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods import METHODS, Experiment, Outcome, parts
@@ -20,6 +21,11 @@ from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.training import seeds
 from tskd_jax.training.training import Training
+
+
+def some_episodes() -> Trajectories:
+    """A twentieth of the embedded data: what is not trained takes scales and starts from it."""
+    return load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20))
 
 
 def fresh_baseline(
