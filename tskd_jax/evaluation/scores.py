@@ -1,9 +1,12 @@
-"""From returns to what is reported (section 6)."""
+"""From returns to what is reported (section 6).
+
+`scipy.stats` takes a second to import, and is imported where it is used: commands that only answer
+a question never come here.
+"""
 
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 
 def summarize(scores: np.ndarray) -> dict[str, Any]:
@@ -13,6 +16,8 @@ def summarize(scores: np.ndarray) -> dict[str, Any]:
       mean; stderr over seeds (0 for one seed); per_seed means; interquartile_mean over all
       episodes, and interval: its 95% interval by a percentile bootstrap over episodes.
     """
+    from scipy import stats
+
     per_seed = scores.mean(1)
     flat = scores.reshape(-1)
     middle = interquartile_mean(flat)
@@ -44,6 +49,8 @@ def difference(scores: np.ndarray, others: np.ndarray) -> dict[str, Any]:
     Returns:
       mean; interval: its 95% interval over seeds, Welch's, or None where either has one seed.
     """
+    from scipy import stats
+
     ones, twos = scores.mean(1), others.mean(1)
     mean = float(ones.mean() - twos.mean())
     interval = None
@@ -57,6 +64,8 @@ def difference(scores: np.ndarray, others: np.ndarray) -> dict[str, Any]:
 
 def interquartile_mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
     """The mean of the middle half."""
+    from scipy import stats
+
     return stats.trim_mean(x, 0.25, axis=axis)
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from tskd_jax.machine import hosts, memory
-from tskd_jax.stitching import tile_search, tree_search
+from tskd_jax.stitching import tile_search
 from tskd_jax.stitching.density_test import GaussianTest
 
 BACKENDS = ("auto", "cpu", "accelerator")
@@ -141,6 +141,9 @@ def _lowest_rank(queries, states, above, radius, test, backend) -> np.ndarray:
 
 
 def _search_trees(queries, states, above, bound, test):
+    # Here, so that a command that stitches nothing does not wait for SciPy.
+    from tskd_jax.stitching import tree_search
+
     if test is None:
         return tree_search.first_within(queries, states, above, bound)
     return tree_search.first_passing(queries, states, above, bound, test)
