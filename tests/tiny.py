@@ -10,9 +10,14 @@ from absl import flags
 
 ROOT = Path(__file__).parents[1]
 
+# Without optimizations the paper's networks take as long to run as to compile.
+SMALL_NETWORKS = tuple(
+    f"--config.{part}.hidden=(32,)" for part in ("dynamics", "value", "baseline")
+)
 # Flags with which a whole run takes half a minute, nearly all of it tracing and compilation. Whole
 # trajectories are imagined, as in the paper: more can go wrong with them than with a single step.
 TINY_FLAGS = (
+    *SMALL_NETWORKS,
     "--config.trajectory_generator.horizon=8",
     "--config.trajectory_generator.relative=False",
     "--config.trajectory_generator.residual=False",

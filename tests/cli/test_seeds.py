@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 MORE_FLAGS = (
     "--config.trajectory_generator.features=32",
     "--config.reward_generator.features=32",
-    "--config.methods=bc,tskd",
+    "--config.methods=tskd",
     "--config.ablations=False",
 )
 

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tiny import ROOT
+from tiny import ROOT, SMALL_NETWORKS
 
 GENERATORS = ("trajectory_generator", "reward_generator")
 SHIPPED = ("tskd_jax", "configs", "setup.py", "pyproject.toml", "README.md")
@@ -56,6 +56,7 @@ def test_an_installed_package_runs_a_config_by_name(wheel, tmp_path):
     where = run([python, "-c", "import tskd_jax; print(tskd_jax.__file__)"], **options).stdout
     assert Path(where.strip()).is_relative_to(environment)
     few = (
+        *SMALL_NETWORKS,
         "--config.imagination.trajectories=50",
         "--config.evaluation.episodes=1",
         "--config.seeds=(0,1)",

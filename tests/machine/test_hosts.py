@@ -153,7 +153,7 @@ def test_two_processes_end_with_the_scores_of_one(dataset, tmp_path):
     argv[1:3] = ["-c", COMMAND]
 
     job = start_job(argv, "--config.distributed=")
-    processes.wait_until(lambda: processes.checkpoints_of(workdir, "trajectory_generator"), job[0])
+    processes.wait_until(lambda: processes.checkpoints_of(workdir, "dynamics"), job[0])
     job[1].kill()
     job[1].communicate()
     begin = time.monotonic()

@@ -30,6 +30,8 @@ from tskd_jax.training.training import TrainState
 
 KEPT_CHECKPOINTS = 2  # of a training: should the last one be damaged, there is the one before
 TABLES = ("checkpoints", "parts", "partial_seconds")
+# Seconds. A shorter chunk says little of what the machine can do, and is not worth measuring it.
+LEAST_TIMED = 0.25
 
 
 class Unfinished:
@@ -107,10 +109,12 @@ class _Training:
         self._place = unfinished.folder.path / "training" / folder_name(name, key)
         self._bar = Bar(unfinished.out, name)
         self._began = self._saved = time.perf_counter()
+        self._done = 0
 
     def on_progress(self, done: int, total: int, metrics: dict[str, float]) -> None:
         self._bar.update(done, total, metrics)
-        if "matmul_flops_per_second" in metrics:
+        chunk, self._done = done - self._done, done
+        if chunk >= LEAST_TIMED * metrics.get("steps_per_second", np.inf):
             share = metrics["matmul_flops_per_second"] / (matmul_peak() * jax.device_count())
             metrics = metrics | {"share_of_matmul_peak": share}
         if not metrics:  # not of a training, which `save` ends when it has saved
