@@ -95,6 +95,18 @@ def test_each_metric_of_a_step_is_noted_once(tmp_path):
     assert {int(step) for _, _, step, _ in rows} >= {1, 600}
 
 
+def test_the_share_of_the_peak_is_that_of_chunks_that_take_long_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr("tskd_jax.run.unfinished.matmul_peak", lambda: 1e9)
+    callbacks = begin(tmp_path / "run").callbacks(KEY, "line")
+    # 20 updates in a fifth of a second, and 30 in three tenths.
+    for done in (20, 50):
+        rates = {"steps_per_second": 100.0, "matmul_flops_per_second": 5e8}
+        callbacks.on_progress(done, 50, rates)
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "share_of_matmul_peak"]
+    assert [(row["step"], float(row["value"])) for row in rows] == [("50", 0.5)]
+
+
 def test_without_a_terminal_a_line_now_and_then(tmp_path, monkeypatch):
     monkeypatch.setattr("tskd_jax.run.progress.LINE_SECONDS", 0.0)
     out = io.StringIO()
