@@ -10,7 +10,7 @@ from absl import flags
 
 ROOT = Path(__file__).parents[1]
 
-# Without optimizations the paper's networks take as long to run as to compile.
+# Compiled without optimizations, as in tests, the paper's networks are slow to run.
 SMALL_NETWORKS = tuple(
     f"--config.{part}.hidden=(32,)" for part in ("dynamics", "value", "baseline")
 )

@@ -30,7 +30,7 @@ from tskd_jax.training.training import TrainState
 
 KEPT_CHECKPOINTS = 2  # of a training: should the last one be damaged, there is the one before
 TABLES = ("checkpoints", "parts", "partial_seconds")
-# Seconds. A shorter chunk says little of what the machine can do, and is not worth measuring it.
+# Seconds. The rate of a shorter chunk is mostly noise, and not worth measuring the peak for.
 LEAST_TIMED = 0.25
 
 
