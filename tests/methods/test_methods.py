@@ -12,8 +12,9 @@ from tskd_jax.data.trajectories import IMAGINED, RECORDED, STITCHED
 from tskd_jax.methods import METHODS, tskd, tskd_one_step
 from tskd_jax.methods.base import stage_keys
 
-PARTS = ["inverse_dynamics", "dynamics", "trajectory_generator", "reward_generator"]
-ONE_STEP_PARTS = [*PARTS[:2], "baseline", *PARTS[2:]]
+TEACHER = ["inverse_dynamics", "trajectory_generator"]
+PRICING = ["dynamics", "reward_generator"]
+PARTS = [*TEACHER, *PRICING]
 
 
 def paper():
@@ -35,7 +36,7 @@ def quick():
             paper(),
             {},
             [
-                *(*PARTS, "imagination", "accept"),
+                *(*TEACHER, "imagination", "accept", *PRICING),
                 *("value.tskd.0", "stitching.tskd.0", "value.tskd.1", "stitching.tskd.1"),
                 "student.tskd",
             ],
@@ -44,21 +45,42 @@ def quick():
             "tskd",
             paper(),
             {"stitching.enabled": False},
-            [*PARTS, "imagination", "accept", "student.tskd"],
+            [*TEACHER, "imagination", "accept", "student.tskd"],
         ),
         (
             "tskd",
             paper(),
             {"imagination.enabled": False, "stitching.epochs": 1},
-            [*PARTS, "value.tskd.0", "stitching.tskd.0", "student.tskd"],
+            ["inverse_dynamics", *PRICING, "value.tskd.0", "stitching.tskd.0", "student.tskd"],
         ),
         (
             "tskd_one_step",
             quick(),
             {},
             [
-                *(*ONE_STEP_PARTS, "value.tskd_one_step.0", "stitching.tskd_one_step.0"),
-                *("imagination", "accept", "student.tskd_one_step"),
+                *("inverse_dynamics", *PRICING),
+                *("value.tskd_one_step.0", "stitching.tskd_one_step.0"),
+                *("baseline", "trajectory_generator", "imagination", "accept"),
+                "student.tskd_one_step",
+            ],
+        ),
+        # Without stitching, the ensemble only where it decides what is accepted.
+        (
+            "tskd_one_step",
+            quick(),
+            {"stitching.enabled": False},
+            [
+                *("inverse_dynamics", "baseline", "trajectory_generator", "imagination"),
+                *("dynamics", "accept", "student.tskd_one_step"),
+            ],
+        ),
+        (
+            "tskd_one_step",
+            quick(),
+            {"stitching.enabled": False, "imagination.min_likelihood_quantile": 0.0},
+            [
+                *("inverse_dynamics", "baseline", "trajectory_generator", "imagination"),
+                *("accept", "student.tskd_one_step"),
             ],
         ),
     ],
@@ -110,7 +132,7 @@ def test_with_the_whole_pipeline_per_seed_the_first_seed_counts_for_nothing(tiny
 def test_methods_share_what_they_are_made_of(tiny_trajectories):
     whole, _ = trace("tskd", quick(), tiny_trajectories)
     step, _ = trace("tskd_one_step", quick(), tiny_trajectories)
-    for name in ONE_STEP_PARTS:
+    for name in (*PARTS, "baseline"):
         assert whole.keys[name] == step.keys[name]
     assert whole.keys["imagination"] != step.keys["imagination"]
 

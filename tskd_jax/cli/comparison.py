@@ -171,15 +171,16 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
 
 def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dict[str, np.ndarray]:
     """What the simulator says of imagination, and the teacher's own returns if asked for."""
-    teacher = outcome.teacher
+    teacher, episodes = outcome.teacher, config.evaluation.teacher_episodes
     if teacher is None:
+        if episodes:
+            run.report(f"warning: {exp.name} has no teacher that could play {episodes} episodes")
         return {}
     if config.evaluation.simulator_check and outcome.imagined and outcome.accepted:
         exp.stage(
             *(check_in_simulator, config.evaluation, exp.task, teacher.inverse_dynamics),
             *(exp.recorded, outcome.imagined, outcome.accepted),
         )
-    episodes = config.evaluation.teacher_episodes
     if not episodes:
         return {}
     returns = exp.stage(

@@ -38,16 +38,28 @@ class Pricing(NamedTuple):
     reward_generator: Diffuser
 
 
-def train_models(exp: Experiment) -> tuple[Teacher, Pricing]:
-    """All that is learned before stitching, of recorded transitions only (Algorithm 4's inputs)."""
-    config, recorded = exp.config, exp.recorded
-    inverse = exp.stage(inverse_dynamics.train, config.inverse_dynamics, recorded, exp.task)
-    ensemble = exp.stage(dynamics.train, config.dynamics, recorded)
-    ddr1 = train_trajectory_generator(exp)
+def train_teacher(exp: Experiment) -> Teacher:
+    """What imagines, of recorded transitions only (an input of Algorithm 4)."""
+    inverse = _train_inverse_dynamics(exp)
+    return Teacher(train_trajectory_generator(exp), inverse)
+
+
+def train_pricing(exp: Experiment) -> Pricing:
+    """What stitches, of recorded transitions only (an input of Algorithm 4)."""
+    config = exp.config
+    inverse, ensemble = _train_inverse_dynamics(exp), _train_ensemble(exp)
     ddr2 = exp.stage(
-        reward_generator.train, config.reward_generator, config.reward_sampling, recorded
+        reward_generator.train, config.reward_generator, config.reward_sampling, exp.recorded
     )
-    return Teacher(ddr1, inverse), Pricing(ensemble, inverse, ddr2)
+    return Pricing(ensemble, inverse, ddr2)
+
+
+def _train_inverse_dynamics(exp: Experiment) -> inverse_dynamics.InverseDynamics:
+    return exp.stage(inverse_dynamics.train, exp.config.inverse_dynamics, exp.recorded, exp.task)
+
+
+def _train_ensemble(exp: Experiment) -> DynamicsEnsemble:
+    return exp.stage(dynamics.train, exp.config.dynamics, exp.recorded)
 
 
 def train_trajectory_generator(exp: Experiment) -> Diffuser:
@@ -174,17 +186,24 @@ def imagine(
     ]
 
 
+def accept_likely(exp: Experiment, imagined: Sequence[Trajectories]) -> list[Trajectories]:
+    """What the ensemble finds likely of the imagined; without a threshold all, and no ensemble."""
+    config = exp.config.imagination
+    ensemble = _train_ensemble(exp) if config.min_likelihood_quantile else None
+    return exp.stage(accept, config, imagined, ensemble)
+
+
 def accept(
     config: imagination.Config,
     imagined: Sequence[Trajectories],
-    ensemble: DynamicsEnsemble,
+    ensemble: DynamicsEnsemble | None,
     *,
     callbacks: TrainingCallbacks,
 ) -> tuple[list[Trajectories], Metrics]:
     """Each imagined trajectory up to the first transition that the ensemble finds unlikely."""
     del callbacks
     accepted, quantile = list(imagined), config.min_likelihood_quantile
-    if quantile:
+    if ensemble is not None:
         for index, data in enumerate(imagined):
             one = seeds.of_seed(ensemble, index)
             accepted[index] = data.truncate(dynamics.consistent_lengths(one, data, quantile))

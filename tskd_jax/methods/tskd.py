@@ -9,7 +9,14 @@ DDR-I does not change between epochs, so what all of them add is imagined at onc
 """
 
 from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome
-from tskd_jax.methods.parts import accept, add_share, imagine_episodes, stitch_all, train_models
+from tskd_jax.methods.parts import (
+    accept_likely,
+    add_share,
+    imagine_episodes,
+    stitch_all,
+    train_pricing,
+    train_teacher,
+)
 from tskd_jax.models import value
 
 
@@ -17,18 +24,18 @@ def train(exp: Experiment, _own: NoFields) -> Outcome:
     """Algorithm 4, in the order of its lines."""
     config, recorded = exp.config, exp.recorded
 
-    teacher, pricing = train_models(exp)
-
-    whole = imagined = None
+    teacher = whole = imagined = None
     if config.imagination.enabled:
+        teacher = train_teacher(exp)
         whole = imagine_episodes(exp, teacher)
-        imagined = exp.stage(accept, config.imagination, whole, pricing.ensemble)
+        imagined = accept_likely(exp, whole)
 
+    pricing = train_pricing(exp) if config.stitching.enabled else None
     data = [recorded] * len(exp.seeds)
     for epoch in range(config.stitching.epochs):
         if imagined:
             data = add_share(data, imagined, epoch, config.stitching.epochs)
-        if config.stitching.enabled:
+        if pricing:
             values = exp.stage(value.train, config.value, data, name=f"value.{exp.name}.{epoch}")
             data = stitch_all(exp, data, values, pricing, epoch)
 

@@ -14,7 +14,13 @@ from tskd_jax.data.selection import substitute
 from tskd_jax.data.trajectories import concatenate
 from tskd_jax.fields import ANY, COUNT, field, one_of
 from tskd_jax.methods.base import Experiment, Method, Outcome
-from tskd_jax.methods.parts import accept, imagine_from_states, stitch_all, train_models
+from tskd_jax.methods.parts import (
+    accept_likely,
+    imagine_from_states,
+    stitch_all,
+    train_pricing,
+    train_teacher,
+)
 from tskd_jax.models import value
 
 
@@ -41,19 +47,20 @@ def train(exp: Experiment, own: Config) -> Outcome:
     """As TSKD, but for what is imagined and where it is added."""
     config, recorded = exp.config, exp.recorded
 
-    teacher, pricing = train_models(exp)
-
     data = [recorded] * len(exp.seeds)
-    for epoch in range(config.stitching.epochs if config.stitching.enabled else 0):
-        values = exp.stage(value.train, config.value, data, name=f"value.{exp.name}.{epoch}")
-        data = stitch_all(exp, data, values, pricing, epoch)
+    if config.stitching.enabled:
+        pricing = train_pricing(exp)
+        for epoch in range(config.stitching.epochs):
+            values = exp.stage(value.train, config.value, data, name=f"value.{exp.name}.{epoch}")
+            data = stitch_all(exp, data, values, pricing, epoch)
     data = exp.select(data)
 
-    whole = imagined = None
+    teacher = whole = imagined = None
     if config.imagination.enabled:
+        teacher = train_teacher(exp)
         states = recorded if own.start_states == "all" else exp.select([recorded])[0]
         whole = imagine_from_states(exp, teacher, states, own.max_steps)
-        imagined = exp.stage(accept, config.imagination, whole, pricing.ensemble)
+        imagined = accept_likely(exp, whole)
         join = substitute if own.substitute else lambda kept, new: concatenate([kept, new])
         data = [join(*both) for both in zip(data, imagined, strict=True)]
     return Outcome(exp.distil(data), data, whole, imagined, teacher)
