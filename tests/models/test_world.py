@@ -1,0 +1,89 @@
+"""The world: what it learns of a system that is known, and its seeds and members."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from tskd_jax.data.trajectories import from_columns
+from tskd_jax.models import world
+from tskd_jax.training import seeds
+
+CONFIG = world.Config(
+    steps=1500, batch_size=64, learning_rate=3e-3, hidden=(32,), members=2, schedule="cosine"
+)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """s' = s + (0.1 a_0, 0, -0.2 a_1), r = s_0 - a_1: the second number never changes."""
+    rng = np.random.default_rng(0)
+    states, actions = rng.normal(size=(2000, 3)), rng.uniform(-1, 1, (2000, 2))
+    change = np.stack([0.1 * actions[:, 0], np.zeros(2000), -0.2 * actions[:, 1]], 1)
+    return from_columns(
+        observations=states,
+        actions=actions,
+        rewards=states[:, 0] - actions[:, 1],
+        next_observations=states + change,
+        terminals=np.zeros(2000, bool),
+        lengths=np.full(20, 100),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(linear):
+    return world.train(CONFIG, linear, keys=jax.random.split(jax.random.key(0)))
+
+
+def test_it_learns_where_actions_lead_and_what_they_pay(linear, trained):
+    models, metrics = trained
+    for seed in range(2):
+        model = seeds.of_seed(models, seed)
+        next_states, rewards = world.predictions(model, linear.observations, linear.actions)
+        assert next_states.shape == (2000, 2, 3)
+        assert rewards.shape == (2000, 2)
+        assert (next_states[:, :, 1] == linear.observations[:, 1:2]).all()
+        off = next_states.mean(1) - linear.next_observations
+        assert np.sqrt(np.square(off).mean()) < 0.01
+        assert metrics[seed]["held_out_error"] < 0.01
+        assert metrics[seed]["held_out_reward_r2"] > 0.99
+        # Members are networks of their own.
+        assert 0 < metrics[seed]["disagreement"] < 0.02
+
+
+def test_seeds_trained_together_are_those_trained_one_by_one(linear, trained):
+    models, _ = trained
+    keys = jax.random.split(jax.random.key(0))
+    alone, _ = world.train(CONFIG, linear, keys=keys[1:])
+    for ours, theirs in zip(
+        jax.tree.leaves(seeds.of_seed(models, 1).params),
+        jax.tree.leaves(seeds.of_seed(alone, 0).params),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_a_constant_reward_is_learned_exactly(linear):
+    constant = linear.replace(rewards=np.full_like(linear.rewards, 1.5))
+    models, _ = world.train(replace(CONFIG, steps=3), constant, keys=jax.random.key(0)[None])
+    model = seeds.of_seed(models, 0)
+    _, rewards = world.predictions(model, linear.observations[:5], linear.actions[:5])
+    np.testing.assert_array_equal(rewards, np.full((5, 2), 1.5, np.float32))
+
+
+def test_kept_episodes_are_drawn_as_often_as_configured(linear):
+    kept = np.array([3, 7])
+    keys = jax.random.key(0)[None]
+    config = replace(CONFIG, kept_fraction=0.75)
+    plan, (held_out,) = world.training(config, linear, kept, keys)
+    _, (rows,), (count,) = plan.data
+    drawn = rows[:count]
+    of_kept = np.isin(linear.episode_of[drawn], kept)
+    # Two of 20 episodes, in whole repetitions: three quarters of what was there and what was added.
+    assert of_kept.mean() == pytest.approx(0.75, abs=0.03)
+    assert not np.isin(held_out, drawn).any()
+    # All others are still there, once.
+    others = np.sort(drawn[~of_kept])
+    expected = np.flatnonzero(~np.isin(linear.episode_of, kept))
+    np.testing.assert_array_equal(others, np.setdiff1d(expected, held_out))

@@ -1,0 +1,133 @@
+"""Policies rolled out in the learned world: scores without a simulator, and where a policy goes.
+
+Not in the paper. The members of the world disagree where the data says little, so each step of a
+rollout is answered by one of them at random: what only one of them believes does not add up.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from tskd_jax.envs.tasks import Task
+from tskd_jax.fields import NOT_NEGATIVE, field
+from tskd_jax.machine.types import Leaf
+from tskd_jax.models.world import World
+from tskd_jax.policy import Policy
+
+
+@dataclass(frozen=True)
+class Config:
+    """`config.referee`."""
+
+    episodes: int = field(
+        0, NOT_NEGATIVE, "of each student in the learned world, beside the simulator; 0: none"
+    )
+
+
+@struct.dataclass
+class Verdict:
+    """What the world says of policies; P policies, E episodes each.
+
+    Attributes:
+      returns: (P, E) undiscounted.
+      lengths: (P, E) steps.
+      disagreement: (P, E) mean over the steps of how far the members' next states lie apart, in
+        standard deviations of the recorded change of state: of recorded transitions it is what
+        training reports, and a policy that leads far beyond that is not to be judged here.
+      states: (P, E, T, m) raw units, of which the first `lengths` count; None unless asked for.
+    """
+
+    returns: Leaf
+    lengths: Leaf
+    disagreement: Leaf
+    states: Leaf | None = None
+
+    def visited(self) -> np.ndarray:
+        """(N, m) every state that was acted in."""
+        if self.states is None:
+            raise ValueError("the states were not asked for (keep_states)")
+        time = np.arange(self.states.shape[2])
+        return self.states[time < self.lengths[..., None]]
+
+
+def judge(
+    world: World,
+    policies: Sequence[Policy],
+    task: Task,
+    starts: np.ndarray,
+    key: jax.Array,
+    keep_states: bool = False,
+) -> Verdict:
+    """Roll policies out in one seed's world, all from the same states.
+
+    Args:
+      world: of one seed.
+      policies: P, of one shape.
+      task: its termination rule and episode limit.
+      starts: (E, m) recorded initial states, raw units.
+      key: of the members that answer; the same for all policies.
+      keep_states: whether the states are given, too.
+    """
+    stacked = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *((one.weights, one.biases) for one in policies)
+    )
+    bound = policies[0].action_bound
+    return jax.device_get(
+        _judge(world, stacked, task, bound, jnp.asarray(starts), key, keep_states)
+    )
+
+
+def _act(params, bound: float, states: jax.Array) -> jax.Array:
+    """As `Policy`, compiled."""
+    weights, biases = params
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        states = jax.nn.relu(states @ weight + bias[None])
+    return bound * jnp.tanh(states @ weights[-1] + biases[-1][None])
+
+
+@functools.partial(jax.jit, static_argnames=("task", "bound", "keep_states"))
+def _judge(
+    world: World, policies, task: Task, bound: float, starts, key, keep_states: bool
+) -> Verdict:
+    count, (episodes, size) = len(policies[1][0]), starts.shape
+    scale = jnp.where(world.change_deviation > 0, world.change_deviation, 1.0)
+
+    def step(carry):
+        time, states, alive, verdict = carry
+        actions = jax.vmap(_act, (0, None, 0))(policies, bound, states)
+        everyone, rewards = world(states.reshape(-1, size), actions.reshape(-1, actions.shape[-1]))
+        members = jax.random.randint(
+            jax.random.fold_in(key, time), (episodes,), 0, everyone.shape[1]
+        )
+        chosen = jnp.tile(members, count)[:, None]
+        following = jnp.take_along_axis(everyone, chosen[..., None], 1).reshape(states.shape)
+        reward = jnp.take_along_axis(rewards, chosen, 1).reshape(alive.shape)
+        apart = (everyone.std(1) / scale[None]).mean(-1).reshape(alive.shape)
+        if keep_states:
+            kept = jax.lax.dynamic_update_index_in_dim(verdict.states, states, time, 2)
+            verdict = verdict.replace(states=kept)
+        verdict = verdict.replace(
+            returns=verdict.returns + jnp.where(alive, reward, 0.0),
+            lengths=verdict.lengths + alive,
+            disagreement=verdict.disagreement + jnp.where(alive, apart, 0.0),
+        )
+        return time + 1, following, alive & task.alive(following), verdict
+
+    def continues(carry):
+        return (carry[0] < task.episode_limit) & carry[2].any()
+
+    shape = (count, episodes)
+    verdict = Verdict(
+        returns=jnp.zeros(shape),
+        lengths=jnp.zeros(shape, jnp.int32),
+        disagreement=jnp.zeros(shape),
+        states=jnp.zeros((*shape, task.episode_limit, size)) if keep_states else None,
+    )
+    carry = (0, jnp.broadcast_to(starts, (count, *starts.shape)), jnp.ones(shape, bool), verdict)
+    verdict = jax.lax.while_loop(continues, step, carry)[-1]
+    return verdict.replace(disagreement=verdict.disagreement / jnp.maximum(verdict.lengths, 1))

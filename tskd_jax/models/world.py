@@ -1,0 +1,233 @@
+"""The world: an ensemble of forward models T(s, a) → s', r, learned from recorded transitions.
+
+Not in the paper, which executes actions in the simulator (Algorithm 1). Where there is none, the
+world says what an action leads to.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.splits import split_rows
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.fields import COUNT, WIDTHS, between, field
+from tskd_jax.machine.batching import in_batches
+from tskd_jax.machine.types import Leaf
+from tskd_jax.nn.mlp import MLP
+from tskd_jax.training import seeds
+from tskd_jax.training.batching import draw_from
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import (
+    Training,
+    TrainingConfig,
+    batch_size_field,
+    learning_rate_field,
+    schedule_field,
+    steps_field,
+)
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """`config.world`."""
+
+    steps: int = steps_field(100_000, "not in the paper")
+    batch_size: int = batch_size_field(256, "not in the paper")
+    learning_rate: float = learning_rate_field(1e-3, "not in the paper")
+    schedule: str = schedule_field()
+    hidden: tuple[int, ...] = field((512, 512), WIDTHS, "hidden layers")
+    members: int = field(3, COUNT, "forward models")
+    held_out: float = field(0.05, between(0.001, 0.9), "share of transitions held out")
+    kept_fraction: float = field(
+        0.0,
+        between(0, 0.95),
+        "share of the transitions that is drawn from the trajectories that config.filter keeps, "
+        "near which policies are to be judged; the others are drawn from all",
+    )
+
+
+@struct.dataclass
+class World:
+    """Forward models, one for each member.
+
+    The networks see normalised states and actions, and predict the normalised change of state and
+    the normalised reward.
+
+    Attributes:
+      params: members as leading axis.
+      states: normaliser of s.
+      actions: normaliser of a.
+      change_mean, change_deviation: (m,) of s' - s in the dataset; a dimension that never changes
+        has deviation 0, and stays.
+      reward_mean, reward_deviation: () of r.
+      hidden: widths of the hidden layers.
+    """
+
+    params: Leaf
+    states: Normalizer
+    actions: Normalizer
+    change_mean: Leaf
+    change_deviation: Leaf
+    reward_mean: Leaf
+    reward_deviation: Leaf
+    hidden: tuple[int, ...] = struct.field(pytree_node=False)
+
+    @property
+    def network(self) -> MLP:
+        return MLP(self.hidden, len(self.change_mean) + 1)
+
+    def init(self, key: jax.Array) -> Leaf:
+        """Fresh parameters of one member."""
+        inputs = self.states.raw.shape[1] + self.actions.raw.shape[1]
+        return self.network.init(key, jnp.zeros((1, inputs)))
+
+    def normalized(
+        self,
+        params: Leaf,
+        states: Float[Array, "batch state"],
+        actions: Float[Array, "batch action"],
+    ) -> Float[Array, "batch outputs"]:
+        """One member's normalised change of state, and behind it the normalised reward."""
+        inputs = [self.states.normalize(states), self.actions.normalize(actions)]
+        return self.network.apply(params, jnp.concatenate(inputs, -1))
+
+    def one(
+        self,
+        params: Leaf,
+        states: Float[Array, "batch state"],
+        actions: Float[Array, "batch action"],
+    ) -> tuple[Float[Array, "batch state"], Float[Array, " batch"]]:
+        """(s', r) by one member, raw units."""
+        output = self.normalized(params, states, actions)
+        change = self.change_mean[None] + self.change_deviation[None] * output[:, :-1]
+        return states + change, self.reward_mean + self.reward_deviation * output[:, -1]
+
+    def __call__(
+        self, states: Float[Array, "batch state"], actions: Float[Array, "batch action"]
+    ) -> tuple[Float[Array, "batch member state"], Float[Array, "batch member"]]:
+        """(s', r) by every member, raw units."""
+        return jax.vmap(self.one, (0, None, None), 1)(self.params, states, actions)
+
+
+def create(config: Config, trajectories: Trajectories) -> World:
+    """The world of one seed for that dataset, without parameters."""
+    change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
+    rewards = trajectories.rewards.astype(np.float64)
+    return World(
+        params=None,
+        states=fit_normalizer("gaussian", trajectories.observations),
+        actions=fit_normalizer("gaussian", trajectories.actions),
+        change_mean=change.mean(0).astype(np.float32),
+        change_deviation=change.std(0).astype(np.float32),
+        reward_mean=np.float32(rewards.mean()),
+        reward_deviation=np.float32(rewards.std()),
+        hidden=config.hidden,
+    )
+
+
+def training(
+    config: Config, trajectories: Trajectories, kept: np.ndarray | None, keys: jax.Array
+) -> tuple[Training, list[np.ndarray]]:
+    """The training of all members of all seeds by mean squared error.
+
+    Args:
+      config: of this part.
+      trajectories: the recorded dataset.
+      kept: recorded episodes that `kept_fraction` of the transitions is drawn from; None: of all.
+      keys: (S,).
+
+    Returns:
+      (the training; the held-out transitions of each seed).
+    """
+    model = create(config, trajectories)
+    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    splits = [split_rows(trajectories, config.held_out, key) for key in split_keys]
+    names = ("observations", "actions", "next_observations", "rewards")
+    columns = tuple(getattr(trajectories, name) for name in names)
+    # What never changes has nothing to be learned.
+    deviation = np.where(model.change_deviation > 0, model.change_deviation, 1.0)
+    reward_deviation = model.reward_deviation or 1.0
+
+    def loss(params, _ema, batch, _key):
+        states, actions, next_states, rewards = batch
+        change = (next_states - states - model.change_mean[None]) / deviation[None]
+        reward = (rewards - model.reward_mean) / reward_deviation
+        goal = jnp.concatenate([change, reward[:, None]], -1)
+        return jnp.square(model.normalized(params, states, actions) - goal).mean()
+
+    rows, held_out = zip(*splits, strict=True)
+    if config.kept_fraction and kept is not None:
+        rows = [_favour(config.kept_fraction, trajectories, kept, one) for one in rows]
+    return Training(
+        name="world",
+        init=model.init,
+        loss=loss,
+        draw=draw_from(config.batch_size),
+        data=(columns, *seeds.pad_rows(rows)),
+        optimizer=config.optimizer(),
+        steps=config.steps,
+        keys=jax.vmap(lambda key: jax.random.split(key, config.members))(fit_keys),
+        data_axes=(None, 0, 0),
+    ), list(held_out)
+
+
+def _favour(
+    fraction: float, trajectories: Trajectories, kept: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Those rows, and again those of `kept` episodes, as often as they are to be drawn."""
+    favoured = rows[np.isin(trajectories.episode_of[rows], kept)]
+    times = fraction / (1 - fraction) * len(rows) / max(len(favoured), 1)
+    return np.concatenate([rows, np.tile(favoured, round(times))])
+
+
+def train(
+    config: Config,
+    trajectories: Trajectories,
+    kept: np.ndarray | None = None,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[World, Sequence[dict[str, float]]]:
+    """Fit the members and measure their mean's error on held-out transitions.
+
+    Returns:
+      (the world with the seeds as leading axis of every leaf, parameters (S, members, …); metrics
+      of each seed: the error of s' in standard deviations of the state, root mean square; how far
+      members disagree, likewise; the share of the reward's variance that is explained).
+    """
+    plan, held_out = training(config, trajectories, kept, keys)
+    fitted = fit(plan, callbacks)
+    models = seeds.for_seeds(create(config, trajectories), len(keys))
+    models = models.replace(params=fitted.params)
+
+    def measure(model: World, rows: np.ndarray) -> dict[str, float]:
+        states, actions = trajectories.observations[rows], trajectories.actions[rows]
+        next_states, rewards = predictions(model, states, actions)
+        deviation = np.maximum(trajectories.observations.std(0), 1e-6)
+        off = (next_states.mean(1) - trajectories.next_observations[rows]) / deviation
+        spread = np.square(trajectories.rewards[rows] - trajectories.rewards[rows].mean()).mean()
+        missed = np.square(rewards.mean(1) - trajectories.rewards[rows]).mean()
+        return {
+            "held_out_error": float(np.sqrt(np.square(off).mean())),
+            "disagreement": float(np.sqrt(np.square(next_states.std(1) / deviation).mean())),
+            "held_out_reward_r2": float(1 - missed / max(spread, 1e-12)),
+        }
+
+    return models, [measure(seeds.of_seed(models, i), rows) for i, rows in enumerate(held_out)]
+
+
+_apply = jax.jit(lambda model, states, actions: model(states, actions))
+
+
+def predictions(
+    model: World, states: np.ndarray, actions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(s', r) by one seed's members: (N, m), (N, n) -> (N, members, m), (N, members), host."""
+    return in_batches(lambda s, a: _apply(model, s, a), states, actions)
