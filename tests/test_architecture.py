@@ -61,8 +61,8 @@ def refused(package: Path = PACKAGE) -> list[str]:
                 continue
             arrow = f"{path.name}:{line}: {source} imports {target}"
             if room(source) == room(target):
-                siblings = room(source) == "methods" and source.split(".")[-1] not in (
-                    *SHARED_BY_METHODS,
+                siblings = (
+                    room(source) == "methods" and source.split(".")[1] not in SHARED_BY_METHODS
                 )
                 if siblings and target.split(".")[1] not in SHARED_BY_METHODS:
                     arrows.append(f"{arrow}: no method imports another")

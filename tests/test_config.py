@@ -100,7 +100,7 @@ def test_steps_multiplier_scales_every_training():
     config = load("hopper")
     config.steps_multiplier = 0.01
     final, options = finalize(config)
-    assert len(config_module.TRAININGS) == 7
+    assert len(config_module.TRAININGS) == 8
     for section in config_module.TRAININGS:
         steps = getattr(final, section).steps
         assert steps == max(1, round(config[section].steps * 0.01))
@@ -165,6 +165,8 @@ def test_out_of_range_names_field_value_and_range(field, value):
         ({"sampling.steps": 500}, "diffusion_steps"),
         ({"dynamics.elites": 9}, "members"),
         ({"imagination.mode": "environment"}, "choose mode='imagine'"),
+        ({"aggregation.rounds": 1}, "needs a world"),
+        ({"imagination.mode": "environment", "imagination.world": "mean"}, "choose one"),
         ({"seeds": (1, 1)}, "twice"),
         ({"sampling.sampler": "ancestral", "sampling.start": 1.0}, "ddim"),
     ],

@@ -31,7 +31,7 @@ _SMALL_REWARDS = _SMALL_DIFFUSER | {
 }
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
 _SMALL_SAMPLING = _FEW_STEPS | {"target_return": 1.0, "guidance": 1.0, "temperature": 0.0}
-_IMAGINATION = {"trajectories": 50_000, "chunk": 8192, "min_likelihood_quantile": 0.001}
+_IMAGINATION = {"chunk": 8192, "min_likelihood_quantile": 0.001}
 _STITCHING = {"rule": "density_first", "tolerance": 2.0, "allow_cycles": False}
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 # What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
@@ -47,6 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dynamics": _FAST | {"steps": 20_000},
         "value": {"steps": 50_000},
         "baseline": _FAST | {"steps": 8_000, "batch_size": 256},
+        "world": _FAST | {"steps": 10_000},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 15_000, "members": 2},
         "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
         "sampling": _SMALL_SAMPLING,
@@ -63,6 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dynamics": _FAST | {"steps": 1_000},
         "value": _FAST | {"steps": 3_000},
         "baseline": _FAST | {"steps": 2_000, "batch_size": 256},
+        "world": _FAST | {"steps": 4_000},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 5_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 2_000},
         "sampling": _SMALL_SAMPLING,

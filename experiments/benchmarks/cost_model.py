@@ -49,7 +49,8 @@ from tskd_jax.errors import ConfigError
 from tskd_jax.machine import devices
 from tskd_jax.machine.signals import Request
 from tskd_jax.machine.throughput import flops_of_product, matmul_peak, over_products
-from tskd_jax.methods import parts
+from tskd_jax.methods.parts import imagining
+from tskd_jax.methods.parts.stitching import stitching as stitch_epoch
 from tskd_jax.report import replay
 from tskd_jax.run.stages import Call
 from tskd_jax.teacher import planning, reward_generator
@@ -256,13 +257,13 @@ def work_of(call: Call, recorded: Trajectories, known: dict, stitched: float) ->
     """The work of a stage; nothing where no product of matrices counts."""
     if is_training(call):
         return [training(training_of(call), getattr(call.config, "dtype", "float32"))]
-    if call.function is parts.imagine:
+    if call.function is imagining.imagine:
         return [imagination(call, known)]
-    if call.function is parts.plan_in_simulator:
+    if call.function is imagining.plan_in_simulator:
         teacher, task, count = call.inputs
         model = of_seed(teacher.trajectory_generator, 0)
         return [plans(model, call.config, count, 1, task.episode_limit, 1)] * len(call.seeds)
-    if call.function is parts.stitching:
+    if call.function is stitch_epoch:
         return stitching(call, recorded, known, stitched)
     return []
 

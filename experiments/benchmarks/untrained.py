@@ -11,7 +11,8 @@ from tskd_jax.config import Config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
-from tskd_jax.methods import METHODS, Experiment, Outcome, parts
+from tskd_jax.methods import METHODS, Experiment, Outcome
+from tskd_jax.methods.parts import imagining, stitching
 from tskd_jax.models import baseline, inverse_dynamics
 from tskd_jax.models.baseline import Baseline
 from tskd_jax.models.inverse_dynamics import InverseDynamics
@@ -144,11 +145,11 @@ class _NothingIsComputed:
             return fresh_baseline(call.config, data, discount, call.keys)
         if call.function in (trajectory_generator.train, reward_generator.train):
             return _of_that_size(_planned(call)[1], call.keys, number)
-        if call.function in (parts.imagine, parts.plan_in_simulator, parts.stitching):
+        if call.function in (imagining.imagine, imagining.plan_in_simulator, stitching.stitching):
             # As many rows as were recorded, and another dataset, whatever a filter keeps of it.
             actions = np.full_like(self._recorded.actions, number)
             return [self._recorded.replace(actions=actions)] * len(call.seeds)
-        if call.function is parts.accept:
+        if call.function is imagining.accept:
             return call.inputs[0]
         return np.float32(number)
 

@@ -36,12 +36,12 @@ def imagined(
     config, recorded = exp.config, exp.recorded
     states, max_steps = recorded.initial_observations, None
     from_states = config.methods[-1] == "tskd_one_step"
-    count = count or config.imagination.trajectories
     if from_states:
         own = config.own["tskd_one_step"]
         kept = recorded if own.start_states == "all" else recorded.select(exp.kept)
         states, max_steps = kept.observations, own.max_steps
-        count = min(count, len(states))
+        count = min(count or own.states, len(states))
+    count = count or config.imagination.trajectories
     rows = np.random.default_rng(0).choice(len(states), count, replace=not from_states)
     return imagine(
         teacher.trajectory_generator,

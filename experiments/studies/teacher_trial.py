@@ -43,7 +43,7 @@ from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import rollout
 from tskd_jax.evaluation.scores import standard_error
 from tskd_jax.methods.base import Experiment, Teacher, stage_keys
-from tskd_jax.methods.parts import train_trajectory_generator
+from tskd_jax.methods.parts.models import train_trajectory_generator
 from tskd_jax.teacher.imagination import imagine
 from tskd_jax.teacher.planner import planner_of_seed
 from tskd_jax.training import seeds

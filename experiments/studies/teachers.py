@@ -12,7 +12,7 @@ from tskd_jax.config import Config, Options, to_plain
 from tskd_jax.envs.tasks import get_task
 from tskd_jax.machine.signals import Request
 from tskd_jax.methods.base import Experiment, Teacher
-from tskd_jax.methods.parts import train_trajectory_generator
+from tskd_jax.methods.parts.models import train_trajectory_generator
 from tskd_jax.models import inverse_dynamics
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.run.run import Run

@@ -57,7 +57,7 @@ def test_an_installed_package_runs_a_config_by_name(wheel, tmp_path):
     assert Path(where.strip()).is_relative_to(environment)
     few = (
         *SMALL_NETWORKS,
-        "--config.imagination.trajectories=50",
+        "--config.tskd_one_step.states=50",
         "--config.evaluation.episodes=1",
         "--config.seeds=(0,1)",
         "--config.ablations=False",

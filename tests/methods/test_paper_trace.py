@@ -119,6 +119,7 @@ def test_paper_generation(environment):
     progress = lockstep.Progress(
         states=shape((count, slots + generator.context, task.state_size), "f4"),
         rewards=shape((count, slots, 1), "f4"),
+        actions=shape((count, slots, 0), "f4"),
         length=shape((count,), "i4"),
         terminal=shape((count,), "bool"),
         plan=jax.eval_shape(lambda: planning.no_plan(model, count)),

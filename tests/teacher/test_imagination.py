@@ -3,70 +3,15 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from soundness import assert_sound
 
-from tskd_jax.data.trajectories import IMAGINED
 from tskd_jax.machine import memory
-from tskd_jax.models import inverse_dynamics
 from tskd_jax.models.inverse_dynamics import actions_between
 from tskd_jax.teacher.imagination import imagine
 from tskd_jax.teacher.lockstep import advance
 from tskd_jax.training import seeds
-from tskd_jax.training.callbacks import TrainingCallbacks
-
-LIMIT = 7
-
-
-def _alive(observations):
-    return observations[..., 2] < 0.75
-
-
-@pytest.fixture(scope="module")
-def task(tiny_task):
-    """Ends where the last number of the state is above 0.75, or after 7 steps."""
-    return dataclasses.replace(tiny_task, episode_limit=LIMIT, alive=_alive)
-
-
-@pytest.fixture(scope="module")
-def teacher(tiny_config, tiny_trajectories, tiny_generators, task):
-    """A teacher that has learnt a little, of one seed; its inverse dynamics nothing."""
-    config = dataclasses.replace(tiny_config.inverse_dynamics, hidden=(8,))
-    inverse = inverse_dynamics.create(config, tiny_trajectories, task)
-    inverse = inverse.replace(params=jax.jit(inverse.init)(jax.random.key(0)))
-    return tiny_generators[0], seeds.for_seeds(inverse, 1)
-
-
-@pytest.fixture(scope="module")
-def starts():
-    # Deliberately off every grid: the way through the normaliser and back would change them.
-    return np.random.default_rng(5).uniform(-0.5, 0.5, (20, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def run(teacher, tiny_config, task, starts):
-    """imagine() with everything at hand; keyword arguments replace."""
-
-    def run(
-        *, starts=starts, replan_every=1, warm_start=0.0, chunk=512, max_steps=None, **callbacks
-    ):
-        model, inverse = teacher
-        sampling = dataclasses.replace(
-            tiny_config.sampling,
-            replan_every=replan_every,
-            warm_start=warm_start,
-            start=0.8,  # so little training needs no clipping at the first step
-        )
-        (imagined,) = imagine(
-            *(model, sampling, task, inverse, starts[None], jax.random.key(0)[None]),
-            max_steps=max_steps,
-            chunk=chunk,
-            callbacks=TrainingCallbacks(**callbacks),
-        )
-        return imagined
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -82,35 +27,13 @@ def assert_same(left, right):
         np.testing.assert_allclose(getattr(left, name), getattr(right, name), atol=5e-3)
 
 
-def assert_sound(trajectories, starts, task):
-    """What must hold of any imagined trajectories."""
-    first, last = trajectories.starts, trajectories.ends
-    np.testing.assert_array_equal(trajectories.observations[first], starts)
-    assert (trajectories.lengths >= 1).all()
-    assert (trajectories.lengths <= task.episode_limit).all()
-    # s'_i is s_{i+1} inside an episode, to the bit.
-    inside = np.setdiff1d(np.arange(trajectories.size), last)
-    np.testing.assert_array_equal(
-        trajectories.next_observations[inside], trajectories.observations[inside + 1]
-    )
-    # It goes on exactly while the task's rule says so, or up to the limit.
-    alive = np.asarray(task.alive(jnp.asarray(trajectories.next_observations)))
-    assert alive[inside].all()
-    assert not trajectories.terminals[inside].any()
-    np.testing.assert_array_equal(trajectories.terminals[last], ~alive[last])
-    assert (trajectories.lengths[alive[last]] == task.episode_limit).all()
-    for column in (trajectories.observations, trajectories.rewards, trajectories.actions):
-        assert np.isfinite(column).all()
-    assert (trajectories.source == IMAGINED).all()
-
-
 def test_trajectories_are_sound(imagined, starts, task, teacher):
     assert_sound(imagined, starts, task)
     assert len(imagined.lengths) == 20
     # Both ends occur, and early ones too: otherwise these tests would check little.
     ended = imagined.terminals[imagined.ends]
     assert 0 < ended.sum() < 20
-    assert imagined.lengths.min() < LIMIT - 1
+    assert imagined.lengths.min() < task.episode_limit - 1
     np.testing.assert_allclose(
         imagined.actions,
         actions_between(
@@ -182,13 +105,13 @@ def test_plans_of_steps_that_do_not_divide_the_limit(run, starts, task, replan_e
     assert_sound(trajectories, starts[:8], task)
 
 
-def test_progress_counts_transitions(run, starts):
+def test_progress_counts_transitions(run, task, starts):
     seen = []
     trajectories = run(chunk=8, on_progress=lambda *report: seen.append(report[:2]))
     done = [report[0] for report in seen]
     assert done == sorted(done)
     assert done[-1] == trajectories.size
-    assert {total for _, total in seen} == {20 * LIMIT}
+    assert {total for _, total in seen} == {20 * task.episode_limit}
 
 
 def test_finished_chunks_are_reused(run):

@@ -23,10 +23,14 @@ from tskd_jax.models.cloning import Config as StudentConfig
 from tskd_jax.models.dynamics import Config as DynamicsConfig
 from tskd_jax.models.inverse_dynamics import Config as InverseDynamicsConfig
 from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.models.referee import Config as RefereeConfig
 from tskd_jax.models.value import Config as ValueConfig
+from tskd_jax.models.world import Config as WorldConfig
+from tskd_jax.models.world import World
 from tskd_jax.policy import Policy
 from tskd_jax.run.run import Run
 from tskd_jax.stitching.stitch import Config as StitchingConfig
+from tskd_jax.teacher.aggregation import Config as AggregationConfig
 from tskd_jax.teacher.diffuser import Diffuser, SamplingConfig
 from tskd_jax.teacher.imagination import Config as ImaginationConfig
 from tskd_jax.teacher.reward_generator import Config as RewardGeneratorConfig
@@ -58,6 +62,7 @@ class Config:
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     value: ValueConfig = field(default_factory=ValueConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
     trajectory_generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     reward_generator: RewardGeneratorConfig = field(default_factory=RewardGeneratorConfig)
     sampling: GeneratorSamplingConfig = field(default_factory=GeneratorSamplingConfig)
@@ -65,7 +70,9 @@ class Config:
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
     stitching: StitchingConfig = field(default_factory=StitchingConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
+    referee: RefereeConfig = field(default_factory=RefereeConfig)
 
     @property
     def pipeline_seeds(self) -> tuple[int, ...]:
@@ -85,10 +92,12 @@ class Teacher:
     Attributes:
       trajectory_generator: DDR-I, the seeds as leading axis.
       inverse_dynamics: f(s, s'), likewise.
+      world: T(s, a), likewise, in which it imagines; None: its own plans are what happens.
     """
 
     trajectory_generator: Diffuser
     inverse_dynamics: InverseDynamics
+    world: World | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +190,7 @@ class Experiment:
             for one in data
         ]
 
-    def distil(self, data: Sequence[Trajectories]) -> list[Policy]:
+    def distil(self, data: Sequence[Trajectories], name: str = "") -> list[Policy]:
         """A student for each of `config.seeds` by behavioural cloning (section 3)."""
         one = list(data)[:1] if len(self.seeds) == 1 else list(data)
         return self.stage(
@@ -190,7 +199,7 @@ class Experiment:
             one,
             self.task,
             self.config.seeds,
-            name=f"student.{self.name}",
+            name=f"student.{name or self.name}",
         )
 
 

@@ -19,6 +19,16 @@ def contradictions(config: Config) -> Iterator[str]:
             f"config.dynamics.elites={dynamics.elites} is more than "
             f"config.dynamics.members={dynamics.members}"
         )
+    if config.imagination.world == "none" and config.aggregation.rounds:
+        yield (
+            f"config.aggregation.rounds={config.aggregation.rounds} needs a world to roll students "
+            "out in; choose config.imagination.world=mean or random_member"
+        )
+    if config.imagination.world != "none" and config.imagination.mode == "environment":
+        yield (
+            "config.imagination.mode='environment' executes actions in the simulator, "
+            f"world='{config.imagination.world}' in a learned model; choose one"
+        )
     if len(set(config.seeds)) < len(config.seeds):
         yield f"config.seeds={config.seeds} names a seed twice"
 

@@ -9,14 +9,10 @@ DDR-I does not change between epochs, so what all of them add is imagined at onc
 """
 
 from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome
-from tskd_jax.methods.parts import (
-    accept_likely,
-    add_share,
-    imagine_episodes,
-    stitch_all,
-    train_pricing,
-    train_teacher,
-)
+from tskd_jax.methods.parts.aggregating import distil_where_students_go
+from tskd_jax.methods.parts.imagining import accept_likely, imagine_episodes
+from tskd_jax.methods.parts.models import train_pricing, train_teacher
+from tskd_jax.methods.parts.stitching import add_share, stitch_all
 from tskd_jax.models import value
 
 
@@ -39,8 +35,8 @@ def train(exp: Experiment, _own: NoFields) -> Outcome:
             values = exp.stage(value.train, config.value, data, name=f"value.{exp.name}.{epoch}")
             data = stitch_all(exp, data, values, pricing, epoch)
 
-    data = exp.select(data)
-    return Outcome(exp.distil(data), data, whole, imagined, teacher)
+    policies, data = distil_where_students_go(exp, teacher, exp.select(data))
+    return Outcome(policies, data, whole, imagined, teacher)
 
 
 METHOD = Method(

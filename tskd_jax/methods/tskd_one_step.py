@@ -14,13 +14,10 @@ from tskd_jax.data.selection import substitute
 from tskd_jax.data.trajectories import concatenate
 from tskd_jax.fields import ANY, COUNT, field, one_of
 from tskd_jax.methods.base import Experiment, Method, Outcome
-from tskd_jax.methods.parts import (
-    accept_likely,
-    imagine_from_states,
-    stitch_all,
-    train_pricing,
-    train_teacher,
-)
+from tskd_jax.methods.parts.aggregating import distil_where_students_go
+from tskd_jax.methods.parts.imagining import accept_likely, imagine_from_states
+from tskd_jax.methods.parts.models import train_pricing, train_teacher
+from tskd_jax.methods.parts.stitching import stitch_all
 from tskd_jax.models import value
 
 
@@ -34,6 +31,7 @@ class Config:
         "recorded states to imagine from, none twice: of the trajectories that config.filter keeps "
         "(kept), or of all",
     )
+    states: int = field(50_000, COUNT, "most states to imagine from")
     max_steps: int = field(1, COUNT, "most steps of an imagined trajectory")
     substitute: bool = field(
         False,
@@ -59,11 +57,12 @@ def train(exp: Experiment, own: Config) -> Outcome:
     if config.imagination.enabled:
         teacher = train_teacher(exp)
         states = recorded if own.start_states == "all" else exp.select([recorded])[0]
-        whole = imagine_from_states(exp, teacher, states, own.max_steps)
+        whole = imagine_from_states(exp, teacher, states, own.states, own.max_steps)
         imagined = accept_likely(exp, whole)
         join = substitute if own.substitute else lambda kept, new: concatenate([kept, new])
         data = [join(*both) for both in zip(data, imagined, strict=True)]
-    return Outcome(exp.distil(data), data, whole, imagined, teacher)
+    policies, data = distil_where_students_go(exp, teacher, data)
+    return Outcome(policies, data, whole, imagined, teacher)
 
 
 METHOD = Method(

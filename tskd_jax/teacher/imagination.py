@@ -11,8 +11,9 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import ANY, COUNT, PROBABILITY, field, one_of
 from tskd_jax.machine import devices, memory
 from tskd_jax.models.inverse_dynamics import InverseDynamics, actions_between
+from tskd_jax.models.world import World
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.lockstep import imagine_batch
+from tskd_jax.teacher.lockstep import Grounding, imagine_batch
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -28,6 +29,13 @@ class Config:
         one_of(["imagine", "environment"]),
         "imagine: the next state is the imagined one (offline); environment: Algorithm 1 to "
         "the letter, every action is executed in the simulator",
+    )
+    world: str = field(
+        "none",
+        one_of(["none", "mean", "random_member"]),
+        "none: the next state and the reward are the imagined ones; else the action for the "
+        "imagined next state is executed in learned forward models, which give both: their mean, "
+        "or a random one's of them in every step",
     )
     trajectories: int = field(300, COUNT, "n, imagined trajectories an epoch (Appendix B)")
     min_likelihood_quantile: float = field(
@@ -49,11 +57,14 @@ def imagine(
     *,
     max_steps: int | None = None,
     chunk: int = 512,
+    world: World | None = None,
+    random_member: bool = False,
     callbacks: TrainingCallbacks | None = None,
 ) -> list[Trajectories]:
     """Trajectories that the teacher imagines from those start states, for each seed.
 
-    The next state is the imagined one, so nothing but the dataset is used. A trajectory ends by the
+    The next state is the imagined one or, grounded in a world, what the action for it leads to
+    there: nothing but the dataset is used. A trajectory ends by the
     environment's known termination rule, at its episode limit or after `max_steps`. Once half of a
     batch has ended the rest goes on in a batch of half the size. A trajectory depends on its start
     and its own key alone, so neither `chunk` nor the others change it (but for rounding).
@@ -68,6 +79,9 @@ def imagine(
       max_steps: of a trajectory; None: the episode limit.
       chunk: trajectories of all seeds together at a time, for bounded memory; fewer where it runs
         out.
+      world: executes the actions and gives the rewards, with the seeds as leading axis; None: what
+        DDR-I imagines is what happens.
+      random_member: of the world, that answers a step; else the mean of all.
       callbacks: progress is (transitions done, an upper bound of all); each chunk is a part that is
         cached; `on_compiled` is called for the first chunk.
     """
@@ -78,6 +92,9 @@ def imagine(
         jax.random.key_data(jax.vmap(lambda key: jax.random.split(key, count))(keys))
     )
     model = devices.copied(model)
+    grounding = None
+    if world is not None:
+        grounding = devices.copied(Grounding(inverse_dynamics, world, random_member))
     done, reported = 0, False
 
     def on_compiled(needed):
@@ -99,9 +116,10 @@ def imagine(
             lambda: imagine_batch(
                 *(model, sampling, task, max_steps),
                 *(starts[:, rows], trajectory_keys[:, rows], on_progress, on_compiled),
+                grounding,
             ),
         )
-        done += int(part[2].sum())
+        done += int(part[3].sum())
         return part
 
     parts = memory.in_chunks(count, max(1, chunk // seed_count), compute)
@@ -112,28 +130,33 @@ def imagine(
     ]
 
 
-def _by_seed(seed_count: int, states, rewards, lengths, terminal) -> list[tuple[np.ndarray, ...]]:
+def _by_seed(
+    seed_count: int, states, rewards, actions, lengths, terminal
+) -> list[tuple[np.ndarray, ...]]:
     """The result of `imagine_batch`, cut into what each seed imagined."""
     lengths, terminal = lengths.reshape(seed_count, -1), terminal.reshape(seed_count, -1)
     steps = np.cumsum(lengths.sum(1))[:-1]
     states = np.split(states, steps + lengths.shape[1] * np.arange(1, seed_count))
-    return list(zip(states, np.split(rewards, steps), lengths, terminal, strict=True))
+    rewards, actions = np.split(rewards, steps), np.split(actions, steps)
+    return list(zip(states, rewards, actions, lengths, terminal, strict=True))
 
 
 def _as_trajectories(
     parts: Sequence[tuple[np.ndarray, ...]], inverse_dynamics: InverseDynamics
 ) -> Trajectories:
     """The trajectories of all chunks of a seed."""
-    states, rewards, lengths, terminal = (
+    states, rewards, actions, lengths, terminal = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     terminals = np.zeros(lengths.sum(), bool)
     terminals[np.cumsum(lengths) - 1] = terminal
     # A trajectory of T transitions has T + 1 states.
     index = ranges(np.cumsum(lengths + 1) - (lengths + 1), lengths)
+    if not actions.shape[1]:
+        actions = actions_between(inverse_dynamics, states[index], states[index + 1])
     return from_columns(
         observations=states[index],
-        actions=actions_between(inverse_dynamics, states[index], states[index + 1]),
+        actions=actions,
         rewards=rewards,
         next_observations=states[index + 1],
         terminals=terminals,

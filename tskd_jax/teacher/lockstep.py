@@ -13,10 +13,67 @@ from tskd_jax.data.trajectories import ranges
 from tskd_jax.envs.tasks import Task
 from tskd_jax.machine import devices, hosts, memory
 from tskd_jax.machine.types import Leaf
+from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.models.world import World
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.planning import Plan, no_plan, replan
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 from tskd_jax.training import seeds
+
+
+@struct.dataclass
+class Grounding:
+    """Algorithm 1's "execute and observe" in a learned world; the seeds are the leading axis.
+
+    Attributes:
+      inverse_dynamics: f, the action for a planned next state.
+      world: what that action leads to.
+      random_member: a random one of its members answers each step; else the mean of them.
+    """
+
+    inverse_dynamics: InverseDynamics
+    world: World
+    random_member: bool = struct.field(pytree_node=False, default=False)
+
+    def execute(
+        self, model: Diffuser, present: jax.Array, planned: jax.Array, keys: jax.Array
+    ) -> tuple:
+        """Take planned steps of one seed, one after the other.
+
+        Args:
+          model: DDR-I, whose normalisers are used.
+          present: (B, m) normalised.
+          planned: (B, steps, m) the next states of a plan, normalised.
+          keys: (B,) of the members that answer.
+
+        Returns:
+          (rewards (B, steps, 1) and states (B, steps, m) that the world gives, normalised; actions
+          (B, steps, n), raw units).
+        """
+
+        def step(state, inputs):
+            planned, step_keys = inputs
+            raw = model.states.unnormalize(state)
+            action = self.inverse_dynamics(raw, model.states.unnormalize(planned))
+            following, reward = self.world(raw, action)
+            if self.random_member:
+                draw = functools.partial(jax.random.randint, shape=(), minval=0)
+                member = jax.vmap(lambda key: draw(key, maxval=reward.shape[1]))(step_keys)
+                following, reward = (
+                    jax.vmap(lambda values, index: values[index])(leaf, member)
+                    for leaf in (following, reward)
+                )
+            else:
+                following, reward = following.mean(1), reward.mean(1)
+            following = model.states.normalize(following)
+            return following, (model.rewards.normalize(reward[:, None]), following, action)
+
+        # Behind what sampling makes of the same keys.
+        steps = planned.shape[1]
+        step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1), steps))(keys)
+        inputs = jnp.moveaxis(planned, 1, 0), jnp.moveaxis(step_keys, 1, 0)
+        _, taken = jax.lax.scan(step, present, inputs)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), taken)
 
 
 @struct.dataclass
@@ -29,6 +86,7 @@ class Progress:
     Attributes:
       states: (B, T + replan_every + C, m) normalised, filled up to `time`.
       rewards: (B, T + replan_every, 1) normalised.
+      actions: (B, T + replan_every, n) raw units, where the world has executed them; else n = 0.
       length: (B,) transitions so far.
       terminal: (B,) ended by the termination rule.
       plan: the latest, of (B, H, ·).
@@ -38,6 +96,7 @@ class Progress:
 
     states: Leaf
     rewards: Leaf
+    actions: Leaf
     length: Leaf
     terminal: Leaf
     plan: Plan
@@ -54,22 +113,28 @@ def advance(
     progress: Progress,
     plans: jax.Array,
     enough_ended: jax.Array,
+    grounding: Grounding | None = None,
 ) -> Progress:
     """Up to `plans` plans further, or until no seed has more than `enough_ended` alive."""
     steps, context, count = sampling.replan_every, model.config.context, len(model.return_scale)
     trajectory_keys = jax.random.wrap_key_data(progress.key)
 
     def next_steps(time, length, *columns):
-        """(plans, rewards (B, steps, 1), states (B, steps, m), which are alive (B, steps))."""
+        """(plans, rewards (B, steps, 1), states (B, steps, m), actions, which are alive)."""
 
-        def of_seed(model, history, keys, plan):
+        def of_seed(model, grounding, history, keys, plan):
             latest = replan(model, sampling, history, length, keys, plan, time, steps)
             rewards, states = latest.next_steps(length, steps)
-            return latest, rewards, states, task.alive(model.states.unnormalize(states))
+            actions = jnp.zeros((*states.shape[:2], 0))
+            if grounding is not None:
+                present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
+                rewards, states, actions = grounding.execute(model, present, states, keys)
+            return latest, rewards, states, actions, task.alive(model.states.unnormalize(states))
 
         split = jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), columns)
-        result = seeds.map_axis(of_seed, count, (0, 1, 1, 1), 1)(model, *split)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
+        result = seeds.map_axis(of_seed, count, (0, 0, 1, 1, 1), 1)(model, grounding, *split)
+        # Without -1, which an array of no numbers does not determine.
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * count, *x.shape[2:]), result)
 
     def body(carry):
         p, done = carry
@@ -77,7 +142,7 @@ def advance(
         length = jnp.minimum(context, p.time + 1)
         history = jax.lax.dynamic_slice_in_dim(p.states, p.time + 1 - length, context, 1)
         keys = jax.vmap(jax.random.fold_in, (0, None))(trajectory_keys, p.time)
-        latest, rewards, states, alive = next_steps(p.time, length, history, keys, p.plan)
+        latest, rewards, states, actions, alive = next_steps(p.time, length, history, keys, p.plan)
         # Steps taken of this plan: up to and with the first dead state, or the last step.
         survived = jnp.cumprod(alive, axis=1)
         taken = jnp.minimum(1 + survived[:, :-1].sum(1), max_steps - p.time)
@@ -85,6 +150,7 @@ def advance(
         p = p.replace(
             states=jax.lax.dynamic_update_slice_in_dim(p.states, states, p.time + 1, 1),
             rewards=jax.lax.dynamic_update_slice_in_dim(p.rewards, rewards, p.time, 1),
+            actions=jax.lax.dynamic_update_slice_in_dim(p.actions, actions, p.time, 1),
             length=jnp.where(p.terminal, p.length, p.length + taken),
             terminal=p.terminal | dies,
             plan=latest,
@@ -109,8 +175,11 @@ def imagine_batch(
     keys: np.ndarray,
     on_progress: Callable[[int], None],
     on_compiled: Callable[[int], None],
+    grounding: Grounding | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """(states (Σ(T+1), m), rewards (ΣT,), lengths (S · n,), terminal (S · n,)), raw units.
+    """States (Σ(T+1), m), rewards (ΣT,), actions (ΣT, n), lengths and terminal (S · n,), raw units.
+
+    Without grounding n = 0: the actions are for f to say.
 
     Args:
       model, sampling, task, max_steps: as of `imagine`.
@@ -119,6 +188,7 @@ def imagine_batch(
       on_progress: called with the transitions so far.
       on_compiled: called with the bytes of the first program, before it runs; those after it are
         smaller.
+      grounding: where the actions are executed; None: the next state is the imagined one.
 
     Returns:
       As above, seed by seed.
@@ -126,9 +196,11 @@ def imagine_batch(
     seed_count, each, size = starts.shape
     count, keys = seed_count * each, keys.reshape(seed_count * each, -1)
     slots = max_steps + sampling.replan_every
+    action_size = 0 if grounding is None else grounding.inverse_dynamics.action_size
     everything = Progress(
         states=np.zeros((count, slots + model.config.context, size), np.float32),
         rewards=np.zeros((count, slots, 1), np.float32),
+        actions=np.zeros((count, slots, action_size), np.float32),
         length=np.zeros(count, np.int32),
         terminal=np.zeros(count, bool),
         plan=jax.tree.map(np.array, no_plan(model, count)),
@@ -150,6 +222,7 @@ def imagine_batch(
         progress = Progress(
             states=everything.states[rows],
             rewards=everything.rewards[rows],
+            actions=everything.actions[rows],
             length=everything.length[rows],
             terminal=everything.terminal[rows] | padding,
             plan=Plan(everything.plan.states[rows], everything.plan.rewards[rows]),
@@ -161,7 +234,7 @@ def imagine_batch(
         enough_ended = bucket // 2 if bucket > 16 else 0
         while True:
             with devices.on(mesh):
-                step = model, sampling, task, max_steps, progress, plans, enough_ended
+                step = (model, sampling, task, max_steps, progress, plans, enough_ended, grounding)
                 if now == 0:
                     on_compiled(memory.of_call(advance, *step))
                 begin = time.perf_counter()
@@ -176,11 +249,12 @@ def imagine_batch(
             alive = np.bincount(running[~terminal] // each, minlength=seed_count).max()
             if now >= max_steps or alive <= enough_ended:
                 break
-        made = devices.fetch((progress.states, progress.rewards, progress.plan))
+        made = devices.fetch((progress.states, progress.rewards, progress.actions, progress.plan))
         everything.states[running] = made[0][kept]
         everything.rewards[running] = made[1][kept]
-        everything.plan.states[running] = made[2].states[kept]
-        everything.plan.rewards[running] = made[2].rewards[kept]
+        everything.actions[running] = made[2][kept]
+        everything.plan.states[running] = made[3].states[kept]
+        everything.plan.rewards[running] = made[3].rewards[kept]
         everything.length[running] = lengths
         everything.terminal[running] = terminal
         running = running[~terminal]
@@ -195,9 +269,11 @@ def imagine_batch(
     # The start is known exactly: no round trip through the normaliser.
     states[:, 0] = starts.reshape(count, size)
     first = np.arange(count)
+    taken = ranges(first * slots, lengths)
     return (
         states.reshape(-1, size)[ranges(first * states.shape[1], lengths + 1)],
-        rewards.reshape(-1)[ranges(first * slots, lengths)],
+        rewards.reshape(-1)[taken],
+        everything.actions.reshape(count * slots, action_size)[taken],
         lengths,
         everything.terminal,
     )

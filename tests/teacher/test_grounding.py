@@ -1,0 +1,57 @@
+"""Imagination in the learned world: what happens is what it answers."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from soundness import assert_sound
+
+from tskd_jax.models import world as forward
+from tskd_jax.models.inverse_dynamics import actions_between
+from tskd_jax.training import seeds
+
+
+@pytest.fixture(scope="module")
+def world(tiny_trajectories):
+    """Forward models that have learnt a little."""
+    config = forward.Config(steps=100, batch_size=32, hidden=(8,), members=2)
+    return forward.train(config, tiny_trajectories, keys=jax.random.key(1)[None])[0]
+
+
+def said(world, data):
+    """What each member says of that data: (N, members, m), (N, members)."""
+    return forward.predictions(seeds.of_seed(world, 0), data.observations, data.actions)
+
+
+@pytest.mark.parametrize("replan_every", [1, 3])
+def test_grounded_each_step_is_what_the_world_answers(run, world, task, starts, replan_every):
+    # Where this world leads is not that high.
+    task = dataclasses.replace(task, alive=lambda states: states[..., 2] < 0.4)
+    grounded = run(world=world, task=task, replan_every=replan_every)
+    assert_sound(grounded, starts, task)
+    assert np.ptp(grounded.lengths) > 0
+    next_states, rewards = said(world, grounded)
+    np.testing.assert_allclose(next_states.mean(1), grounded.next_observations, atol=1e-5)
+    np.testing.assert_allclose(rewards.mean(1), grounded.rewards, atol=1e-5)
+
+
+def test_a_random_member_answers_each_step(run, world, task, starts):
+    grounded = run(world=world, random_member=True, replan_every=3)
+    assert_sound(grounded, starts, task)
+    next_states, rewards = said(world, grounded)
+    off = np.abs(next_states - grounded.next_observations[:, None]).max(-1)
+    off = np.maximum(off, np.abs(rewards - grounded.rewards[:, None]))
+    np.testing.assert_allclose(off.min(1), 0, atol=1e-5)
+    member = off.argmin(1)
+    # Each of both about as often, and not one of them throughout a plan.
+    assert 0.3 < member.mean() < 0.7
+    assert (np.diff(member) != 0).mean() > 0.3
+
+
+def test_grounded_actions_are_those_for_the_imagined_next_state(run, world, teacher):
+    # The first step of both begins with the same plan.
+    imagined, grounded = run(max_steps=1), run(world=world, max_steps=1)
+    wanted = imagined.next_observations
+    expected = actions_between(seeds.of_seed(teacher[1], 0), grounded.observations, wanted)
+    np.testing.assert_allclose(grounded.actions, expected, atol=1e-4)

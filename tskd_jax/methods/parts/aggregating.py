@@ -1,0 +1,74 @@
+"""Students of what the teacher does where they go."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories, concatenate
+from tskd_jax.envs.tasks import Task
+from tskd_jax.methods.base import Experiment, Teacher
+from tskd_jax.methods.parts.imagining import accept_likely
+from tskd_jax.policy import Policy
+from tskd_jax.teacher import aggregation, imagination, trajectory_generator
+from tskd_jax.training.callbacks import TrainingCallbacks
+
+Metrics = list[dict[str, Any]]
+
+
+def distil_where_students_go(
+    exp: Experiment, teacher: Teacher | None, data: Sequence[Trajectories]
+) -> tuple[list[Policy], list[Trajectories]]:
+    """Students of that data, and of what the teacher does where they go.
+
+    Returns:
+      (the policies; the data that the last of them have imitated).
+    """
+    config, data = exp.config.aggregation, list(data)
+    policies = exp.distil(data)
+    for turn in range(config.rounds if teacher else 0):
+        answers = exp.stage(
+            *(ask_teacher, (config, exp.config.imagination, exp.config.sampling), teacher),
+            *(policies, exp.task, exp.recorded.initial_observations, turn),
+            name=f"aggregation.{exp.name}.{turn}",
+        )
+        answers = accept_likely(exp, answers)
+        data = [concatenate(list(both)) for both in zip(data, answers, strict=True)]
+        policies = exp.distil(data, f"{exp.name}.{turn}")
+    return policies, data
+
+
+def ask_teacher(
+    configs: tuple[aggregation.Config, imagination.Config, trajectory_generator.SamplingConfig],
+    teacher: Teacher,
+    policies: Sequence[Policy],
+    task: Task,
+    starts: np.ndarray,
+    turn: int,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks,
+) -> tuple[list[Trajectories], Metrics]:
+    """One step of the teacher from states that students visit in its world, for each seed."""
+    config, imagining, sampling = configs
+    assert teacher.world is not None  # `contradictions` sees to it
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, turn))(keys)
+    visit_keys, imagine_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    states, metrics = aggregation.visited_states(
+        config, teacher.world, policies, task, starts, visit_keys
+    )
+    answers = imagination.imagine(
+        teacher.trajectory_generator,
+        sampling,
+        task,
+        teacher.inverse_dynamics,
+        states,
+        imagine_keys,
+        max_steps=1,
+        chunk=imagining.chunk,
+        world=teacher.world,
+        random_member=imagining.world == "random_member",
+        callbacks=callbacks,
+    )
+    return answers, metrics

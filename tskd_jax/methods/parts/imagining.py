@@ -1,0 +1,165 @@
+"""What the teacher imagines, and what of it is likely."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
+from tskd_jax.envs.simulator import episode_seeds, record
+from tskd_jax.envs.tasks import Task
+from tskd_jax.methods.base import Experiment, Teacher, integer_seeds
+from tskd_jax.methods.parts.models import train_ensemble
+from tskd_jax.models import dynamics
+from tskd_jax.models.dynamics import DynamicsEnsemble
+from tskd_jax.teacher import imagination, trajectory_generator
+from tskd_jax.teacher.planner import planner_of_seed
+from tskd_jax.training import seeds
+from tskd_jax.training.callbacks import TrainingCallbacks
+
+Metrics = list[dict[str, Any]]
+
+
+def imagine_episodes(exp: Experiment, teacher: Teacher) -> list[Trajectories]:
+    """The n trajectories of every epoch, from episode starts to their end (Algorithm 1)."""
+    config = exp.config
+    count = config.imagination.trajectories * config.stitching.epochs
+    if config.imagination.mode == "environment":
+        return exp.stage(
+            plan_in_simulator, config.sampling, teacher, exp.task, count, name="imagination"
+        )
+    starts = exp.recorded.starts
+    return exp.stage(
+        *(imagine, config.imagination, config.sampling, teacher, exp.task),
+        *(exp.recorded.observations[starts], starts, count, exp.task.episode_limit, True),
+        name="imagination",
+    )
+
+
+def imagine_from_states(
+    exp: Experiment, teacher: Teacher, recorded: Trajectories, count: int, max_steps: int
+) -> list[Trajectories]:
+    """Trajectories from so many states in the middle of episodes, none twice."""
+    config = exp.config
+    return exp.stage(
+        *(imagine, config.imagination, config.sampling, teacher, exp.task),
+        *(recorded.observations, recorded.origin, count, max_steps, False),
+        name="imagination",
+    )
+
+
+def plan_in_simulator(
+    config: trajectory_generator.SamplingConfig,
+    teacher: Teacher,
+    task: Task,
+    count: int,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks,
+) -> tuple[list[Trajectories], Metrics]:
+    """Algorithm 1 to the letter: states are observed, actions executed, rewards imagined."""
+    episodes = []
+    for index, seed in enumerate(integer_seeds(keys)):
+        planner = planner_of_seed(
+            teacher.trajectory_generator, config, teacher.inverse_dynamics, index, keys[index]
+        )
+        executed = record(
+            planner,
+            task,
+            episode_seeds(seed, count),
+            lambda time, total: callbacks.on_progress(time, total, {}),
+        )
+        planned = np.stack(planner.rewards)
+        step = np.arange(executed.size) - np.repeat(executed.starts, executed.lengths)
+        episodes.append(
+            executed.replace(
+                rewards=planned[step, executed.episode_of],
+                source=np.full_like(executed.source, IMAGINED),
+            )
+        )
+    return episodes, [{"imagined": describe(data)} for data in episodes]
+
+
+def imagine(
+    config: imagination.Config,
+    sampling: trajectory_generator.SamplingConfig,
+    teacher: Teacher,
+    task: Task,
+    states: np.ndarray,
+    origin: np.ndarray,
+    count: int,
+    max_steps: int,
+    repeat_states: bool,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks,
+) -> tuple[list[Trajectories], Metrics]:
+    """Trajectories that DDR-I imagines, for each seed (Algorithm 1, without the simulator).
+
+    Args:
+      config: of imagination.
+      sampling: of DDR-I.
+      teacher: DDR-I and f.
+      task: the termination rule.
+      states: (N, m) to start from.
+      origin: (N,) the rows of the recorded dataset that these states are from.
+      count: how many trajectories; without repetition at most N.
+      max_steps: of a trajectory.
+      repeat_states: whether several may start from one state.
+      keys: (S,).
+      callbacks: progress, and parts that are kept.
+    """
+    count = count if repeat_states else min(count, len(states))
+    rows = [
+        np.random.default_rng(seed).choice(len(states), count, replace=repeat_states)
+        for seed in integer_seeds(keys)
+    ]
+    imagined = imagination.imagine(
+        teacher.trajectory_generator,
+        sampling,
+        task,
+        teacher.inverse_dynamics,
+        states[np.stack(rows)],
+        keys,
+        max_steps=max_steps,
+        chunk=config.chunk,
+        world=teacher.world,
+        random_member=config.world == "random_member",
+        callbacks=callbacks,
+    )
+    imagined = [
+        data.started_from(origin[chosen]) for data, chosen in zip(imagined, rows, strict=True)
+    ]
+    return imagined, [
+        {"reward_per_step": float(data.rewards.mean()), "imagined": describe(data)}
+        for data in imagined
+    ]
+
+
+def accept_likely(exp: Experiment, imagined: Sequence[Trajectories]) -> list[Trajectories]:
+    """What the ensemble finds likely of the imagined; without a threshold all, and no ensemble."""
+    config = exp.config.imagination
+    ensemble = train_ensemble(exp) if config.min_likelihood_quantile else None
+    return exp.stage(accept, config, imagined, ensemble)
+
+
+def accept(
+    config: imagination.Config,
+    imagined: Sequence[Trajectories],
+    ensemble: DynamicsEnsemble | None,
+    *,
+    callbacks: TrainingCallbacks,
+) -> tuple[list[Trajectories], Metrics]:
+    """Each imagined trajectory up to the first transition that the ensemble finds unlikely."""
+    del callbacks
+    accepted, quantile = list(imagined), config.min_likelihood_quantile
+    if ensemble is not None:
+        for index, data in enumerate(imagined):
+            one = seeds.of_seed(ensemble, index)
+            accepted[index] = data.truncate(dynamics.consistent_lengths(one, data, quantile))
+    return accepted, [
+        {"share": data.size / max(whole.size, 1)}
+        | ({"accepted": describe(data)} if data.size else {})
+        for data, whole in zip(accepted, imagined, strict=True)
+    ]
