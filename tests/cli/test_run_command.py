@@ -179,12 +179,16 @@ def test_a_finished_run_is_not_done_again(finished, dataset, capfd):
     assert "TSKD" in capfd.readouterr().out
 
 
-def test_the_teacher_in_the_simulator(dataset, tmp_path):
-    """Algorithm 1 to the letter, and DDR-I's own score."""
+def test_the_teacher_in_the_simulator(finished, dataset, tmp_path):
+    """Algorithm 1 to the letter, and DDR-I's own score; the models are those of another run."""
     more = ("--config.imagination.mode=environment", "--config.evaluation.teacher_episodes=2")
-    fewer = ("--config.methods=bc,tskd", "--config.ablations=False")
+    fewer = ("--config.methods=bc,tskd", "--config.ablations=False", f"--reuse={finished}")
     assert main(command(tmp_path / "run", dataset, *more, *fewer)) == 0
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary, other = (
+        json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "run", finished)
+    )
+    assert summary["scores"]["bc"] == other["scores"]["bc"]
+    assert summary["seconds"]["student.bc"] == other["seconds"]["student.bc"]
     assert len(summary["scores"]["teacher"]["per_seed"]) == 1
     executed = load_dataset(tmp_path / "run" / "imagined.hdf5")
     # Executed actions lead to possible next states, and episodes end as the simulator says.
@@ -193,6 +197,23 @@ def test_the_teacher_in_the_simulator(dataset, tmp_path):
         executed.next_observations[inside], executed.observations[inside + 1]
     )
     assert executed.terminals[executed.ends].all() or (executed.lengths == 1000).any()
+
+
+def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_path, capfd):
+    world = ("--config.imagination.world=random_member", "--config.world.hidden=(32,)")
+    rounds = ("--config.aggregation.rounds=1", "--config.aggregation.states=20")
+    judged = ("--config.referee.episodes=3", "--config.methods=bc,tskd", "--config.ablations=False")
+    workdir = tmp_path / "run"
+    argv = command(workdir, dataset, *world, *rounds, *judged, f"--reuse={finished}")
+    assert main(argv) == 0
+    summary = json.loads((workdir / "summary.json").read_text())
+    # The student of the data alone, and one of it and of the answers.
+    students = [name for name in summary["seconds"] if name.startswith("student.tskd")]
+    assert students == ["student.tskd", "student.tskd.0"]
+    assert "aggregation.tskd.0" in summary["seconds"]
+    returns = np.load(workdir / "referee.npz")
+    assert {name: returns[name].shape for name in returns.files} == {"bc": (2, 3), "tskd": (2, 3)}
+    assert "learned world" in capfd.readouterr().out
 
 
 def run_failing(capfd, argv: list[str]) -> str:
@@ -256,6 +277,7 @@ def test_another_file_of_the_same_name_is_refused(dataset, tmp_path, capfd):
         (["--config=hopper", "--config.dataset.path="], "has no value"),
         (["--config=hoppper"], "halfcheetah, hopper, walker2d"),
         (["--config=hopper", "--config.methods=bc,magic"], "magic"),
+        (["--config=hopper", "--reuse=nowhere"], "nowhere"),
         (["fly"], "no command"),
         (["replay"], "summary.json"),
         (["replay", "nowhere.json"], "nowhere.json"),

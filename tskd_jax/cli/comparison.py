@@ -13,9 +13,10 @@ from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
 from tskd_jax.envs.tasks import Task, get_task
 from tskd_jax.errors import DatasetError
 from tskd_jax.evaluation.scores import summarize
-from tskd_jax.evaluation.stages import check_in_simulator, evaluate, evaluate_teacher
+from tskd_jax.evaluation.stages import check_in_simulator, evaluate, evaluate_teacher, judge
 from tskd_jax.machine import hosts, memory
 from tskd_jax.methods import METHODS, Experiment, Outcome
+from tskd_jax.methods.parts.models import train_world
 from tskd_jax.nn.mlp import count_parameters
 from tskd_jax.policy import save_policy
 from tskd_jax.report import figures, summary, table
@@ -24,9 +25,9 @@ from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 
 # What --stop_after takes; behind a dot, of which method.
 STAGES = (
-    *("dataset", "inverse_dynamics", "dynamics", "baseline", "trajectory_generator"),
-    *("reward_generator", "imagination", "accept", "value", "stitching", "student", "evaluation"),
-    "check_in_simulator",
+    *("dataset", "inverse_dynamics", "world", "baseline", "trajectory_generator", "imagination"),
+    *("dynamics", "accept", "reward_generator", "value", "stitching", "student", "aggregation"),
+    *("evaluation", "referee", "check_in_simulator"),
 )
 BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
 
@@ -37,6 +38,7 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
     recorded = load_recorded(config, task, run)
     report_memory(config, task, run)
     returns: dict[str, np.ndarray] = {}
+    judged: dict[str, np.ndarray] = {}
     for name, title, method, varied in comparisons(config):
         exp = Experiment(name, varied, task, recorded, run)
         begun = len(run.used)
@@ -46,12 +48,18 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
             name=f"evaluation.{name}",
         )
         _note(name, title, config, outcome, run, begun)
+        if config.referee.episodes:
+            judged[name] = exp.stage(
+                *(judge, config.referee.episodes, train_world(exp), outcome.policies, task),
+                recorded.initial_observations,
+                name=f"referee.{name}",
+            )
         score = summarize(task.normalized_score(returns[name]))
         run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
-    return _write_report(config, returns, run) if hosts.is_first() else None
+    return _write_report(returns, judged, run) if hosts.is_first() else None
 
 
 def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
@@ -223,10 +231,14 @@ def _write(name: str, datasets: Sequence[Trajectories], config: Config, run: Run
                 d4rl.write(path, data, {"origin": f"tskd_jax, from {source}", "seed": seed})
 
 
-def _write_report(config: Config, returns: dict[str, np.ndarray], run: Run) -> dict[str, Any]:
+def _write_report(
+    returns: dict[str, np.ndarray], judged: dict[str, np.ndarray], run: Run
+) -> dict[str, Any]:
     """Returns and summary, then the pictures: these never take a result away."""
-    with run.replacing("returns.npz") as path, path.open("wb") as file:
-        np.savez_compressed(file, **returns)  # pyright: ignore[reportArgumentType]
+    for name, arrays in ((summary.RETURNS, returns), (summary.JUDGED, judged)):
+        if arrays:
+            with run.replacing(name) as path, path.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
     made = summary.make(run.path)
     run.write_json("summary.json", made)  # where it is, all that counts is
     try:

@@ -25,6 +25,12 @@ def _define(values: flags.FlagValues) -> None:
         "Stop when this stage is done, as dynamics or student.tskd; student: the first of them.",
         flag_values=values,
     )
+    flags.DEFINE_list(
+        "reuse",
+        [],
+        "Workdirs of other runs: what they have made of the same inputs is not made again.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "replay", None, "A summary.json: repeat its run and compare.", flag_values=values
     )
@@ -49,10 +55,14 @@ def main(argv: list[str], request: Request) -> int:
     if stop_after and stop_after.partition(".")[0] not in STAGES:
         raise ConfigError(f"--stop_after={stop_after} is no stage; one of {', '.join(STAGES)}")
     config, options = finalize(needed(given))
+    reuse = [Path(name) for name in values["reuse"].value or ()]
+    for other in reuse:
+        if not (other / "manifest.json").exists():
+            raise ConfigError(f"--reuse={other}: holds no run (no manifest.json)")
     hosts.join(options.distributed)
     devices.check()
     folder = workdir(values["workdir"].value, Path("runs") / options.label)
-    summary = run(config, folder, request, stop_after, options.checkpoint_seconds)
+    summary = run(config, folder, request, stop_after, options.checkpoint_seconds, reuse)
     if summary is not None:
         show(summary, folder)
     hosts.leave()

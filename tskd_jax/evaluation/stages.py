@@ -11,7 +11,9 @@ from tskd_jax.envs.simulator import episode_seeds
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import Config, evaluate_students, rollout
+from tskd_jax.models import referee
 from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.models.world import World
 from tskd_jax.policy import Policy
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.planner import planner_of_seed
@@ -39,6 +41,35 @@ def evaluate(
         lambda time, total: callbacks.on_progress(time, total, {}),
     )
     return returns, [{"score": float(task.normalized_score(returns).mean())}]
+
+
+def judge(
+    episodes: int,
+    worlds: World,
+    policies: Sequence[Policy],
+    task: Task,
+    starts: np.ndarray,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks,
+) -> tuple[np.ndarray, Metrics]:
+    """(students, episodes) returns in the learned world; a student of a seed in that seed's."""
+    del callbacks
+    own = [policies] if len(keys) == 1 else [[policy] for policy in policies]
+    returns, metrics = [], []
+    for index, key in enumerate(keys):
+        start_key, member_key = jax.random.split(key)
+        chosen = np.asarray(jax.random.randint(start_key, (episodes,), 0, len(starts)))
+        world = seeds.of_seed(worlds, index)
+        verdict = referee.judge(world, own[index], task, starts[chosen], member_key)
+        returns.append(verdict.returns)
+        metrics.append(
+            {
+                "score": float(task.normalized_score(verdict.returns).mean()),
+                "disagreement": float(verdict.disagreement.mean()),
+            }
+        )
+    return np.concatenate(returns), metrics
 
 
 def evaluate_teacher(

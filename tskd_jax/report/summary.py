@@ -10,13 +10,14 @@ import jax
 import numpy as np
 
 from tskd_jax import __version__
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.tasks import Task, get_task
 from tskd_jax.errors import WorkdirError
 from tskd_jax.evaluation.scores import difference, summarize
 from tskd_jax.run import files
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 TEACHER = "teacher"
+RETURNS, JUDGED = "returns.npz", "referee.npz"  # in the simulator, in the learned world
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -50,8 +51,7 @@ def make(folder: Path) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text())
     task = get_task(config["environment"]["name"])
     methods = manifest["methods"]
-    with np.load(folder / "returns.npz") as archive:
-        scores = {name: task.normalized_score(archive[name]) for name in archive.files}
+    scores, judged = (_scores(folder / file, task) for file in (RETURNS, JUDGED))
     subject = config["methods"][-1]
     names = stage_names(manifest)
     return {
@@ -59,6 +59,7 @@ def make(folder: Path) -> dict[str, Any]:
         "subject": subject,
         "methods": methods,
         "scores": {name: summarize(one) for name, one in scores.items()},
+        "referee": {name: summarize(one) for name, one in judged.items()},
         # How far the subject is above each of the others.
         "gains": {
             name: difference(scores[subject], one)
@@ -73,6 +74,14 @@ def make(folder: Path) -> dict[str, Any]:
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
         "config": config,
     }
+
+
+def _scores(path: Path, task: Task) -> dict[str, np.ndarray]:
+    """(seeds, episodes) normalised scores of each method; none where there is no such file."""
+    if not path.exists():
+        return {}
+    with np.load(path) as archive:
+        return {name: task.normalized_score(archive[name]) for name in archive.files}
 
 
 def stage_names(manifest: dict[str, Any]) -> dict[str, str]:

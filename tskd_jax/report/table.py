@@ -3,6 +3,7 @@
 from typing import Any
 
 COLUMNS = "{:<36} {:>14}   {:>21}   {:>10}   {:>8}"
+JUDGED = "   {:>14}"
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -11,13 +12,15 @@ def table(summary: dict[str, Any]) -> str:
     seeds, episodes = len(config["seeds"]), config["evaluation"]["episodes"]
     above = f"{methods[subject]['title']} gains (95%)"
     width = max(21, len(above))
-    columns = COLUMNS.replace("21", str(width))
+    judged = summary.get("referee", {})
+    columns = COLUMNS.replace("21", str(width)) + (JUDGED if judged else "{}")
+    last = "learned world" if judged else ""
     lines = [
         "",
         f"{summary['dataset']['name']}: normalised score, mean ± standard error, "
         f"{seeds} seeds × {episodes} episodes",
         "",
-        columns.format("method", "score", above, "parameters", "seconds"),
+        columns.format("method", "score", above, "parameters", "seconds", last),
     ]
     for name, score in summary["scores"].items():
         method = methods[name]
@@ -28,6 +31,7 @@ def table(summary: dict[str, Any]) -> str:
                 _gain(name, summary),
                 f"{method['parameters']:,}",
                 f"{method['seconds']:.0f}",
+                score_text(judged[name]) if name in judged else "",
             )
         )
     groups = ", ".join(f"{name} {spent:.0f}" for name, spent in by_group(summary["seconds"]))
