@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # Compiled without optimizations, as in tests, the paper's networks are slow to run.
 SMALL_NETWORKS = tuple(
-    f"--config.{part}.hidden=(32,)" for part in ("dynamics", "value", "baseline")
+    f"--config.{part}.hidden=(32,)" for part in ("dynamics", "value", "baseline", "world")
 )
 # Flags with which a whole run takes half a minute, nearly all of it tracing and compilation. Whole
 # trajectories are imagined, as in the paper: more can go wrong with them than with a single step.
@@ -30,6 +30,9 @@ TINY_FLAGS = (
     "--config.sampling.guidance=3.0",
     "--config.sampling.temperature=0.5",
     "--config.methods=bc,filtered_bc,tskd",
+    "--config.selection.by=none",
+    "--config.imagination.world=none",
+    "--config.referee.episodes=0",
     "--config.imagination.chunk=512",
     "--config.steps_multiplier=0.002",
     "--config.trajectory_generator.features=8",

@@ -281,10 +281,10 @@ def _kind(default: Any) -> Allowed:
     if isinstance(default, tuple) and isinstance(default[0], str):
         return Allowed("names, as bc,tskd", lambda value: _all(value, lambda v: type(v) is str))
     if isinstance(default, tuple):
-        return Allowed(
-            "whole numbers, as (1,2)",
-            lambda value: _all(value, lambda v: _is_number(v, Integral)),
-        )
+        kind, words = Integral, "whole numbers, as (1,2)"
+        if isinstance(default[0], float):
+            kind, words = Real, "numbers, as (0.1,1)"
+        return Allowed(words, lambda value: _all(value, lambda v: _is_number(v, kind)))
     return Allowed("text", lambda value: isinstance(value, str))
 
 

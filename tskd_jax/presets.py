@@ -31,12 +31,15 @@ _SMALL_REWARDS = _SMALL_DIFFUSER | {
 }
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
 _SMALL_SAMPLING = _FEW_STEPS | {"target_return": 1.0, "guidance": 1.0, "temperature": 0.0}
-_IMAGINATION = {"chunk": 8192, "min_likelihood_quantile": 0.001}
+# What is imagined is executed in the learned world, which says what of it is possible.
+_IMAGINATION = {"chunk": 8192, "world": "random_member"}
 _STITCHING = {"rule": "density_first", "tolerance": 2.0, "allow_cycles": False}
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 # What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
 _STUDENT = _FAST | {"batch_size": 64}
-_METHODS = ("bc", "filtered_bc", "tskd_one_step")
+_METHODS = ("bc", "filtered_bc", "chosen_bc", "tskd_one_step")
+# What is made of a dataset is judged in the learned world before it is believed (docs/referee.md).
+_SELECTION = {"by": "referee", "shares": (0.02, 0.05, 0.1, 0.2, 0.4)}
 
 # Preset -> section (or field at the top) -> field -> value.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -46,8 +49,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "inverse_dynamics": _FAST | {"steps": 40_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 20_000},
         "value": {"steps": 50_000},
+        "world": _FAST | {"steps": 15_000},
         "baseline": _FAST | {"steps": 8_000, "batch_size": 256},
-        "world": _FAST | {"steps": 10_000},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 15_000, "members": 2},
         "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
         "sampling": _SMALL_SAMPLING,
@@ -55,16 +58,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "imagination": _IMAGINATION,
         "stitching": _STITCHING,
         "filter": {"rule": "share"},
+        "selection": _SELECTION,
         "student": _STUDENT | {"steps": 40_000},
+        "referee": {"episodes": 40},
         "tskd_one_step": {"substitute": True},
     },
     "quick": {
-        "methods": _METHODS,
+        "methods": ("bc", "filtered_bc", "tskd_one_step"),
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 1_000},
         "value": _FAST | {"steps": 3_000},
-        "baseline": _FAST | {"steps": 2_000, "batch_size": 256},
         "world": _FAST | {"steps": 4_000},
+        "baseline": _FAST | {"steps": 2_000, "batch_size": 256},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 5_000},
         "reward_generator": _SMALL_REWARDS | {"steps": 2_000},
         "sampling": _SMALL_SAMPLING,
@@ -72,6 +77,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "imagination": _IMAGINATION,
         "stitching": _STITCHING | {"epochs": 1},
         "filter": {"rule": "share"},
+        "selection": _SELECTION | {"shares": (0.1,)},
         "student": _STUDENT | {"steps": 15_000},
+        "referee": {"episodes": 40},
     },
 }  # fmt: skip

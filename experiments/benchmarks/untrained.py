@@ -12,7 +12,7 @@ from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods import METHODS, Experiment, Outcome
-from tskd_jax.methods.parts import imagining, stitching
+from tskd_jax.methods.parts import choosing, imagining, stitching
 from tskd_jax.models import baseline, inverse_dynamics
 from tskd_jax.models.baseline import Baseline
 from tskd_jax.models.inverse_dynamics import InverseDynamics
@@ -151,6 +151,10 @@ class _NothingIsComputed:
             return [self._recorded.replace(actions=actions)] * len(call.seeds)
         if call.function is imagining.accept:
             return call.inputs[0]
+        if call.function is choosing.best_share:
+            return call.config[0].shares[0]
+        if call.function is choosing.best_data:
+            return [len(call.inputs[0]) - 1] * len(call.seeds)
         return np.float32(number)
 
 

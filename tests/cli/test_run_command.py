@@ -200,17 +200,16 @@ def test_the_teacher_in_the_simulator(finished, dataset, tmp_path):
 
 
 def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_path, capfd):
-    world = ("--config.imagination.world=random_member", "--config.world.hidden=(32,)")
+    world = ("--config.imagination.world=random_member", "--config.selection.students=1")
     rounds = ("--config.aggregation.rounds=1", "--config.aggregation.states=20")
+    chosen = ("--config.selection.by=referee", "--config.selection.shares=(0.1,0.5)")
     judged = ("--config.referee.episodes=3", "--config.methods=bc,tskd", "--config.ablations=False")
     workdir = tmp_path / "run"
-    argv = command(workdir, dataset, *world, *rounds, *judged, f"--reuse={finished}")
+    argv = command(workdir, dataset, *world, *rounds, *chosen, *judged, f"--reuse={finished}")
     assert main(argv) == 0
     summary = json.loads((workdir / "summary.json").read_text())
-    # The student of the data alone, and one of it and of the answers.
-    students = [name for name in summary["seconds"] if name.startswith("student.tskd")]
-    assert students == ["student.tskd", "student.tskd.0"]
-    assert "aggregation.tskd.0" in summary["seconds"]
+    made = {"world", "best_share", "choice.tskd", "aggregation.tskd.0", "choice.tskd.0"}
+    assert made <= summary["seconds"].keys()
     returns = np.load(workdir / "referee.npz")
     assert {name: returns[name].shape for name in returns.files} == {"bc": (2, 3), "tskd": (2, 3)}
     assert "learned world" in capfd.readouterr().out

@@ -88,10 +88,10 @@ def test_a_baseline_is_trained_where_the_generator_needs_one(cost_model, dataset
     [baseline] = made["baseline"]
     # Both networks, each of another half of the episodes.
     assert (baseline.times, baseline.members) == (2_000, (1, 2))
-    # What is stitched does not depend on what is imagined, which is one step from each state.
-    assert [work.times for work in made["value"]] == [3_000]
+    # One step from each state, and its three kinds of students: BC's, the filter's, and both's.
     assert [work.times for work in made["imagination"]] == [1]
-    assert [work.times for work in made["student"]] == [15_000] * 4
+    assert [work.times for work in made["student"]] == [15_000] * 3
+    assert [(work.times, work.members) for work in made["world"]] == [(4_000, (1, 4))]
     # A plan for each step.
     assert [work.times for work in made["evaluation.teacher"]] == [1000]
 

@@ -13,10 +13,10 @@ from tskd_jax.main import main
 
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory) -> dict:
-    """The summary of a run in which nothing can be stitched."""
+    """The summary of a run in which nothing can be stitched, and of one step beside it."""
     workdir = tmp_path_factory.mktemp("run") / "whole"
     argv = ["tskd-jax", "run", f"--config={ROOT / 'configs/hopper.py'}", *TINY_FLAGS]
-    argv += ["--config.methods=bc,tskd_one_step", "--config.stitching.radius=0.0"]
+    argv += ["--config.methods=bc,tskd_one_step,tskd", "--config.stitching.radius=0.0"]
     argv += [f"--config.dataset.path={dataset}", f"--workdir={workdir}"]
     assert main(argv) == 0
     return json.loads((workdir / "summary.json").read_text())
@@ -43,10 +43,11 @@ def rounded(value: float) -> float:
 
 def test_a_row_for_each_method_of_a_run(finished, tmp_path):
     rows = {row["method"]: row for row in table(finished, tmp_path)}
-    without = "tskd_one_step_without_stitching"
+    without = "tskd_without_stitching"
     assert list(rows) == list(finished["scores"])
     assert set(rows) == {
-        *("bc", "tskd_one_step", without, "tskd_one_step_without_imagination"),
+        *("bc", "tskd_one_step", "tskd_one_step_without_imagination"),
+        *("tskd", without, "tskd_without_imagination", "tskd_without_both"),
     }
     for method, score in finished["scores"].items():
         row = rows[method]
@@ -57,7 +58,7 @@ def test_a_row_for_each_method_of_a_run(finished, tmp_path):
     assert float(rows["bc"]["gain_low"]) < gain < float(rows["bc"]["gain_high"])
     # Students of the same data differ by nothing, which has no interval.
     assert (rows[without]["gain"], rows[without]["gain_low"]) == ("0", "")
-    assert rows["tskd_one_step"]["gain"] == ""
+    assert rows["tskd"]["gain"] == ""
     seconds, check = finished["seconds"], finished["stages"]["check_in_simulator"]
     for row in rows.values():
         assert row["changes"] == ""
@@ -82,10 +83,9 @@ def test_a_row_for_each_method_of_a_run(finished, tmp_path):
         for method, about in finished["methods"].items()
     }
     assert imagined["bc"] == imagined["tskd_one_step_without_imagination"] == 0
-    assert imagined["tskd_one_step"] == imagined[without] > 0
+    assert imagined["tskd_one_step"] > 0
     stitching = {method for method, row in rows.items() if float(row["stitching_seconds"])}
-    # The same search is made once, for whom it is asked first.
-    assert stitching == {"tskd_one_step_without_imagination"}
+    assert stitching == {"tskd_without_imagination", "tskd"}
 
 
 def test_what_a_run_has_changed_is_named(finished, tmp_path):

@@ -5,16 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from methods.traced import trace
+from methods.traced import TracedRun, trace
 
 from tskd_jax.config import finalize, make_config
-from tskd_jax.data.trajectories import IMAGINED, RECORDED, STITCHED
+from tskd_jax.data.selection import best_episodes
+from tskd_jax.data.trajectories import IMAGINED, RECORDED
 from tskd_jax.methods import METHODS, tskd, tskd_one_step
 from tskd_jax.methods.base import stage_keys
 
 TEACHER = ["inverse_dynamics", "trajectory_generator"]
 PRICING = ["dynamics", "reward_generator"]
 PARTS = [*TEACHER, *PRICING]
+REFEREE = {"selection.by": "referee"}
+ALONE = {"imagination.enabled": False}
+
+
+def chosen(name):
+    """The stages in which the referee compares two choices of data."""
+    return f"student.{name}.choice_0", f"student.{name}.choice_1", f"choice.{name}"
 
 
 def paper():
@@ -31,6 +39,30 @@ def quick():
         ("bc", paper(), {}, ["student.bc"]),
         ("filtered_bc", paper(), {}, ["student.filtered_bc"]),
         ("best_episode_bc", paper(), {}, ["student.best_episode_bc"]),
+        ("chosen_bc", paper(), {}, ["student.chosen_bc"]),
+        ("chosen_bc", paper(), REFEREE, ["world", "best_share", "student.chosen_bc"]),
+        (
+            "tskd",
+            paper(),
+            REFEREE | {"stitching.enabled": False, "imagination.world": "mean"},
+            [
+                *("world", "best_share", *TEACHER, "imagination", "accept"),
+                *(*chosen("tskd"), "student.tskd"),
+            ],
+        ),
+        (
+            "tskd_one_step",
+            paper(),
+            REFEREE | {"imagination.world": "mean", "aggregation.rounds": 2},
+            [
+                *("world", "best_share", *TEACHER, "imagination", "accept"),
+                *chosen("tskd_one_step"),
+                *("student.tskd_one_step", "aggregation.tskd_one_step.0"),
+                *chosen("tskd_one_step.0"),
+                *("student.tskd_one_step.0", "aggregation.tskd_one_step.1"),
+                *(*chosen("tskd_one_step.1"), "student.tskd_one_step.1"),
+            ],
+        ),
         (
             "tskd",
             paper(),
@@ -58,31 +90,22 @@ def quick():
             quick(),
             {},
             [
-                *("inverse_dynamics", *PRICING),
-                *("value.tskd_one_step.0", "stitching.tskd_one_step.0"),
-                *("baseline", "trajectory_generator", "imagination", "accept"),
+                *("inverse_dynamics", "world", "baseline", "trajectory_generator"),
+                *("imagination", "accept", *chosen("tskd_one_step"), "student.tskd_one_step"),
+            ],
+        ),
+        # The ensemble only where it decides what is accepted, or stitches.
+        (
+            "tskd_one_step",
+            quick(),
+            {"imagination.min_likelihood_quantile": 0.1},
+            [
+                *("inverse_dynamics", "world", "baseline", "trajectory_generator"),
+                *("imagination", "dynamics", "accept", *chosen("tskd_one_step")),
                 "student.tskd_one_step",
             ],
         ),
-        # Without stitching, the ensemble only where it decides what is accepted.
-        (
-            "tskd_one_step",
-            quick(),
-            {"stitching.enabled": False},
-            [
-                *("inverse_dynamics", "baseline", "trajectory_generator", "imagination"),
-                *("dynamics", "accept", "student.tskd_one_step"),
-            ],
-        ),
-        (
-            "tskd_one_step",
-            quick(),
-            {"stitching.enabled": False, "imagination.min_likelihood_quantile": 0.0},
-            [
-                *("inverse_dynamics", "baseline", "trajectory_generator", "imagination"),
-                *("accept", "student.tskd_one_step"),
-            ],
-        ),
+        ("tskd_one_step", quick(), ALONE, ["student.tskd_one_step"]),
     ],
 )
 def test_the_stages_of_a_method(tiny_trajectories, name, config, changes, stages):
@@ -132,7 +155,7 @@ def test_with_the_whole_pipeline_per_seed_the_first_seed_counts_for_nothing(tiny
 def test_methods_share_what_they_are_made_of(tiny_trajectories):
     whole, _ = trace("tskd", quick(), tiny_trajectories)
     step, _ = trace("tskd_one_step", quick(), tiny_trajectories)
-    for name in (*PARTS, "baseline"):
+    for name in (*TEACHER, "baseline", "world"):
         assert whole.keys[name] == step.keys[name]
     assert whole.keys["imagination"] != step.keys["imagination"]
 
@@ -147,10 +170,28 @@ def test_the_best_episode_is_a_whole_one(tiny_trajectories):
     np.testing.assert_array_equal(data.observations, recorded.select(np.array([6])).observations)
 
 
+def test_the_filter_keeps_the_share_that_the_referee_chooses(tiny_trajectories):
+    _, outcome = trace("chosen_bc", paper(), tiny_trajectories, REFEREE)
+    least = best_episodes(tiny_trajectories, 0.5, 1000)[1]
+    (data,) = outcome.data
+    assert data.returns().min() == least
+    assert 0.5 * tiny_trajectories.size <= data.size < tiny_trajectories.size
+
+
+def test_the_referee_may_leave_out_what_is_imagined(tiny_trajectories, monkeypatch):
+    """Where it chooses the first, TSKD has the student of its filter alone."""
+    changes = REFEREE | {"stitching.enabled": False, "imagination.world": "mean"}
+    monkeypatch.setattr(TracedRun, "CHOSEN", 0)
+    left, alone = (
+        trace(name, paper(), tiny_trajectories, changes)[0] for name in ("tskd", "chosen_bc")
+    )
+    assert left.keys["student.tskd"] == alone.keys["student.chosen_bc"]
+
+
 def test_identical_data_trains_one_student(tiny_trajectories):
     # A filter that keeps everything, and nothing added: BC by three names.
-    off = {"imagination.enabled": False, "stitching.enabled": False, "filter.rule": "none"}
-    runs = [trace(name, quick(), tiny_trajectories, off)[0] for name in ("bc", "tskd")]
+    off = ALONE | {"stitching.enabled": False, "filter.rule": "none"}
+    runs = [trace(name, paper(), tiny_trajectories, off)[0] for name in ("bc", "tskd")]
     assert runs[0].keys["student.bc"] == runs[1].keys["student.tskd"]
 
 
@@ -161,7 +202,7 @@ def test_whole_trajectories_are_stitched_and_filtered_and_steps_are_not(tiny_tra
     assert (sources == IMAGINED).sum() == (sources == RECORDED).sum() == tiny_trajectories.size
     _, step = trace("tskd_one_step", quick(), tiny_trajectories)
     sources = step.data[0].source
-    assert set(np.unique(sources)) == {STITCHED, IMAGINED}
+    assert set(np.unique(sources)) == {RECORDED, IMAGINED}
     # Behind the filter: all that was imagined is there, whatever the filter keeps.
     assert (sources == IMAGINED).sum() == tiny_trajectories.size
 

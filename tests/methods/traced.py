@@ -22,6 +22,8 @@ class TracedRun:
       configs: name of a stage -> the first argument.
     """
 
+    CHOSEN = -1  # which of several choices of data the referee takes
+
     def __init__(self, recorded: Trajectories):
         self.recorded = recorded
         self.keys: dict[str, str] = {}
@@ -37,13 +39,22 @@ class TracedRun:
         self.configs[name] = config
         # A number that stands for the result, in every transition that comes of it.
         mark = np.float32(int(key[:6], 16) / 2**24)
-        made = {"imagine": IMAGINED, "accept": IMAGINED, "stitching": STITCHED}
+        made = {
+            "imagine": IMAGINED,
+            "ask_teacher": IMAGINED,
+            "accept": IMAGINED,
+            "stitching": STITCHED,
+        }
         if (own := stage_name(function)) in made:
             data = self.recorded.replace(
                 actions=np.full_like(self.recorded.actions, mark),
                 source=np.full_like(self.recorded.source, made[own]),
             )
             return [data for _ in seeds]
+        if own == "best_share":
+            return 0.5
+        if own == "best_data":
+            return [self.CHOSEN % len(inputs[0]) for _ in seeds]
         if own == "cloning":
             return [Policy((np.full((3, 2), mark),), (np.zeros(2, np.float32),), 1.0)]
         return f"the {own} of {key}"

@@ -70,20 +70,3 @@ def test_a_constant_reward_is_learned_exactly(linear):
     model = seeds.of_seed(models, 0)
     _, rewards = world.predictions(model, linear.observations[:5], linear.actions[:5])
     np.testing.assert_array_equal(rewards, np.full((5, 2), 1.5, np.float32))
-
-
-def test_kept_episodes_are_drawn_as_often_as_configured(linear):
-    kept = np.array([3, 7])
-    keys = jax.random.key(0)[None]
-    config = replace(CONFIG, kept_fraction=0.75)
-    plan, (held_out,) = world.training(config, linear, kept, keys)
-    _, (rows,), (count,) = plan.data
-    drawn = rows[:count]
-    of_kept = np.isin(linear.episode_of[drawn], kept)
-    # Two of 20 episodes, in whole repetitions: three quarters of what was there and what was added.
-    assert of_kept.mean() == pytest.approx(0.75, abs=0.03)
-    assert not np.isin(held_out, drawn).any()
-    # All others are still there, once.
-    others = np.sort(drawn[~of_kept])
-    expected = np.flatnonzero(~np.isin(linear.episode_of, kept))
-    np.testing.assert_array_equal(others, np.setdiff1d(expected, held_out))

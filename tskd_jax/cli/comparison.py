@@ -25,9 +25,9 @@ from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 
 # What --stop_after takes; behind a dot, of which method.
 STAGES = (
-    *("dataset", "inverse_dynamics", "world", "baseline", "trajectory_generator", "imagination"),
-    *("dynamics", "accept", "reward_generator", "value", "stitching", "student", "aggregation"),
-    *("evaluation", "referee", "check_in_simulator"),
+    *("dataset", "world", "best_share", "inverse_dynamics", "baseline", "trajectory_generator"),
+    *("imagination", "dynamics", "accept", "reward_generator", "value", "stitching", "student"),
+    *("choice", "aggregation", "evaluation", "referee", "check_in_simulator"),
 )
 BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
 
@@ -48,14 +48,14 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
             name=f"evaluation.{name}",
         )
         _note(name, title, config, outcome, run, begun)
+        score = summarize(task.normalized_score(returns[name]))
+        run.report(f"{title:<36} {table.score_text(score)}")
         if config.referee.episodes:
             judged[name] = exp.stage(
                 *(judge, config.referee.episodes, train_world(exp), outcome.policies, task),
                 recorded.initial_observations,
                 name=f"referee.{name}",
             )
-        score = summarize(task.normalized_score(returns[name]))
-        run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
@@ -146,8 +146,8 @@ def report_memory(config: Config, task: Task, run: Run) -> None:
 
 def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, begun: int) -> None:
     """Write the students, and into the manifest what the method used and made."""
-    keys = list(dict.fromkeys(run.used[begun:]))
-    student, evaluation = keys[-2], keys[-1]
+    # The same student may have been asked for before: as a choice, or by another method.
+    student, evaluation = run.used[-2:]
     seconds = sum(run.manifest["stages"][key]["seconds"] for key in (student, evaluation))
     if hosts.is_first():
         for seed, policy in zip(config.seeds, outcome.policies, strict=True):
@@ -161,7 +161,7 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
         name,
         {
             "title": title,
-            "stages": keys,
+            "stages": list(dict.fromkeys(run.used[begun:])),
             "student": student,
             "parameters": outcome.policies[0].parameters,
             "seconds": seconds,

@@ -58,10 +58,8 @@ def judge(
     own = [policies] if len(keys) == 1 else [[policy] for policy in policies]
     returns, metrics = [], []
     for index, key in enumerate(keys):
-        start_key, member_key = jax.random.split(key)
-        chosen = np.asarray(jax.random.randint(start_key, (episodes,), 0, len(starts)))
         world = seeds.of_seed(worlds, index)
-        verdict = referee.judge(world, own[index], task, starts[chosen], member_key)
+        verdict = referee.judge_some(world, own[index], task, starts, episodes, key)
         returns.append(verdict.returns)
         metrics.append(
             {

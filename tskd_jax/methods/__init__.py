@@ -15,6 +15,7 @@ METHODS: dict[str, Method] = {
     "bc": _load("bc"),
     "best_episode_bc": _load("best_episode_bc"),
     "filtered_bc": _load("filtered_bc"),
+    "chosen_bc": _load("chosen_bc"),
     "tskd": _load("tskd"),
     "tskd_one_step": _load("tskd_one_step"),
 }

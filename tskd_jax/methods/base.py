@@ -1,5 +1,6 @@
 """What a method is, what it is given, and what it returns."""
 
+import dataclasses
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tskd_jax.fields import field as config_field
 from tskd_jax.models import cloning
 from tskd_jax.models.baseline import Config as BaselineConfig
 from tskd_jax.models.cloning import Config as StudentConfig
+from tskd_jax.models.contest import Config as SelectionConfig
 from tskd_jax.models.dynamics import Config as DynamicsConfig
 from tskd_jax.models.inverse_dynamics import Config as InverseDynamicsConfig
 from tskd_jax.models.inverse_dynamics import InverseDynamics
@@ -70,6 +72,7 @@ class Config:
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
     stitching: StitchingConfig = field(default_factory=StitchingConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     referee: RefereeConfig = field(default_factory=RefereeConfig)
@@ -167,6 +170,11 @@ class Experiment:
         own = stage_name(function)
         keys = stage_keys(own, self.seeds)
         return self._run.stage(name or own, function, config, *inputs, keys=keys, seeds=self.seeds)
+
+    def having(self, **sections: Any) -> "Experiment":
+        """The same with these sections of the config."""
+        config = dataclasses.replace(self.config, **sections)
+        return Experiment(self.name, config, self.task, self.recorded, self._run)
 
     def report(self, line: str) -> None:
         """A line for the user."""

@@ -10,6 +10,7 @@ DDR-I does not change between epochs, so what all of them add is imagined at onc
 
 from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome
 from tskd_jax.methods.parts.aggregating import distil_where_students_go
+from tskd_jax.methods.parts.choosing import choose_data, choose_share
 from tskd_jax.methods.parts.imagining import accept_likely, imagine_episodes
 from tskd_jax.methods.parts.models import train_pricing, train_teacher
 from tskd_jax.methods.parts.stitching import add_share, stitch_all
@@ -18,6 +19,7 @@ from tskd_jax.models import value
 
 def train(exp: Experiment, _own: NoFields) -> Outcome:
     """Algorithm 4, in the order of its lines."""
+    exp = choose_share(exp)
     config, recorded = exp.config, exp.recorded
 
     teacher = whole = imagined = None
@@ -35,7 +37,11 @@ def train(exp: Experiment, _own: NoFields) -> Outcome:
             values = exp.stage(value.train, config.value, data, name=f"value.{exp.name}.{epoch}")
             data = stitch_all(exp, data, values, pricing, epoch)
 
-    policies, data = distil_where_students_go(exp, teacher, exp.select(data))
+    choices = {"recorded": exp.select([recorded]) * len(exp.seeds)}
+    if imagined or pricing:
+        choices["recorded, imagined and stitched"] = exp.select(data)
+    data = choose_data(exp, choices)
+    policies, data = distil_where_students_go(exp, teacher, data)
     return Outcome(policies, data, whole, imagined, teacher)
 
 
@@ -46,6 +52,7 @@ METHOD = Method(
     variants={
         "without_stitching": ("TSKD without stitching", {"stitching.enabled": False}),
         "without_imagination": ("TSKD without imagination", {"imagination.enabled": False}),
+        "without_referee": ("TSKD without referee", {"selection.by": "none"}),
         "without_both": (
             "TSKD without both",
             {"stitching.enabled": False, "imagination.enabled": False},

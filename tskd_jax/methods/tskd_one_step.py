@@ -1,11 +1,11 @@
 """TSKD, one step: what DDR-I would do next in the states that the filter keeps.
 
-    dataset ─► p_i(s'|s), V(s), f(s, s'), DDR-II ─► stitch ─► best T ─► filter ─┐
-                                                                                ├► BC student
-    states that the filter keeps ─► DDR-I ─► one imagined step from each ───────┘
+    dataset ─► filter ─► states ─► DDR-I ─► one imagined step from each ─┐
+                    └───────────────────────────────────────────────────┴► BC student
 
 Not the paper's recipe: at small scales whole trajectories drift, one step does not
-(docs/imagination.md). It has no return to be filtered by, so it joins the data behind the filter.
+(docs/imagination.md). It has no return to be filtered by, so it joins the data behind the filter,
+and nothing is stitched: of stitches, too, only the returns of whole trajectories tell.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,9 @@ from tskd_jax.data.trajectories import concatenate
 from tskd_jax.fields import ANY, COUNT, field, one_of
 from tskd_jax.methods.base import Experiment, Method, Outcome
 from tskd_jax.methods.parts.aggregating import distil_where_students_go
+from tskd_jax.methods.parts.choosing import choose_data, choose_share
 from tskd_jax.methods.parts.imagining import accept_likely, imagine_from_states
-from tskd_jax.methods.parts.models import train_pricing, train_teacher
-from tskd_jax.methods.parts.stitching import stitch_all
-from tskd_jax.models import value
+from tskd_jax.methods.parts.models import train_teacher
 
 
 @dataclass(frozen=True)
@@ -43,24 +42,18 @@ class Config:
 
 def train(exp: Experiment, own: Config) -> Outcome:
     """As TSKD, but for what is imagined and where it is added."""
-    config, recorded = exp.config, exp.recorded
+    exp = choose_share(exp)
+    kept = exp.select([exp.recorded]) * len(exp.seeds)
+    if not exp.config.imagination.enabled:
+        return Outcome(exp.distil(kept), kept)
 
-    data = [recorded] * len(exp.seeds)
-    if config.stitching.enabled:
-        pricing = train_pricing(exp)
-        for epoch in range(config.stitching.epochs):
-            values = exp.stage(value.train, config.value, data, name=f"value.{exp.name}.{epoch}")
-            data = stitch_all(exp, data, values, pricing, epoch)
-    data = exp.select(data)
-
-    teacher = whole = imagined = None
-    if config.imagination.enabled:
-        teacher = train_teacher(exp)
-        states = recorded if own.start_states == "all" else exp.select([recorded])[0]
-        whole = imagine_from_states(exp, teacher, states, own.states, own.max_steps)
-        imagined = accept_likely(exp, whole)
-        join = substitute if own.substitute else lambda kept, new: concatenate([kept, new])
-        data = [join(*both) for both in zip(data, imagined, strict=True)]
+    teacher = train_teacher(exp)
+    states = exp.recorded if own.start_states == "all" else kept[0]
+    whole = imagine_from_states(exp, teacher, states, own.states, own.max_steps)
+    imagined = accept_likely(exp, whole)
+    join = substitute if own.substitute else lambda old, new: concatenate([old, new])
+    joined = [join(*both) for both in zip(kept, imagined, strict=True)]
+    data = choose_data(exp, {"recorded": kept, "recorded and imagined": joined})
     policies, data = distil_where_students_go(exp, teacher, data)
     return Outcome(policies, data, whole, imagined, teacher)
 
@@ -71,7 +64,7 @@ METHOD = Method(
     train,
     Config,
     variants={
-        "without_stitching": ("one step, without stitching", {"stitching.enabled": False}),
         "without_imagination": ("one step, without imagination", {"imagination.enabled": False}),
+        "without_referee": ("one step, without referee", {"selection.by": "none"}),
     },
 )

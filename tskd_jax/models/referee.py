@@ -82,6 +82,20 @@ def judge(
     )
 
 
+def judge_some(
+    world: World,
+    policies: Sequence[Policy],
+    task: Task,
+    starts: np.ndarray,
+    episodes: int,
+    key: jax.Array,
+) -> Verdict:
+    """As `judge`, from so many of the states, drawn; the same for all policies."""
+    start_key, member_key = jax.random.split(key)
+    chosen = np.asarray(jax.random.randint(start_key, (episodes,), 0, len(starts)))
+    return judge(world, policies, task, starts[chosen], member_key)
+
+
 def _act(params, bound: float, states: jax.Array) -> jax.Array:
     """As `Policy`, compiled."""
     weights, biases = params

@@ -43,14 +43,8 @@ class Config(TrainingConfig):
     learning_rate: float = learning_rate_field(1e-3, "not in the paper")
     schedule: str = schedule_field()
     hidden: tuple[int, ...] = field((512, 512), WIDTHS, "hidden layers")
-    members: int = field(3, COUNT, "forward models")
+    members: int = field(4, COUNT, "forward models")
     held_out: float = field(0.05, between(0.001, 0.9), "share of transitions held out")
-    kept_fraction: float = field(
-        0.0,
-        between(0, 0.95),
-        "share of the transitions that is drawn from the trajectories that config.filter keeps, "
-        "near which policies are to be judged; the others are drawn from all",
-    )
 
 
 @struct.dataclass
@@ -133,14 +127,13 @@ def create(config: Config, trajectories: Trajectories) -> World:
 
 
 def training(
-    config: Config, trajectories: Trajectories, kept: np.ndarray | None, keys: jax.Array
+    config: Config, trajectories: Trajectories, keys: jax.Array
 ) -> tuple[Training, list[np.ndarray]]:
     """The training of all members of all seeds by mean squared error.
 
     Args:
       config: of this part.
       trajectories: the recorded dataset.
-      kept: recorded episodes that `kept_fraction` of the transitions is drawn from; None: of all.
       keys: (S,).
 
     Returns:
@@ -163,8 +156,6 @@ def training(
         return jnp.square(model.normalized(params, states, actions) - goal).mean()
 
     rows, held_out = zip(*splits, strict=True)
-    if config.kept_fraction and kept is not None:
-        rows = [_favour(config.kept_fraction, trajectories, kept, one) for one in rows]
     return Training(
         name="world",
         init=model.init,
@@ -178,19 +169,9 @@ def training(
     ), list(held_out)
 
 
-def _favour(
-    fraction: float, trajectories: Trajectories, kept: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
-    """Those rows, and again those of `kept` episodes, as often as they are to be drawn."""
-    favoured = rows[np.isin(trajectories.episode_of[rows], kept)]
-    times = fraction / (1 - fraction) * len(rows) / max(len(favoured), 1)
-    return np.concatenate([rows, np.tile(favoured, round(times))])
-
-
 def train(
     config: Config,
     trajectories: Trajectories,
-    kept: np.ndarray | None = None,
     *,
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
@@ -202,7 +183,7 @@ def train(
       of each seed: the error of s' in standard deviations of the state, root mean square; how far
       members disagree, likewise; the share of the reward's variance that is explained).
     """
-    plan, held_out = training(config, trajectories, kept, keys)
+    plan, held_out = training(config, trajectories, keys)
     fitted = fit(plan, callbacks)
     models = seeds.for_seeds(create(config, trajectories), len(keys))
     models = models.replace(params=fitted.params)

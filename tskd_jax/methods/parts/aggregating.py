@@ -9,6 +9,7 @@ import numpy as np
 from tskd_jax.data.trajectories import Trajectories, concatenate
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment, Teacher
+from tskd_jax.methods.parts.choosing import choose_data
 from tskd_jax.methods.parts.imagining import accept_likely
 from tskd_jax.policy import Policy
 from tskd_jax.teacher import aggregation, imagination, trajectory_generator
@@ -34,7 +35,9 @@ def distil_where_students_go(
             name=f"aggregation.{exp.name}.{turn}",
         )
         answers = accept_likely(exp, answers)
-        data = [concatenate(list(both)) for both in zip(data, answers, strict=True)]
+        joined = [concatenate(list(both)) for both in zip(data, answers, strict=True)]
+        choices = {"without the teacher's answers": data, "with them": joined}
+        data = choose_data(exp, choices, f"{exp.name}.{turn}")
         policies = exp.distil(data, f"{exp.name}.{turn}")
     return policies, data
 

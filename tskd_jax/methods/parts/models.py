@@ -34,8 +34,7 @@ def train_teacher(exp: Experiment) -> Teacher:
 
 def train_world(exp: Experiment) -> World:
     """T(s, a) of recorded transitions, in which is imagined and policies are judged."""
-    kept = exp.kept if exp.config.world.kept_fraction else None
-    return exp.stage(forward.train, exp.config.world, exp.recorded, kept)
+    return exp.stage(forward.train, exp.config.world, exp.recorded)
 
 
 def train_pricing(exp: Experiment) -> Pricing:

@@ -1,0 +1,45 @@
+"""Datasets compared by what short students of them are worth in the learned world."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from tskd_jax.models import cloning, contest, world
+from tskd_jax.training import seeds
+
+CONFIG = contest.Config(students=2, length=0.5, episodes=5)
+STUDENT = cloning.Config(steps=200, batch_size=32, hidden=(8,))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_trajectories):
+    config = world.Config(steps=300, batch_size=32, hidden=(16,), members=2)
+    return seeds.of_seed(world.train(config, tiny_trajectories, keys=jax.random.key(0)[None])[0], 0)
+
+
+@pytest.fixture(scope="module")
+def datasets(tiny_trajectories):
+    """One that pushes the number down which is rewarded, and twice one that pushes it up."""
+    actions = np.full_like(tiny_trajectories.actions, 0.8)
+    up, down = (tiny_trajectories.replace(actions=sign * actions) for sign in (1, -1))
+    return [down.select(np.arange(7)), up, up]
+
+
+def test_the_better_dataset_has_the_better_students(model, datasets, tiny_task):
+    starts = datasets[0].initial_observations
+    policies, verdict = contest.contest(
+        CONFIG, STUDENT, datasets, model, tiny_task, starts, jax.random.key(3)
+    )
+    assert [len(own) for own in policies] == [2, 2, 2]
+    down, up, same = verdict.returns.reshape(3, 2, 5)
+    assert up.mean() > down.mean() + 1
+    # Nothing but the data differs: not the first weights, the rows, the starts, or who answers.
+    np.testing.assert_allclose(up, same, rtol=1e-5)
+    assert not np.allclose(up[0], up[1], rtol=1e-5)
+    # As long as it says.
+    short = replace(STUDENT, steps=100)
+    expected, _ = cloning.train(short, [datasets[0]], tiny_task, (0, 1))
+    for ours, theirs in zip(policies[0], expected, strict=True):
+        np.testing.assert_allclose(ours(starts), theirs(starts), atol=1e-4)

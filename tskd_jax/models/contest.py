@@ -1,0 +1,81 @@
+"""Datasets compared without a simulator: by what students of them are worth in the learned world.
+
+Not in the paper. A filter that keeps a tenth is right for one dataset and wrong for the next, and
+imagined trajectories help or do not; the returns of students, judged in the world, tell which.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task
+from tskd_jax.fields import COUNT, POSITIVE_SHARE, Allowed, field, one_of
+from tskd_jax.models import cloning, referee
+from tskd_jax.models.referee import Verdict
+from tskd_jax.models.world import World
+from tskd_jax.policy import Policy
+from tskd_jax.training.callbacks import TrainingCallbacks
+
+SHARES = Allowed(
+    "numbers, each 0 < x ≤ 1",
+    lambda values: len(values) > 0 and all(0 < value <= 1 for value in values),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """`config.selection`."""
+
+    by: str = field(
+        "none",
+        one_of(["none", "referee"]),
+        "referee: short students, judged in the learned world, choose the share that the filter "
+        "keeps and whether what is imagined joins; none: as the other fields say",
+    )
+    shares: tuple[float, ...] = field(
+        (0.001, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0), SHARES, "of filter.share, from which is chosen"
+    )
+    students: int = field(3, COUNT, "trained on each choice")
+    length: float = field(0.25, POSITIVE_SHARE, "of their training, of student.steps")
+    episodes: int = field(40, COUNT, "of each of them in the learned world")
+
+
+def contest(
+    config: Config,
+    student: cloning.Config,
+    datasets: Sequence[Trajectories],
+    world: World,
+    task: Task,
+    starts: np.ndarray,
+    key: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[list[list[Policy]], Verdict]:
+    """Short students of each dataset, side by side, and what one seed's world says of them.
+
+    All start from the same weights, see the same rows by number, and are judged from the same
+    states by the same members of the world: what differs is the data.
+
+    Args:
+      config: how many students, and for how long.
+      student: of `cloning`.
+      datasets: C choices.
+      world: of one seed.
+      task: its termination rule and episode limit.
+      starts: (E, m) recorded initial states.
+      key: of the starts and of the members that answer.
+      callbacks: of the training.
+
+    Returns:
+      (the students of each choice; their verdict, (C · students, episodes), choice by choice).
+    """
+    numbers = tuple(range(config.students))
+    each = [data for data in datasets for _ in numbers]
+    short = replace(student, steps=max(1, round(config.length * student.steps)))
+    policies, _ = cloning.train(
+        short, each, task, numbers * len(datasets), callbacks=callbacks, name="contest"
+    )
+    of_choice = [policies[i : i + len(numbers)] for i in range(0, len(policies), len(numbers))]
+    return of_choice, referee.judge_some(world, policies, task, starts, config.episodes, key)
