@@ -31,7 +31,6 @@ from scipy import stats
 
 from experiments.tables import show, write
 from tskd_jax.data.load import load_dataset
-from tskd_jax.data.selection import select_episodes
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task, get_task
@@ -91,13 +90,12 @@ def main(_argv) -> None:
         students = students_of(folder, summary, config)
         policies = [student.pop("policy") for student in students]
         walked = [walk(policy, task) for policy in policies]
-        kept = select_episodes(config.filter, recorded, recorded, task.episode_limit)
         starts = recorded.initial_observations
         starts = starts[np.random.default_rng(0).choice(len(starts), EPISODES.value)]
         for text in WORLDS.value:
             begin = time.perf_counter()
             section = changed(config.world, text)
-            models, (metrics,) = world.train(section, recorded, kept, keys=jax.random.key(0)[None])
+            models, (metrics,) = world.train(section, recorded, keys=jax.random.key(0)[None])
             seconds = time.perf_counter() - begin
             model = seeds.of_seed(models, 0)
             verdict = referee.judge(model, policies, task, starts, jax.random.key(1))
