@@ -32,8 +32,8 @@ class Config:
     by: str = field(
         "none",
         one_of(["none", "referee"]),
-        "referee: what students are worth in the learned world decides on the share that the filter "
-        "keeps, and on whether what is imagined joins; none: as the other fields say",
+        "referee: what students are worth in the learned world decides on the share that the "
+        "filter keeps, and on whether what is imagined joins; none: as the other fields say",
     )
     shares: tuple[float, ...] = field(
         (0.001, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0), SHARES, "of filter.share, from which is chosen"
