@@ -55,7 +55,7 @@ def judge(
 ) -> tuple[np.ndarray, Metrics]:
     """(students, episodes) returns in the learned world; a student of a seed in that seed's."""
     del callbacks
-    own = [policies] if len(keys) == 1 else [[policy] for policy in policies]
+    own = referee.of_each_seed(policies, len(keys))
     returns, metrics = [], []
     for index, key in enumerate(keys):
         world = seeds.of_seed(worlds, index)

@@ -82,6 +82,11 @@ def judge(
     )
 
 
+def of_each_seed(policies: Sequence[Policy], count: int) -> list[Sequence[Policy]]:
+    """The students of each of so many pipeline seeds: of a single one all, else one for each."""
+    return [policies] if count == 1 else [[policy] for policy in policies]
+
+
 def judge_some(
     world: World,
     policies: Sequence[Policy],

@@ -55,7 +55,7 @@ def visited_states(
       ((S, n, m) raw units; for each seed the mean return and length of the rollouts).
     """
     count = len(keys)
-    own = [policies] if count == 1 else [[policy] for policy in policies]
+    own = referee.of_each_seed(policies, count)
     found, metrics = [], []
     for index in range(count):
         start_key, member_key, state_key = jax.random.split(keys[index], 3)

@@ -105,7 +105,7 @@ def best_data(
     for index, key in enumerate(keys):
         world, scores = seeds.of_seed(worlds, index), {}
         for title, policies in students.items():
-            own = policies if len(keys) == 1 else [policies[index]]
+            own = referee.of_each_seed(policies, len(keys))[index]
             verdict = referee.judge_some(world, own, task, starts, config.episodes, key)
             scores[title] = float(task.normalized_score(verdict.returns).mean())
         metrics.append(scores)
