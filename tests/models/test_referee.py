@@ -55,7 +55,7 @@ def by_hand(model, policy, task, states, key):
         returns += np.where(alive, rewards[rows, member], 0)
         lengths += alive
         states = following[rows, member]
-        alive &= np.asarray(task.alive(states))
+        alive &= np.asarray(task.alive(states)) & np.asarray(model.knows(jnp.asarray(states)))
     return returns, lengths, np.stack(visited, 1)
 
 

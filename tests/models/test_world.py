@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -70,3 +71,16 @@ def test_a_constant_reward_is_learned_exactly(linear):
     model = seeds.of_seed(models, 0)
     _, rewards = world.predictions(model, linear.observations[:5], linear.actions[:5])
     np.testing.assert_array_equal(rewards, np.full((5, 2), 1.5, np.float32))
+
+
+def test_what_lies_far_beyond_the_recorded_is_cut_off_and_not_known(linear, trained):
+    model = seeds.of_seed(trained[0], 0)
+    assert np.asarray(model.knows(jnp.asarray(linear.observations))).all()
+    assert np.asarray(model.knows(jnp.asarray(linear.next_observations))).all()
+    states = linear.observations[:1] * [[1, 1, 0]] + [[0, 0, 1e6]]
+    # The third number alone is out of range, before and after the step.
+    next_states, rewards = world.predictions(model, states.astype(np.float32), linear.actions[:1])
+    assert (next_states[..., 2] <= linear.next_observations[:, 2].max() + 3).all()
+    assert np.isfinite(rewards).all()
+    assert (rewards <= linear.rewards.max() + 3).all()
+    assert not np.asarray(model.knows(jnp.asarray(next_states))).any()

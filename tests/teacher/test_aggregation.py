@@ -29,7 +29,7 @@ def contained(states, others):
 
 def test_they_are_of_the_students_own_rollouts(worlds, tiny_task, tiny_trajectories):
     starts = tiny_trajectories.initial_observations
-    config = aggregation.Config(rounds=1, episodes=5, states=30)
+    config = aggregation.Config(rounds=1, episodes=12, states=30)
     keys = jax.random.split(jax.random.key(4))
     # Of two seeds, each student is rolled out in the world of its own.
     policies = [policy(1.0), policy(-1.0)]
@@ -37,7 +37,7 @@ def test_they_are_of_the_students_own_rollouts(worlds, tiny_task, tiny_trajector
     assert states.shape == (2, 30, 3)
     for index in range(2):
         start_key, member_key, _ = jax.random.split(keys[index], 3)
-        chosen = np.asarray(jax.random.randint(start_key, (5,), 0, len(starts)))
+        chosen = np.asarray(jax.random.randint(start_key, (12,), 0, len(starts)))
         verdict = referee.judge(
             seeds.of_seed(worlds, index),
             *([policies[index]], tiny_task, starts[chosen], member_key, True),

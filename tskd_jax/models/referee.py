@@ -135,7 +135,8 @@ def _judge(
             lengths=verdict.lengths + alive,
             disagreement=verdict.disagreement + jnp.where(alive, apart, 0.0),
         )
-        return time + 1, following, alive & task.alive(following), verdict
+        goes_on = task.alive(following) & world.knows(following)
+        return time + 1, following, alive & goes_on, verdict
 
     def continues(carry):
         return (carry[0] < task.episode_limit) & carry[2].any()

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.splits import split_rows
@@ -33,6 +33,8 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
+MARGIN = 0.1  # of the recorded range, by which a state may lie beyond it and still be known
+
 
 @dataclass(frozen=True)
 class Config(TrainingConfig):
@@ -52,7 +54,8 @@ class World:
     """Forward models, one for each member.
 
     The networks see normalised states and actions, and predict the normalised change of state and
-    the normalised reward.
+    the normalised reward. Their errors feed themselves: a rollout that leaves the recorded range
+    has left what is known (`knows`), and answers far beyond it are cut off.
 
     Attributes:
       params: members as leading axis.
@@ -61,6 +64,7 @@ class World:
       change_mean, change_deviation: (m,) of s' - s in the dataset; a dimension that never changes
         has deviation 0, and stays.
       reward_mean, reward_deviation: () of r.
+      lowest, highest: (m + 1,) the recorded range of s, and behind it r, with `MARGIN` around it.
       hidden: widths of the hidden layers.
     """
 
@@ -71,6 +75,8 @@ class World:
     change_deviation: Leaf
     reward_mean: Leaf
     reward_deviation: Leaf
+    lowest: Leaf
+    highest: Leaf
     hidden: tuple[int, ...] = struct.field(pytree_node=False)
 
     @property
@@ -101,7 +107,19 @@ class World:
         """(s', r) by one member, raw units."""
         output = self.normalized(params, states, actions)
         change = self.change_mean[None] + self.change_deviation[None] * output[:, :-1]
-        return states + change, self.reward_mean + self.reward_deviation * output[:, -1]
+        reward = self.reward_mean + self.reward_deviation * output[:, -1:]
+        both = jnp.concatenate([states + change, reward], -1)
+        # Beyond the bounds of `knows`, so that what is cut off is not known.
+        slack = MARGIN * (self.highest - self.lowest)
+        both = jnp.clip(both, (self.lowest - slack)[None], (self.highest + slack)[None])
+        return both[:, :-1], both[:, -1]
+
+    def knows(self, states: Float[Array, "*batch state"]) -> Bool[Array, "*batch"]:
+        """Whether a state lies within what was recorded; elsewhere the answers mean nothing."""
+        low, high = (
+            jnp.broadcast_to(bound[:-1], states.shape) for bound in (self.lowest, self.highest)
+        )
+        return ((states > low) & (states < high)).all(-1)
 
     def __call__(
         self, states: Float[Array, "batch state"], actions: Float[Array, "batch action"]
@@ -114,6 +132,7 @@ def create(config: Config, trajectories: Trajectories) -> World:
     """The world of one seed for that dataset, without parameters."""
     change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
     rewards = trajectories.rewards.astype(np.float64)
+    lowest, highest = _range(trajectories)
     return World(
         params=None,
         states=fit_normalizer("gaussian", trajectories.observations),
@@ -122,8 +141,20 @@ def create(config: Config, trajectories: Trajectories) -> World:
         change_deviation=change.std(0).astype(np.float32),
         reward_mean=np.float32(rewards.mean()),
         reward_deviation=np.float32(rewards.std()),
+        lowest=lowest,
+        highest=highest,
         hidden=config.hidden,
     )
+
+
+def _range(trajectories: Trajectories) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest s and r with the margin around them, (m + 1,) each."""
+    states = np.concatenate([trajectories.observations, trajectories.next_observations])
+    low = np.append(states.min(0), trajectories.rewards.min()).astype(np.float32)
+    high = np.append(states.max(0), trajectories.rewards.max()).astype(np.float32)
+    # What never changes must not be cut off by rounding.
+    margin = MARGIN * np.maximum(high - low, 1e-3 * (1 + np.abs(high)))
+    return low - margin, high + margin
 
 
 def training(

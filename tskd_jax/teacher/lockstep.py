@@ -125,11 +125,13 @@ def advance(
         def of_seed(model, grounding, history, keys, plan):
             latest = replan(model, sampling, history, length, keys, plan, time, steps)
             rewards, states = latest.next_steps(length, steps)
-            actions = jnp.zeros((*states.shape[:2], 0))
+            actions, known = jnp.zeros((*states.shape[:2], 0)), True
             if grounding is not None:
                 present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
                 rewards, states, actions = grounding.execute(model, present, states, keys)
-            return latest, rewards, states, actions, task.alive(model.states.unnormalize(states))
+                known = grounding.world.knows(model.states.unnormalize(states))
+            alive = task.alive(model.states.unnormalize(states)) & known
+            return latest, rewards, states, actions, alive
 
         split = jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), columns)
         result = seeds.map_axis(of_seed, count, (0, 0, 1, 1, 1), 1)(model, grounding, *split)
