@@ -17,6 +17,7 @@ from tskd_jax.evaluation import rollout
 from tskd_jax.fields import ANY, LARGEST, POSITIVE, Allowed, field
 from tskd_jax.machine.hosts import FORM, is_form
 from tskd_jax.methods import METHODS
+from tskd_jax.methods.base import RECORDED_STATES
 from tskd_jax.methods.base import Config as MethodsConfig
 from tskd_jax.methods.checks import contradictions
 from tskd_jax.presets import PRESETS
@@ -207,10 +208,11 @@ def _compose(values: Mapping[str, Any]) -> Config:
     config = Config(**top, **sections, own=own)
     for problem in contradictions(config):
         raise ConfigError(problem)
-    if config.imagination.mode == "environment" and "tskd_one_step" in config.methods:
+    inside = [name for name in config.methods if METHODS[name].imagines_from == RECORDED_STATES]
+    if inside and config.imagination.mode == "environment":
         raise ConfigError(
             "config.imagination.mode='environment' starts where the simulator does; "
-            "config.methods=tskd_one_step imagines from recorded states: choose mode='imagine'"
+            f"config.methods={inside[0]} imagines from recorded states: choose mode='imagine'"
         )
     return config
 

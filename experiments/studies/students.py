@@ -7,7 +7,8 @@ from tskd_jax.config import Config
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation.rollout import evaluate_students
-from tskd_jax.methods.base import Experiment, Teacher
+from tskd_jax.methods import METHODS
+from tskd_jax.methods.base import RECORDED_STATES, Experiment, Teacher
 from tskd_jax.models import cloning
 from tskd_jax.teacher.imagination import imagine
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
@@ -24,7 +25,7 @@ def imagined(
 ) -> Trajectories:
     """What a teacher imagines where the last of `config.methods` begins, all of it accepted.
 
-    That is in recorded states for `tskd_one_step`, none twice, and in episode starts for others.
+    That is in recorded states, none twice, or in episode starts, as its `imagines_from` says.
 
     Args:
       exp: the config, the task and the dataset.
@@ -35,9 +36,10 @@ def imagined(
     """
     config, recorded = exp.config, exp.recorded
     states, max_steps = recorded.initial_observations, None
-    from_states = config.methods[-1] == "tskd_one_step"
+    name = config.methods[-1]
+    from_states = METHODS[name].imagines_from == RECORDED_STATES
     if from_states:
-        own = config.own["tskd_one_step"]
+        own = config.own[name]
         kept = recorded if own.start_states == "all" else recorded.select(exp.kept)
         states, max_steps = kept.observations, own.max_steps
         count = min(count or own.states, len(states))

@@ -121,7 +121,7 @@ def report_memory(config: Config, task: Task, run: Run) -> None:
     What really fits is known when a training's program is compiled (`training.loop.fit`).
     """
     seeds, (free, _) = len(config.pipeline_seeds), memory.of_device()
-    if seeds == 1 or not any(name.startswith("tskd") for name in config.methods):
+    if seeds == 1 or not any(METHODS[name].imagines_from for name in config.methods):
         return
     size = task.state_size
     for name, section, token in (

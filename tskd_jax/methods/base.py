@@ -122,6 +122,9 @@ class Outcome:
     teacher: Teacher | None = None
 
 
+EPISODE_STARTS, RECORDED_STATES = "episode starts", "recorded states"
+
+
 @dataclass(frozen=True)
 class Method:
     """A method by its name in `METHODS`.
@@ -131,6 +134,8 @@ class Method:
       summary: one line for `--help` and the docs.
       train: (experiment, the method's own section) -> outcome.
       fields: the class of its own section, `config.NAME`.
+      imagines_from: where its teacher begins, in `EPISODE_STARTS` or `RECORDED_STATES`; "" where it
+        has none.
       variants: name -> (title, overrides "section.field" -> value): the method with parts switched
         off, run beside it with `config.ablations`.
     """
@@ -139,6 +144,7 @@ class Method:
     summary: str
     train: Callable[["Experiment", Any], Outcome]
     fields: type = NoFields
+    imagines_from: str = ""
     variants: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
 
 

@@ -8,7 +8,7 @@
 DDR-I does not change between epochs, so what all of them add is imagined at once.
 """
 
-from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome
+from tskd_jax.methods.base import EPISODE_STARTS, Experiment, Method, NoFields, Outcome
 from tskd_jax.methods.parts.aggregating import distil_where_students_go
 from tskd_jax.methods.parts.choosing import choose_data, choose_share
 from tskd_jax.methods.parts.imagining import accept_likely, imagine_episodes
@@ -49,6 +49,7 @@ METHOD = Method(
     "TSKD",
     "whole imagined trajectories, stitched and filtered (the paper's Figure 1)",
     train,
+    imagines_from=EPISODE_STARTS,
     variants={
         "without_stitching": ("TSKD without stitching", {"stitching.enabled": False}),
         "without_imagination": ("TSKD without imagination", {"imagination.enabled": False}),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tskd_jax.data.selection import substitute
 from tskd_jax.data.trajectories import concatenate
 from tskd_jax.fields import ANY, COUNT, field, one_of
-from tskd_jax.methods.base import Experiment, Method, Outcome
+from tskd_jax.methods.base import RECORDED_STATES, Experiment, Method, Outcome
 from tskd_jax.methods.parts.aggregating import distil_where_students_go
 from tskd_jax.methods.parts.choosing import choose_data, choose_share
 from tskd_jax.methods.parts.imagining import accept_likely, imagine_from_states
@@ -63,6 +63,7 @@ METHOD = Method(
     "one imagined step from each state that the filter keeps, added to what it keeps",
     train,
     Config,
+    imagines_from=RECORDED_STATES,
     variants={
         "without_imagination": ("one step, without imagination", {"imagination.enabled": False}),
         "without_referee": ("one step, without referee", {"selection.by": "none"}),
