@@ -8,7 +8,7 @@ row for each student:
 
 - `share`, `seed`, `episodes`, `transitions`: of what it imitates;
 - `score`: in the simulator, mean of config.evaluation.episodes;
-- `judged`, `disagreement`: in the world, of --judged episodes (`models/referee.py`);
+- `judged`, `disagreement`, `left`: in the world, of --judged episodes (`models/referee.py`);
 
 and NAME-worlds.csv with one row: the world's held-out error, Pearson's and Spearman's correlation
 over students, the mean of judged - score, the share with the best `judged`, what its students
@@ -73,6 +73,7 @@ def measure(exp: Experiment, run: Run) -> tuple[list[dict], dict]:
             row |= {"episodes": len(kept.lengths), "transitions": kept.size}
             row |= {"score": float(scores[index]), "judged": float(judged[index])}
             row["disagreement"] = float(verdict.disagreement[index].mean())
+            row["left"] = float(verdict.left[index].mean())
             rows.append(row)
             show(row)
     scores, judged = (np.array([row[name] for row in rows]) for name in ("score", "judged"))

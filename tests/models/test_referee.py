@@ -40,8 +40,9 @@ def starts():
 
 
 def by_hand(model, policy, task, states, key):
-    """Returns, lengths and states of episodes, one step after the other in NumPy."""
+    """Returns, lengths, ends and states of episodes, one step after the other in NumPy."""
     returns, lengths = np.zeros(len(states)), np.zeros(len(states), int)
+    left = np.zeros(len(states), bool)
     visited, alive = [], np.ones(len(states), bool)
     for time in range(task.episode_limit):
         if not alive.any():
@@ -55,8 +56,11 @@ def by_hand(model, policy, task, states, key):
         returns += np.where(alive, rewards[rows, member], 0)
         lengths += alive
         states = following[rows, member]
-        alive &= np.asarray(task.alive(states)) & np.asarray(model.knows(jnp.asarray(states)))
-    return returns, lengths, np.stack(visited, 1)
+        known = np.asarray(model.knows(model.apart(jnp.asarray(following))))
+        goes_on = np.asarray(task.alive(states))
+        left |= alive & goes_on & ~known
+        alive &= goes_on & known
+    return returns, lengths, left, np.stack(visited, 1)
 
 
 def test_each_step_is_answered_by_a_random_member(trained, policies, tiny_task, starts):
@@ -65,10 +69,12 @@ def test_each_step_is_answered_by_a_random_member(trained, policies, tiny_task, 
     task = replace(tiny_task, alive=lambda states: states[..., 1] < 0.6)
     verdict = referee.judge(trained, policies, task, starts, key, keep_states=True)
     assert np.ptp(verdict.lengths) > 0
+    assert 0 < verdict.left.mean() < 1
     for index, policy in enumerate(policies):
-        returns, lengths, visited = by_hand(trained, policy, task, starts, key)
+        returns, lengths, left, visited = by_hand(trained, policy, task, starts, key)
         np.testing.assert_allclose(verdict.returns[index], returns, rtol=1e-4)
         np.testing.assert_array_equal(verdict.lengths[index], lengths)
+        np.testing.assert_array_equal(verdict.left[index], left)
         present = ~np.isnan(visited[..., 0])
         ours = verdict.states[index, :, : visited.shape[1]]
         np.testing.assert_allclose(ours[present], visited[present], atol=1e-5)

@@ -65,6 +65,7 @@ def judge(
             {
                 "score": float(task.normalized_score(verdict.returns).mean()),
                 "disagreement": float(verdict.disagreement.mean()),
+                "left": float(verdict.left.mean()),
             }
         )
     return np.concatenate(returns), metrics

@@ -39,12 +39,14 @@ class Verdict:
       disagreement: (P, E) mean over the steps of how far the members' next states lie apart, in
         standard deviations of the recorded change of state: of recorded transitions it is what
         training reports, and a policy that leads far beyond that is not to be judged here.
+      left: (P, E) whether an episode ended because it had left what the world knows.
       states: (P, E, T, m) raw units, of which the first `lengths` count; None unless asked for.
     """
 
     returns: Leaf
     lengths: Leaf
     disagreement: Leaf
+    left: Leaf
     states: Leaf | None = None
 
     def visited(self) -> np.ndarray:
@@ -114,7 +116,6 @@ def _judge(
     world: World, policies, task: Task, bound: float, starts, key, keep_states: bool
 ) -> Verdict:
     count, (episodes, size) = len(policies[1][0]), starts.shape
-    scale = jnp.where(world.change_deviation > 0, world.change_deviation, 1.0)
 
     def step(carry):
         time, states, alive, verdict = carry
@@ -126,17 +127,19 @@ def _judge(
         chosen = jnp.tile(members, count)[:, None]
         following = jnp.take_along_axis(everyone, chosen[..., None], 1).reshape(states.shape)
         reward = jnp.take_along_axis(rewards, chosen, 1).reshape(alive.shape)
-        apart = (everyone.std(1) / scale[None]).mean(-1).reshape(alive.shape)
+        apart = world.apart(everyone)
+        known = world.knows(apart).reshape(alive.shape)
         if keep_states:
             kept = jax.lax.dynamic_update_index_in_dim(verdict.states, states, time, 2)
             verdict = verdict.replace(states=kept)
+        goes_on = task.alive(following)
         verdict = verdict.replace(
+            left=verdict.left | (alive & goes_on & ~known),
             returns=verdict.returns + jnp.where(alive, reward, 0.0),
             lengths=verdict.lengths + alive,
-            disagreement=verdict.disagreement + jnp.where(alive, apart, 0.0),
+            disagreement=verdict.disagreement + jnp.where(alive, apart.reshape(alive.shape), 0.0),
         )
-        goes_on = task.alive(following) & world.knows(following)
-        return time + 1, following, alive & goes_on, verdict
+        return time + 1, following, alive & goes_on & known, verdict
 
     def continues(carry):
         return (carry[0] < task.episode_limit) & carry[2].any()
@@ -146,6 +149,7 @@ def _judge(
         returns=jnp.zeros(shape),
         lengths=jnp.zeros(shape, jnp.int32),
         disagreement=jnp.zeros(shape),
+        left=jnp.zeros(shape, bool),
         states=jnp.zeros((*shape, task.episode_limit, size)) if keep_states else None,
     )
     carry = (0, jnp.broadcast_to(starts, (count, *starts.shape)), jnp.ones(shape, bool), verdict)

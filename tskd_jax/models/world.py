@@ -33,7 +33,8 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-MARGIN = 0.1  # of the recorded range, by which a state may lie beyond it and still be known
+MARGIN = 0.2  # of the recorded range, by which an answer may lie beyond it
+DOUBTED = 1e-4  # share of the recorded transitions about which members disagree more than is known
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class World:
     """Forward models, one for each member.
 
     The networks see normalised states and actions, and predict the normalised change of state and
-    the normalised reward. Their errors feed themselves: a rollout that leaves the recorded range
-    has left what is known (`knows`), and answers far beyond it are cut off.
+    the normalised reward. Their errors feed themselves: answers far beyond the recorded range are
+    cut off, and a rollout in which members disagree as about hardly any recorded transition has
+    left what is known (`knows`).
 
     Attributes:
       params: members as leading axis.
@@ -65,6 +67,7 @@ class World:
         has deviation 0, and stays.
       reward_mean, reward_deviation: () of r.
       lowest, highest: (m + 1,) the recorded range of s, and behind it r, with `MARGIN` around it.
+      doubt: () the `apart` that all but `DOUBTED` of the recorded transitions stay below.
       hidden: widths of the hidden layers.
     """
 
@@ -77,6 +80,7 @@ class World:
     reward_deviation: Leaf
     lowest: Leaf
     highest: Leaf
+    doubt: Leaf
     hidden: tuple[int, ...] = struct.field(pytree_node=False)
 
     @property
@@ -109,17 +113,17 @@ class World:
         change = self.change_mean[None] + self.change_deviation[None] * output[:, :-1]
         reward = self.reward_mean + self.reward_deviation * output[:, -1:]
         both = jnp.concatenate([states + change, reward], -1)
-        # Beyond the bounds of `knows`, so that what is cut off is not known.
-        slack = MARGIN * (self.highest - self.lowest)
-        both = jnp.clip(both, (self.lowest - slack)[None], (self.highest + slack)[None])
+        both = jnp.clip(both, self.lowest[None], self.highest[None])
         return both[:, :-1], both[:, -1]
 
-    def knows(self, states: Float[Array, "*batch state"]) -> Bool[Array, "*batch"]:
-        """Whether a state lies within what was recorded; elsewhere the answers mean nothing."""
-        low, high = (
-            jnp.broadcast_to(bound[:-1], states.shape) for bound in (self.lowest, self.highest)
-        )
-        return ((states > low) & (states < high)).all(-1)
+    def apart(self, answers: Float[Array, "batch member state"]) -> Float[Array, " batch"]:
+        """How far the members' next states lie apart, in standard deviations of s' - s."""
+        scale = jnp.where(self.change_deviation > 0, self.change_deviation, 1.0)
+        return (answers.std(1) / scale[None]).mean(-1)
+
+    def knows(self, apart: Float[Array, " batch"]) -> Bool[Array, " batch"]:
+        """Whether members agree on a step as on recorded ones; if not, what follows is fiction."""
+        return apart <= self.doubt
 
     def __call__(
         self, states: Float[Array, "batch state"], actions: Float[Array, "batch action"]
@@ -143,6 +147,7 @@ def create(config: Config, trajectories: Trajectories) -> World:
         reward_deviation=np.float32(rewards.std()),
         lowest=lowest,
         highest=highest,
+        doubt=np.float32(np.inf),
         hidden=config.hidden,
     )
 
@@ -218,6 +223,8 @@ def train(
     fitted = fit(plan, callbacks)
     models = seeds.for_seeds(create(config, trajectories), len(keys))
     models = models.replace(params=fitted.params)
+    doubts = [_doubt(seeds.of_seed(models, index), trajectories) for index in range(len(keys))]
+    models = models.replace(doubt=np.array(doubts, np.float32))
 
     def measure(model: World, rows: np.ndarray) -> dict[str, float]:
         states, actions = trajectories.observations[rows], trajectories.actions[rows]
@@ -235,7 +242,14 @@ def train(
     return models, [measure(seeds.of_seed(models, i), rows) for i, rows in enumerate(held_out)]
 
 
+def _doubt(model: World, trajectories: Trajectories) -> float:
+    """The `doubt` of a world of one seed."""
+    columns = trajectories.observations, trajectories.actions
+    return float(np.quantile(in_batches(lambda s, a: _apart(model, s, a), *columns), 1 - DOUBTED))
+
+
 _apply = jax.jit(lambda model, states, actions: model(states, actions))
+_apart = jax.jit(lambda model, states, actions: model.apart(model(states, actions)[0]))
 
 
 def predictions(

@@ -48,25 +48,26 @@ class Grounding:
 
         Returns:
           (rewards (B, steps, 1) and states (B, steps, m) that the world gives, normalised; actions
-          (B, steps, n), raw units).
+          (B, steps, n), raw units; (B, steps) whether it knows).
         """
 
         def step(state, inputs):
             planned, step_keys = inputs
             raw = model.states.unnormalize(state)
             action = self.inverse_dynamics(raw, model.states.unnormalize(planned))
-            following, reward = self.world(raw, action)
+            everyone, rewards = self.world(raw, action)
             if self.random_member:
                 draw = functools.partial(jax.random.randint, shape=(), minval=0)
-                member = jax.vmap(lambda key: draw(key, maxval=reward.shape[1]))(step_keys)
+                member = jax.vmap(lambda key: draw(key, maxval=rewards.shape[1]))(step_keys)
                 following, reward = (
                     jax.vmap(lambda values, index: values[index])(leaf, member)
-                    for leaf in (following, reward)
+                    for leaf in (everyone, rewards)
                 )
             else:
-                following, reward = following.mean(1), reward.mean(1)
+                following, reward = everyone.mean(1), rewards.mean(1)
+            known = self.world.knows(self.world.apart(everyone))
             following = model.states.normalize(following)
-            return following, (model.rewards.normalize(reward[:, None]), following, action)
+            return following, (model.rewards.normalize(reward[:, None]), following, action, known)
 
         # Behind what sampling makes of the same keys.
         steps = planned.shape[1]
@@ -128,8 +129,8 @@ def advance(
             actions, known = jnp.zeros((*states.shape[:2], 0)), True
             if grounding is not None:
                 present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
-                rewards, states, actions = grounding.execute(model, present, states, keys)
-                known = grounding.world.knows(model.states.unnormalize(states))
+                taken = grounding.execute(model, present, states, keys)
+                rewards, states, actions, known = taken
             alive = task.alive(model.states.unnormalize(states)) & known
             return latest, rewards, states, actions, alive
 
