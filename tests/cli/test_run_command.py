@@ -213,6 +213,9 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
     returns = np.load(workdir / "referee.npz")
     assert {name: returns[name].shape for name in returns.files} == {"bc": (2, 3), "tskd": (2, 3)}
     assert "learned world" in capfd.readouterr().out
+    left = np.load(workdir / "referee_left.npz")
+    said = {name: summary["referee"][name]["left"] for name in left.files}
+    assert said == {"bc": left["bc"].mean(), "tskd": left["tskd"].mean()}
 
 
 def run_failing(capfd, argv: list[str]) -> str:

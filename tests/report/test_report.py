@@ -54,10 +54,10 @@ def test_the_table_by_hand():
 
 
 def test_scores_in_the_learned_world_stand_beside_those_of_the_simulator():
-    judged = {"bc": {"mean": 2.5, "stderr": 0.5, "per_seed": [2.0, 3.0]}}
+    judged = {"bc": {"mean": 2.5, "stderr": 0.5, "per_seed": [2.0, 3.0], "left": 0.126}}
     lines = table(summary(referee=judged)).splitlines()
-    assert lines[3].endswith("learned world")
-    assert lines[4].split()[-3:] == ["2.5", "±", "0.5"]
+    assert lines[3].split()[-3:] == ["learned", "world", "left"]
+    assert lines[4].split()[-4:] == ["2.5", "±", "0.5", "13%"]
     assert len({len(line) for line in lines[3:7]}) == 1
 
 

@@ -39,6 +39,7 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
     report_memory(config, task, run)
     returns: dict[str, np.ndarray] = {}
     judged: dict[str, np.ndarray] = {}
+    left: dict[str, np.ndarray] = {}
     for name, title, method, varied in comparisons(config):
         exp = Experiment(name, varied, task, recorded, run)
         begun = len(run.used)
@@ -51,7 +52,7 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
         score = summarize(task.normalized_score(returns[name]))
         run.report(f"{title:<36} {table.score_text(score)}")
         if config.referee.episodes:
-            judged[name] = exp.stage(
+            judged[name], left[name] = exp.stage(
                 *(judge, config.referee.episodes, train_world(exp), outcome.policies, task),
                 recorded.initial_observations,
                 name=f"referee.{name}",
@@ -59,7 +60,8 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
         if name == config.methods[-1]:
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
-    return _write_report(returns, judged, run) if hosts.is_first() else None
+    found = {summary.RETURNS: returns, summary.JUDGED: judged, summary.LEFT: left}
+    return _write_report(found, run) if hosts.is_first() else None
 
 
 def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
@@ -231,11 +233,9 @@ def _write(name: str, datasets: Sequence[Trajectories], config: Config, run: Run
                 d4rl.write(path, data, {"origin": f"tskd_jax, from {source}", "seed": seed})
 
 
-def _write_report(
-    returns: dict[str, np.ndarray], judged: dict[str, np.ndarray], run: Run
-) -> dict[str, Any]:
-    """Returns and summary, then the pictures: these never take a result away."""
-    for name, arrays in ((summary.RETURNS, returns), (summary.JUDGED, judged)):
+def _write_report(found: dict[str, dict[str, np.ndarray]], run: Run) -> dict[str, Any]:
+    """What was found by file, and summary, then the pictures: these never take a result away."""
+    for name, arrays in found.items():
         if arrays:
             with run.replacing(name) as path, path.open("wb") as file:
                 np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]

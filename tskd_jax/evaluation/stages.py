@@ -52,15 +52,19 @@ def judge(
     *,
     keys: jax.Array,
     callbacks: TrainingCallbacks,
-) -> tuple[np.ndarray, Metrics]:
-    """(students, episodes) returns in the learned world; a student of a seed in that seed's."""
+) -> tuple[tuple[np.ndarray, np.ndarray], Metrics]:
+    """Of each student's episodes in the learned world of its seed, the returns and which left it.
+
+    Returns:
+      ((students, episodes) returns and whether the episode left what the world knows; metrics).
+    """
     del callbacks
     own = referee.of_each_seed(policies, len(keys))
-    returns, metrics = [], []
+    verdicts, metrics = [], []
     for index, key in enumerate(keys):
         world = seeds.of_seed(worlds, index)
         verdict = referee.judge_some(world, own[index], task, starts, episodes, key)
-        returns.append(verdict.returns)
+        verdicts.append((verdict.returns, verdict.left))
         metrics.append(
             {
                 "score": float(task.normalized_score(verdict.returns).mean()),
@@ -68,7 +72,8 @@ def judge(
                 "left": float(verdict.left.mean()),
             }
         )
-    return np.concatenate(returns), metrics
+    returns, left = map(np.concatenate, zip(*verdicts, strict=True))
+    return (returns, left), metrics
 
 
 def evaluate_teacher(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from tskd_jax import __version__
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs.tasks import get_task
 from tskd_jax.errors import WorkdirError
 from tskd_jax.evaluation.scores import difference, summarize
 from tskd_jax.run import files
@@ -18,6 +18,7 @@ from tskd_jax.run import files
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 TEACHER = "teacher"
 RETURNS, JUDGED = "returns.npz", "referee.npz"  # in the simulator, in the learned world
+LEFT = "referee_left.npz"  # which of these episodes left what the world knows
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -51,7 +52,11 @@ def make(folder: Path) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text())
     task = get_task(config["environment"]["name"])
     methods = manifest["methods"]
-    scores, judged = (_scores(folder / file, task) for file in (RETURNS, JUDGED))
+    scores, judged = (
+        {name: task.normalized_score(returns) for name, returns in _arrays(folder / file).items()}
+        for file in (RETURNS, JUDGED)
+    )
+    left = {name: float(episodes.mean()) for name, episodes in _arrays(folder / LEFT).items()}
     subject = config["methods"][-1]
     names = stage_names(manifest)
     return {
@@ -59,7 +64,9 @@ def make(folder: Path) -> dict[str, Any]:
         "subject": subject,
         "methods": methods,
         "scores": {name: summarize(one) for name, one in scores.items()},
-        "referee": {name: summarize(one) for name, one in judged.items()},
+        "referee": {
+            name: summarize(one) | {"left": left.get(name)} for name, one in judged.items()
+        },
         # How far the subject is above each of the others.
         "gains": {
             name: difference(scores[subject], one)
@@ -76,12 +83,12 @@ def make(folder: Path) -> dict[str, Any]:
     }
 
 
-def _scores(path: Path, task: Task) -> dict[str, np.ndarray]:
-    """(seeds, episodes) normalised scores of each method; none where there is no such file."""
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """(seeds, episodes) of each method; none where there is no such file."""
     if not path.exists():
         return {}
     with np.load(path) as archive:
-        return {name: task.normalized_score(archive[name]) for name in archive.files}
+        return dict(archive)
 
 
 def stage_names(manifest: dict[str, Any]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 COLUMNS = "{:<36} {:>14}   {:>21}   {:>10}   {:>8}"
-JUDGED = "   {:>14}"
+JUDGED = "   {:>14} {:>6}"
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -13,14 +13,14 @@ def table(summary: dict[str, Any]) -> str:
     above = f"{methods[subject]['title']} gains (95%)"
     width = max(21, len(above))
     judged = summary.get("referee", {})
-    columns = COLUMNS.replace("21", str(width)) + (JUDGED if judged else "{}")
-    last = "learned world" if judged else ""
+    columns = COLUMNS.replace("21", str(width)) + (JUDGED if judged else "{}{}")
+    last = ("learned world", "left") if judged else ("", "")
     lines = [
         "",
         f"{summary['dataset']['name']}: normalised score, mean ± standard error, "
         f"{seeds} seeds × {episodes} episodes",
         "",
-        columns.format("method", "score", above, "parameters", "seconds", last),
+        columns.format("method", "score", above, "parameters", "seconds", *last),
     ]
     for name, score in summary["scores"].items():
         method = methods[name]
@@ -31,7 +31,7 @@ def table(summary: dict[str, Any]) -> str:
                 _gain(name, summary),
                 f"{method['parameters']:,}",
                 f"{method['seconds']:.0f}",
-                score_text(judged[name]) if name in judged else "",
+                *_verdict(judged.get(name)),
             )
         )
     groups = ", ".join(f"{name} {spent:.0f}" for name, spent in by_group(summary["seconds"]))
@@ -42,6 +42,14 @@ def score_text(score: dict[str, Any]) -> str:
     """A score with its standard error, which one seed does not have."""
     many = len(score["per_seed"]) > 1
     return f"{score['mean']:.1f} " + (f"± {score['stderr']:<4.1f}" if many else " " * 6)
+
+
+def _verdict(judged: dict[str, Any] | None) -> tuple[str, str]:
+    """What the referee says, and the share of episodes in which it did not know any more."""
+    if judged is None:
+        return "", ""
+    # A run of an older version does not know.
+    return score_text(judged), "" if judged["left"] is None else f"{judged['left']:.0%}"
 
 
 def _gain(name: str, summary: dict[str, Any]) -> str:
