@@ -43,3 +43,23 @@ def test_the_better_dataset_has_the_better_students(model, datasets, tiny_task):
     expected, _ = cloning.train(short, [datasets[0]], tiny_task, (0, 1))
     for ours, theirs in zip(policies[0], expected, strict=True):
         np.testing.assert_allclose(ours(starts), theirs(starts), atol=1e-4)
+
+
+def test_the_first_stays_unless_another_is_surely_better():
+    noise = np.random.default_rng(0).normal(size=(3, 5, 40))
+    first = 50 + noise[0]
+    # Of the students' means the error is 0.07: what is one above it is better, 0.1 is not.
+    assert contest.surely_best([first, 50.1 + noise[1]]) == 0
+    assert contest.surely_best([first, 51 + noise[1], 52 + noise[2]]) == 2
+    assert contest.surely_best([first, 52 + noise[1], 51 + noise[2]]) == 1
+    assert contest.surely_best([first, 40 + noise[1]]) == 0
+    # Students that differ by ten say nothing of a difference of three.
+    spread = np.array([-10.0, -5, 0, 5, 10])[:, None]
+    assert contest.surely_best([first + spread, 53 + noise[1] + spread]) == 0
+    assert contest.surely_best([first, first]) == 0
+    # Of one student its episodes tell.
+    assert contest.surely_best([first[:1], 51 + noise[1, :1]]) == 1
+    assert contest.surely_best([first[:1], 50.1 + noise[1, :1]]) == 0
+    constant = np.full((2, 3), 7.0)
+    assert contest.surely_best([constant, constant]) == 0
+    assert contest.surely_best([constant, constant + 1]) == 1

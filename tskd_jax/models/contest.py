@@ -79,3 +79,27 @@ def contest(
     )
     of_choice = [policies[i : i + len(numbers)] for i in range(0, len(policies), len(numbers))]
     return of_choice, referee.judge_some(world, policies, task, starts, config.episodes, key)
+
+
+def surely_best(scores: Sequence[np.ndarray]) -> int:
+    """The number of the best choice that is better than the first beyond doubt, or 0.
+
+    Args:
+      scores: of each choice, (students, episodes).
+
+    Returns:
+      Of the choices whose mean is above that of the first with 97.5% certainty (Welch's t-test over
+      students, or over episodes where there is one student), the one with the largest mean.
+    """
+    from scipy import stats
+
+    best, (first, *others) = 0, [one.mean(1) if len(one) > 1 else one[0] for one in scores]
+    for number, one in enumerate(others, 1):
+        if np.ptp(one) == np.ptp(first) == 0:
+            surely = one[0] > first[0]
+        else:
+            test = stats.ttest_ind(one, first, equal_var=False, alternative="greater")
+            surely = test.pvalue < 0.025
+        if surely and scores[number].mean() > scores[best].mean():
+            best = number
+    return best

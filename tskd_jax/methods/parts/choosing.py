@@ -60,7 +60,7 @@ def best_share(
 def choose_data(
     exp: Experiment, choices: Mapping[str, Sequence[Trajectories]], name: str = ""
 ) -> list[Trajectories]:
-    """Of each seed, the choice whose students are worth most in its learned world.
+    """Of each seed, the choice whose students are surely worth most in its learned world.
 
     The students are those that a method would end with, so that none is trained for this alone
     where the choices are methods, too.
@@ -68,7 +68,7 @@ def choose_data(
     Args:
       exp: the experiment.
       choices: what each is called -> its data of each seed. The first is what to beat: it stays
-        where no other is better.
+        where no other is better beyond doubt (`contest.surely_best`).
       name: of the stages, where they are not the first of a method.
 
     Returns:
@@ -107,11 +107,12 @@ def best_data(
         for title, policies in students.items():
             own = referee.of_each_seed(policies, len(keys))[index]
             verdict = referee.judge_some(world, own, task, starts, config.episodes, key)
-            scores[title] = float(task.normalized_score(verdict.returns).mean())
-        metrics.append(scores)
-        chosen.append(int(np.argmax(list(scores.values()))))
+            scores[title] = task.normalized_score(verdict.returns)
+        chosen.append(contest.surely_best(list(scores.values())))
+        means = {title: float(one.mean()) for title, one in scores.items()}
+        metrics.append(means)
         best = list(students)[chosen[-1]]
-        callbacks.report(f"chosen in the learned world: {best} ({_told(scores)})")
+        callbacks.report(f"chosen in the learned world: {best} ({_told(means)})")
     return chosen, metrics
 
 
