@@ -34,7 +34,9 @@ from tskd_jax.training.training import (
 )
 
 MARGIN = 0.2  # of the recorded range, by which an answer may lie beyond it
-DOUBTED = 1e-4  # share of the recorded transitions about which members disagree more than is known
+# A rollout is at its end where members disagree this many times as much as about all but this share
+# of the recorded transitions: on its way even a good policy meets more than recorded ones do.
+DOUBT, RARE = 1.5, 1e-4
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class World:
 
     The networks see normalised states and actions, and predict the normalised change of state and
     the normalised reward. Their errors feed themselves: answers far beyond the recorded range are
-    cut off, and a rollout in which members disagree as about hardly any recorded transition has
-    left what is known (`knows`).
+    cut off, and a rollout in which members disagree more than about recorded transitions has left
+    what is known (`knows`).
 
     Attributes:
       params: members as leading axis.
@@ -67,7 +69,7 @@ class World:
         has deviation 0, and stays.
       reward_mean, reward_deviation: () of r.
       lowest, highest: (m + 1,) the recorded range of s, and behind it r, with `MARGIN` around it.
-      doubt: () the `apart` that all but `DOUBTED` of the recorded transitions stay below.
+      doubt: () the largest `apart` at which a step is known, by `DOUBT` and `RARE`.
       hidden: widths of the hidden layers.
     """
 
@@ -245,7 +247,8 @@ def train(
 def _doubt(model: World, trajectories: Trajectories) -> float:
     """The `doubt` of a world of one seed."""
     columns = trajectories.observations, trajectories.actions
-    return float(np.quantile(in_batches(lambda s, a: _apart(model, s, a), *columns), 1 - DOUBTED))
+    apart = in_batches(lambda s, a: _apart(model, s, a), *columns)
+    return float(DOUBT * np.quantile(apart, 1 - RARE))
 
 
 _apply = jax.jit(lambda model, states, actions: model(states, actions))
