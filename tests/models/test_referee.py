@@ -67,11 +67,12 @@ def test_each_step_is_answered_by_a_random_member(trained, policies, tiny_task, 
     key = jax.random.key(3)
     # Ends sooner for some than for others.
     task = replace(tiny_task, alive=lambda states: states[..., 1] < 0.6)
-    verdict = referee.judge(trained, policies, task, starts, key, keep_states=True)
+    model = trained.replace(doubt=trained.doubt / 1.5)
+    verdict = referee.judge(model, policies, task, starts, key, keep_states=True)
     assert np.ptp(verdict.lengths) > 0
     assert 0 < verdict.left.mean() < 1
     for index, policy in enumerate(policies):
-        returns, lengths, left, visited = by_hand(trained, policy, task, starts, key)
+        returns, lengths, left, visited = by_hand(model, policy, task, starts, key)
         np.testing.assert_allclose(verdict.returns[index], returns, rtol=1e-4)
         np.testing.assert_array_equal(verdict.lengths[index], lengths)
         np.testing.assert_array_equal(verdict.left[index], left)
