@@ -13,9 +13,10 @@ from tskd_jax.policy import load_policy
 from tskd_jax.report import replay
 
 # A batched product or convolution may be summed in another order than one alone: the last digits
-# differ. Students' weights are up to 20, of which 1e-4 leaves five digits; they are seen to agree
-# within 4e-6, and what is imagined over 1000 steps within 4e-5.
-TOLERANCE = 1e-4
+# differ. Students' weights are up to 20, of which 5e-4 leaves four digits; they are seen to agree
+# within 4e-6 on an Intel and within 2e-4 on an AMD processor, and what is imagined over 1000 steps
+# within 4e-5.
+TOLERANCE = 5e-4
 # With one or two numbers a group, as in the tiny runs of other tests, what is before GroupNorm has
 # hardly an effect and no gradient but rounding, which Adam makes whole steps of.
 MORE_FLAGS = (
