@@ -67,7 +67,7 @@ def test_each_step_is_answered_by_a_random_member(trained, policies, tiny_task, 
     key = jax.random.key(3)
     # Ends sooner for some than for others.
     task = replace(tiny_task, alive=lambda states: states[..., 1] < 0.6)
-    model = trained.replace(doubt=trained.doubt / 1.5)
+    model = trained.replace(doubt=trained.doubt / world.DOUBT)
     verdict = referee.judge(model, policies, task, starts, key, keep_states=True)
     assert np.ptp(verdict.lengths) > 0
     assert 0 < verdict.left.mean() < 1

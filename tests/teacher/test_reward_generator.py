@@ -88,7 +88,7 @@ def test_batches_do_not_change_a_reward(fresh, tiny_config, tiny_trajectories):
     parts = rewards_between(fresh, tiny_config.reward_sampling, s, s_next, key, batch_size=8)
     # Rounding (1e-7) is multiplied by 1/√ᾱ_K, here 200, at the first step and grows from there;
     # the rewards span more than 1.
-    np.testing.assert_allclose(whole, parts, atol=5e-3)
+    np.testing.assert_allclose(whole, parts, atol=2e-3)
 
 
 def test_learns_a_reward_of_both_states(tiny_config):
@@ -132,4 +132,4 @@ def test_fewer_pairs_at_a_time_where_memory_is_short(
     parts = sample()
     assert reported[1] == reported[0] > reported[2]
     assert len(reported) == 3
-    np.testing.assert_allclose(whole, parts, atol=5e-3)  # as above
+    np.testing.assert_allclose(whole, parts, atol=5e-3)  # as above; 2.5e-3 on an AMD processor

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tskd_jax.models.contest import welch_interval
+
 
 def summarize(scores: np.ndarray) -> dict[str, Any]:
     """Figures of (seeds, episodes) normalised scores.
@@ -49,16 +51,10 @@ def difference(scores: np.ndarray, others: np.ndarray) -> dict[str, Any]:
     Returns:
       mean; interval: its 95% interval over seeds, Welch's, or None where either has one seed.
     """
-    from scipy import stats
-
     ones, twos = scores.mean(1), others.mean(1)
     mean = float(ones.mean() - twos.mean())
-    interval = None
-    if min(len(ones), len(twos)) > 1:
-        interval = [mean, mean]  # where no seed differs from another
-        if np.ptp(ones) > 0 or np.ptp(twos) > 0:
-            found = stats.ttest_ind(ones, twos, equal_var=False).confidence_interval(0.95)
-            interval = [float(found.low), float(found.high)]
+    several = min(len(ones), len(twos)) > 1
+    interval = list(welch_interval(ones, twos)) if several else None
     return {"mean": mean, "interval": interval}
 
 

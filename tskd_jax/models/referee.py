@@ -36,9 +36,8 @@ class Verdict:
     Attributes:
       returns: (P, E) undiscounted.
       lengths: (P, E) steps.
-      disagreement: (P, E) mean over the steps of how far the members' next states lie apart, in
-        standard deviations of the recorded change of state: of recorded transitions it is what
-        training reports, and a policy that leads far beyond that is not to be judged here.
+      disagreement: (P, E) mean over the steps of how far the members' next states lie apart
+        (`World.apart`).
       left: (P, E) whether an episode ended because it had left what the world knows.
       states: (P, E, T, m) raw units, of which the first `lengths` count; None unless asked for.
     """
@@ -127,8 +126,8 @@ def _judge(
         chosen = jnp.tile(members, count)[:, None]
         following = jnp.take_along_axis(everyone, chosen[..., None], 1).reshape(states.shape)
         reward = jnp.take_along_axis(rewards, chosen, 1).reshape(alive.shape)
-        apart = world.apart(everyone)
-        known = world.knows(apart).reshape(alive.shape)
+        apart = world.apart(everyone).reshape(alive.shape)
+        known = world.knows(apart)
         if keep_states:
             kept = jax.lax.dynamic_update_index_in_dim(verdict.states, states, time, 2)
             verdict = verdict.replace(states=kept)
@@ -137,7 +136,7 @@ def _judge(
             left=verdict.left | (alive & goes_on & ~known),
             returns=verdict.returns + jnp.where(alive, reward, 0.0),
             lengths=verdict.lengths + alive,
-            disagreement=verdict.disagreement + jnp.where(alive, apart.reshape(alive.shape), 0.0),
+            disagreement=verdict.disagreement + jnp.where(alive, apart, 0.0),
         )
         return time + 1, following, alive & goes_on & known, verdict
 

@@ -123,7 +123,7 @@ class World:
         scale = jnp.where(self.change_deviation > 0, self.change_deviation, 1.0)
         return (answers.std(1) / scale[None]).mean(-1)
 
-    def knows(self, apart: Float[Array, " batch"]) -> Bool[Array, " batch"]:
+    def knows(self, apart: Float[Array, "*batch"]) -> Bool[Array, "*batch"]:
         """Whether members agree on a step as on recorded ones; if not, what follows is fiction."""
         return apart <= self.doubt
 

@@ -129,8 +129,7 @@ def advance(
             actions, known = jnp.zeros((*states.shape[:2], 0)), True
             if grounding is not None:
                 present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
-                taken = grounding.execute(model, present, states, keys)
-                rewards, states, actions, known = taken
+                rewards, states, actions, known = grounding.execute(model, present, states, keys)
             alive = task.alive(model.states.unnormalize(states)) & known
             return latest, rewards, states, actions, alive
 
