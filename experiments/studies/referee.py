@@ -1,6 +1,6 @@
 """How well learned worlds judge students: their scores beside the simulator's.
 
-    python -m experiments.studies.referee --runs=DIR,DIR,… [--world='steps=30000 members=5' …]
+    python -m experiments.studies.referee --runs=DIR,… [--world='steps=4000 hidden=(512,512)' …]
 
 For each finished run and each kind of world, a world is trained on the run's dataset (its config's
 `world` section, changed as --world says), and all students are rolled out in it. Writes NAME.csv in
@@ -18,6 +18,7 @@ and Spearman's correlation of both scores, the mean of judged - score, what the 
 world likes best scores, and what the best one does.
 """
 
+import ast
 import sys
 import time
 from dataclasses import replace
@@ -42,7 +43,7 @@ from tskd_jax.training import seeds
 
 RUNS = flags.DEFINE_list("runs", None, "Folders of finished runs.", required=True)
 WORLDS = flags.DEFINE_multi_string(
-    "world", [""], "Fields of `world` that differ from the run's, FIELD=NUMBER with blanks between."
+    "world", [""], "Fields of `world` that differ from the run's, FIELD=VALUE with blanks between."
 )
 EPISODES = flags.DEFINE_integer("episodes", 40, "Of each student in the world.")
 WALKED = flags.DEFINE_integer("walked", 4, "Episodes of each student in the simulator.")
@@ -53,7 +54,7 @@ RESULTS = flags.DEFINE_string("results", "experiments/results/referee", "Folder.
 def changed(config: world.Config, text: str) -> world.Config:
     """That section with the fields of a --world."""
     pairs = (word.split("=") for word in text.split())
-    return replace(config, **{name: float(x) if "." in x else int(x) for name, x in pairs})
+    return replace(config, **{name: ast.literal_eval(value) for name, value in pairs})
 
 
 def students_of(folder: Path, summary: dict[str, Any], config: Any) -> list[dict[str, Any]]:

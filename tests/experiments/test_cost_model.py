@@ -91,7 +91,7 @@ def test_a_baseline_is_trained_where_the_generator_needs_one(cost_model, dataset
     # One step from each state, and its three kinds of students: BC's, the filter's, and both's.
     assert [work.times for work in made["imagination"]] == [1]
     assert [work.times for work in made["student"]] == [15_000] * 3
-    assert [(work.times, work.members) for work in made["world"]] == [(4_000, (1, 4))]
+    assert [(work.times, work.members) for work in made["world"]] == [(8_000, (1, 4))]
     # A plan for each step.
     assert [work.times for work in made["evaluation.teacher"]] == [1000]
 

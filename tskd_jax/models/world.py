@@ -47,7 +47,7 @@ class Config(TrainingConfig):
     batch_size: int = batch_size_field(256, "not in the paper")
     learning_rate: float = learning_rate_field(1e-3, "not in the paper")
     schedule: str = schedule_field()
-    hidden: tuple[int, ...] = field((512, 512), WIDTHS, "hidden layers")
+    hidden: tuple[int, ...] = field((256, 256, 256), WIDTHS, "hidden layers")
     members: int = field(4, COUNT, "forward models")
     held_out: float = field(0.05, between(0.001, 0.9), "share of transitions held out")
 
