@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from tskd_jax.models import cloning, contest, world
 from tskd_jax.training import seeds
@@ -63,3 +64,27 @@ def test_the_first_stays_unless_another_is_surely_better():
     constant = np.full((2, 3), 7.0)
     assert contest.surely_best([constant, constant]) == 0
     assert contest.surely_best([constant, constant + 1]) == 1
+
+
+def test_the_error_of_the_world_counts():
+    """A difference that goes away with one of the members is none."""
+    noise = np.random.default_rng(0).normal(size=(2, 5, 40))
+    scores = [50 + noise[0], 52 + noise[1]]
+    agreed = np.array([[50, 52.1], [50, 51.9], [51, 53.0], [49, 51.0]])
+    assert contest.surely_best(scores) == contest.surely_best(scores, agreed) == 1
+    of_one = np.array([[50, 52.1], [50, 51.9], [50, 48.0], [50, 52]])
+    assert contest.surely_best(scores, of_one) == 0
+
+
+def test_the_interval_is_that_of_welch_and_the_jackknife():
+    rng = np.random.default_rng(0)
+    ones, twos = rng.normal(size=7), 3 * rng.normal(size=4)
+    expected = stats.ttest_ind(ones, twos, equal_var=False).confidence_interval(0.95)
+    np.testing.assert_allclose(contest.welch_interval(ones, twos), expected)
+    np.testing.assert_allclose(contest.welch_interval(ones, twos, np.full(4, 2.0)), expected)
+    # Of a mean, the jackknife's variance is that of the mean: (M - 1) / M · Σ (d_i - d̄)².
+    sample = rng.normal(size=5)
+    left_out = np.array([np.delete(sample, i).mean() for i in range(5)])
+    certain = np.zeros(2)
+    half = stats.t.ppf(0.975, 4) * stats.sem(sample)
+    np.testing.assert_allclose(contest.welch_interval(certain, certain, left_out), (-half, half))

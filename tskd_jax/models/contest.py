@@ -81,33 +81,51 @@ def contest(
     return of_choice, referee.judge_some(world, policies, task, starts, config.episodes, key)
 
 
-def surely_best(scores: Sequence[np.ndarray]) -> int:
+def surely_best(scores: Sequence[np.ndarray], without: np.ndarray | None = None) -> int:
     """The number of the best choice that is better than the first beyond doubt, or 0.
 
     Args:
       scores: of each choice, (students, episodes).
+      without: (members, choices) mean scores in worlds that lack one member each, for the world's
+        own error; None: as if the world had none.
 
     Returns:
       Of the choices whose mean is above that of the first with 97.5% certainty (Welch's t-test over
-      students, or over episodes where there is one student), the one with the largest mean.
+      students, or over episodes where there is one student; with `without`, the jackknife's
+      variance of the difference besides), the one with the largest mean.
     """
     best, (first, *others) = 0, [one.mean(1) if len(one) > 1 else one[0] for one in scores]
     for number, one in enumerate(others, 1):
-        surely = welch_interval(one, first)[0] > 0
+        more = None if without is None else without[:, number] - without[:, 0]
+        surely = welch_interval(one, first, more)[0] > 0
         if surely and scores[number].mean() > scores[best].mean():
             best = number
     return best
 
 
-def welch_interval(ones: np.ndarray, twos: np.ndarray) -> tuple[float, float]:
+def welch_interval(
+    ones: np.ndarray, twos: np.ndarray, left_out: np.ndarray | None = None
+) -> tuple[float, float]:
     """Welch's 95% interval of how far the mean of some numbers is above that of others.
+
+    Args:
+      ones, twos: the numbers, at least two of each.
+      left_out: (members,) the same difference, measured with one member of the instrument left out
+        at a time: the jackknife's variance of it joins the two, with its degrees of freedom
+        (Welch and Satterthwaite).
 
     `scipy.stats` takes a second to import, and is imported where it is used.
     """
     from scipy import stats
 
-    if np.ptp(ones) == np.ptp(twos) == 0:
-        mean = float(ones.mean() - twos.mean())
+    parts = [(one.var(ddof=1) / len(one), len(one) - 1) for one in (ones, twos)]
+    if left_out is not None:
+        freedom = len(left_out) - 1
+        parts.append((freedom * left_out.var(), freedom))
+    variance = sum(part for part, _ in parts)
+    mean = float(ones.mean() - twos.mean())
+    if variance == 0:
         return mean, mean
-    found = stats.ttest_ind(ones, twos, equal_var=False).confidence_interval(0.95)
-    return float(found.low), float(found.high)
+    freedom = variance**2 / sum(part**2 / freedom for part, freedom in parts)
+    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(variance))
+    return mean - half, mean + half

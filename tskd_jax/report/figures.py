@@ -23,7 +23,7 @@ def draw(folder: Path, summary: dict[str, Any]) -> list[str]:
     best = folder / "best_recorded.hdf5"
     if imagined is not None and best.exists():
         recorded = load_dataset(best)
-        one_step = summary["config"]["methods"][-1] == "tskd_one_step"
+        one_step = bool((imagined.lengths == 1).all())
         figure = _steps(recorded, imagined) if one_step else _trajectories(recorded, imagined)
         drawn["trajectories.png"] = figure
     for name, figure in drawn.items():
