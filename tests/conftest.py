@@ -14,6 +14,7 @@ from tskd_jax.data import load_dataset
 from tskd_jax.data.formats.d4rl import write
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
+from tskd_jax.policy import Bounds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 # Nearly all of these tests' time is compilation. Without optimizations it takes less than half,
@@ -50,8 +51,7 @@ def tiny_task() -> Task:
         name="tiny",
         gymnasium_id="none",
         state_size=3,
-        action_size=2,
-        action_bound=1.0,
+        bounds=Bounds.symmetric(1.0, 2),
         episode_limit=EPISODE_LIMIT,
         random_return=0.0,
         expert_return=10.0,

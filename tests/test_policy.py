@@ -18,10 +18,11 @@ import pytest
 import tskd_jax
 from tskd_jax import policy as module
 from tskd_jax.errors import PolicyError
-from tskd_jax.policy import Policy, load_policy, save_policy
+from tskd_jax.policy import Bounds, Policy, load_policy, save_policy
 
 
 def make_policy(sizes=(11, 256, 256, 3), bound: float = 1.0, seed: int = 0) -> Policy:
+    """A policy whose actions lie within ±bound, the first between 0 and bound."""
     rng = np.random.default_rng(seed)
     return Policy(
         tuple(
@@ -29,12 +30,13 @@ def make_policy(sizes=(11, 256, 256, 3), bound: float = 1.0, seed: int = 0) -> P
             for a, b in itertools.pairwise(sizes)
         ),
         tuple(rng.normal(size=b).astype(np.float32) for b in sizes[1:]),
-        bound,
+        Bounds((0.0, *(-bound,) * (sizes[-1] - 1)), (bound,) * sizes[-1]),
     )
 
 
 def arrays_of(policy: Policy) -> dict[str, np.ndarray]:
-    arrays = {"action_bound": np.float32(policy.action_bound)}
+    low, high = policy.bounds.low, policy.bounds.high
+    arrays = {"action_low": np.float32(low), "action_high": np.float32(high)}
     for i, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
         arrays |= {f"weight_{i}": weight, f"bias_{i}": bias}
     return arrays
@@ -63,7 +65,7 @@ def test_actions_by_hand():
     policy = Policy(
         (np.array([[2, -2]], np.float32), np.array([[3], [9]], np.float32)),
         (np.array([-1, 1], np.float32), np.array([-2], np.float32)),
-        0.5,
+        Bounds((-0.5,), (0.5,)),
     )
     np.testing.assert_allclose(policy(np.array([1.0])), [0.5 * np.tanh(1)], rtol=1e-6)
 
@@ -78,9 +80,37 @@ def test_round_trip(tmp_path, bound):
     ):
         assert left.dtype == np.float32
         np.testing.assert_array_equal(left, right)
-    assert loaded.action_bound == pytest.approx(bound, rel=1e-6)
+    np.testing.assert_allclose(
+        (loaded.bounds.low, loaded.bounds.high), ((0, -bound, -bound), (bound,) * 3)
+    )
     states = np.random.default_rng(1).normal(size=(50, 11))
     np.testing.assert_allclose(loaded(states), policy(states), rtol=1e-6)
+
+
+def test_a_file_with_one_bound_for_all_dimensions(tmp_path):
+    """As earlier versions wrote them."""
+    arrays = arrays_of(make_policy()) | {"action_bound": np.float32(0.5)}
+    del arrays["action_low"], arrays["action_high"]
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert load_policy(tmp_path / "a.npz").bounds == Bounds.symmetric(0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        (Bounds.symmetric(1.0, 3), "±1"),
+        (Bounds((0.0, 0.0), (2.0, 2.0)), "[0, 2]"),
+        (Bounds((0.0, -3.0), (2.0, 1.0)), "[-3 … 2], by dimension"),
+    ],
+)
+def test_bounds_in_words(bounds, words):
+    assert str(bounds) == words
+
+
+def test_bounds_stretch_each_dimension_by_itself():
+    x = np.array([[-1, -1], [0, 0], [1, 1], [0.5, -0.5]], np.float32)
+    expected = [[0, -3], [1, -1], [2, 1], [1.5, -2]]
+    np.testing.assert_allclose(Bounds((0.0, -3.0), (2.0, 1.0)).stretch(x), expected)
 
 
 def test_the_name_of_the_file_is_kept(tmp_path):
@@ -97,7 +127,8 @@ def test_observations_of_any_leading_shape(shape):
     actions = policy(states)
     assert actions.shape == (*shape[:-1], 3)
     assert actions.dtype == np.float32
-    assert (np.abs(actions) <= 0.7).all()
+    assert (np.abs(actions) <= 0.7 + 1e-6).all()
+    assert (actions[..., 0] >= -1e-6).all()
     flat = np.array([policy(state) for state in states.reshape(-1, 11)]).reshape(actions.shape)
     np.testing.assert_allclose(actions, flat, atol=1e-5)
 
@@ -177,7 +208,7 @@ class Explosive:
         return pytest.fail, ("a pickle was loaded",)
 
 
-@pytest.mark.parametrize("key", ["weight_1", "bias_0", "action_bound"])
+@pytest.mark.parametrize("key", ["weight_1", "bias_0", "action_low"])
 def test_a_pickle_is_not_loaded(tmp_path, key):
     content = np.empty(1, object)
     content[0] = Explosive()
@@ -185,7 +216,7 @@ def test_a_pickle_is_not_loaded(tmp_path, key):
     check_refused(tmp_path / "a.npz", "not a student")
 
 
-@pytest.mark.parametrize("key", ["weight_1", "bias_2", "action_bound"])
+@pytest.mark.parametrize("key", ["weight_1", "bias_2", "action_high"])
 def test_missing_array(tmp_path, key):
     arrays = arrays_of(make_policy())
     del arrays[key]
@@ -194,7 +225,7 @@ def test_missing_array(tmp_path, key):
 
 
 def test_no_layer(tmp_path):
-    np.savez(tmp_path / "a.npz", action_bound=np.float32(1))
+    np.savez(tmp_path / "a.npz", action_low=-np.ones(0), action_high=np.ones(0))
     check_refused(tmp_path / "a.npz", "layers")
 
 
@@ -213,8 +244,11 @@ def test_no_layer(tmp_path):
         ("weight_0", np.full((11, 256), np.nan, np.float32)),
         ("bias_0", np.full(256, np.inf, np.float32)),
         ("bias_2", np.full(3, -np.inf, np.float32)),
+        ("action_low", np.full(3, np.nan, np.float32)),
+        ("action_high", np.full(3, np.inf, np.float32)),
+        ("action_high", np.ones(2, np.float32)),
+        ("action_high", np.float32(1)),
         ("action_bound", np.float32(np.nan)),
-        ("action_bound", np.float32(np.inf)),
         ("action_bound", np.ones(2, np.float32)),
     ],
 )
@@ -301,6 +335,8 @@ def test_more_arrays_than_any_student_has(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("action_low", np.array([0, 2, -1], np.float32)),
+        ("action_high", np.array([0, 1, 1], np.float32)),
         ("action_bound", np.float32(0)),
         ("action_bound", np.float32(-1)),
         # 10⁶ · 11 · 4e31 passes 3.4e38 in the first layer.

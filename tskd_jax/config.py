@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tskd_jax.envs.tasks import TASKS
+from tskd_jax.envs.entries import OWN, OWN_TASK, TASKS
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation import rollout
 from tskd_jax.fields import ANY, LARGEST, POSITIVE, Allowed, field
@@ -120,14 +120,14 @@ def make_config(environment: str, argument: str = "") -> UserConfig:
     """A user's config for an environment, for `configs/*.py`.
 
     Args:
-      environment: the task.
+      environment: one of `TASKS`, or `own`.
       argument: what stands behind the colon of `--config=FILE:ARGUMENT`: a preset and a dataset
         level, comma-separated, in any order, each optional.
 
     Raises:
       ConfigError: the argument names neither a preset nor a level.
     """
-    task = TASKS[environment]
+    task = OWN_TASK if environment == OWN else TASKS[environment]
     preset, level = "quick", task.default_level
     for word in filter(None, (part.strip() for part in argument.split(","))):
         if word in PRESETS:
@@ -140,9 +140,9 @@ def make_config(environment: str, argument: str = "") -> UserConfig:
                 f"{environment} ({', '.join(task.levels)})"
             )
     config = default_config()
-    config.label = f"{environment}-{level}-{preset}"
+    config.label = "-".join(filter(None, (environment, level, preset)))
     config.environment.name = environment
-    config.dataset.name = task.levels[level]
+    config.dataset.name = task.levels.get(level, "")
     for layer in (PRESETS[preset], task.overrides):
         for name, value in layer.items():
             if isinstance(value, Mapping):

@@ -16,18 +16,48 @@ LARGEST_STATE = 1e6  # up to which no layer may overflow
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """Between what actions lie, each dimension by itself.
+
+    Attributes:
+      low, high: (n,) raw units, low < high.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def symmetric(cls, bound: float, size: int) -> "Bounds":
+        """±bound in each of `size` dimensions."""
+        return cls((-bound,) * size, (bound,) * size)
+
+    def stretch(self, x):
+        """(…, n) in [-1, 1] to actions; of NumPy or JAX, single precision."""
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        low, high = (np.array(end, np.float64).reshape(shape) for end in (self.low, self.high))
+        return ((low + high) / 2).astype(np.float32) + ((high - low) / 2).astype(np.float32) * x
+
+    def __str__(self) -> str:
+        ends = set(zip(self.low, self.high, strict=True))
+        if len(ends) > 1:
+            return f"[{min(self.low):g} … {max(self.high):g}], by dimension"
+        low, high = ends.pop()
+        return f"±{high:g}" if low == -high else f"[{low:g}, {high:g}]"
+
+
+@dataclass(frozen=True)
 class Policy:
-    """A multilayer perceptron: ReLU between layers, tanh and the action bound behind the last.
+    """A multilayer perceptron: ReLU between layers, tanh behind the last, stretched to the bounds.
 
     Attributes:
       weights: (in, out) of each layer.
       biases: (out,) of each layer.
-      action_bound: actions lie in [-bound, bound].
+      bounds: of the actions.
     """
 
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
-    action_bound: float
+    bounds: Bounds
 
     @property
     def parameters(self) -> int:
@@ -43,15 +73,17 @@ class Policy:
             )
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = np.maximum(x @ weight + bias, 0)
-        return self.action_bound * np.tanh(x @ self.weights[-1] + self.biases[-1])
+        return self.bounds.stretch(np.tanh(x @ self.weights[-1] + self.biases[-1]))
 
 
 def save_policy(path: str | os.PathLike, policy: Policy) -> None:
-    """Write a policy: arrays weight_0, bias_0, …, and action_bound. No pickle is involved."""
+    """Write a policy: arrays weight_0, bias_0, …, action_low and action_high, without pickle."""
     arrays = {f"weight_{i}": array for i, array in enumerate(policy.weights)}
     arrays |= {f"bias_{i}": array for i, array in enumerate(policy.biases)}
+    for name, end in (("action_low", policy.bounds.low), ("action_high", policy.bounds.high)):
+        arrays[name] = np.array(end, np.float32)
     with open(path, "wb") as file:
-        np.savez(file, action_bound=np.float32(policy.action_bound), **arrays)  # pyright: ignore[reportArgumentType]
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def load_policy(path: str | os.PathLike) -> Policy:
@@ -71,7 +103,7 @@ def load_policy(path: str | os.PathLike) -> Policy:
         layers = sum(name.startswith("weight_") for name in arrays)
         weights = tuple(arrays[f"weight_{i}"] for i in range(layers))
         biases = tuple(arrays[f"bias_{i}"] for i in range(layers))
-        bound = float(arrays["action_bound"])
+        low, high = _ends(arrays, biases[-1].shape if biases else ())
     except PolicyError:
         raise
     except Exception as error:
@@ -87,13 +119,23 @@ def load_policy(path: str | os.PathLike) -> Policy:
         and all(a.shape[1] == b.shape[0] for a, b in itertools.pairwise(weights))
         and all(0 not in w.shape for w in weights)
         and all(np.isfinite(array).all() for array in (*weights, *biases))
-        and np.isfinite(bound)
+        and low.shape == high.shape == biases[-1].shape
+        and all(np.isfinite(end).all() for end in (low, high))
     )
     if not fits:
         raise PolicyError(f"{path}: its layers do not fit together, or are not finite float32")
-    if bound <= 0 or not _stays_finite(weights, biases):
+    if not (low < high).all() or not _stays_finite(weights, biases):
         raise PolicyError(f"{path}: its numbers are no policy's: actions would not be finite")
-    return Policy(weights, biases, bound)
+    return Policy(weights, biases, Bounds(tuple(low.tolist()), tuple(high.tolist())))
+
+
+def _ends(arrays: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds of the actions; files of earlier versions have one number for all dimensions."""
+    if "action_bound" in arrays:
+        bound = np.full(shape, float(arrays["action_bound"]))
+        return -bound, bound
+    low, high = (arrays[name].astype(np.float64) for name in ("action_low", "action_high"))
+    return low, high
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

@@ -44,7 +44,8 @@ from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.config import Config, finalize
 from tskd_jax.data import load
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs.entries import get_task
+from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine import devices
 from tskd_jax.machine.signals import Request

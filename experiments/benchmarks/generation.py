@@ -31,7 +31,7 @@ from experiments.benchmarks.untrained import (
 from experiments.tables import show, write
 from tskd_jax.config import finalize, make_config
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.entries import get_task
 from tskd_jax.presets import PRESETS
 from tskd_jax.teacher.imagination import imagine
 

@@ -34,7 +34,8 @@ from experiments.benchmarks.untrained import fresh_inverse_dynamics, fresh_rewar
 from tskd_jax.config import Config, finalize
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, concatenate, from_columns
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs.entries import get_task
+from tskd_jax.envs.tasks import Task
 from tskd_jax.models import dynamics, inverse_dynamics, value
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value

@@ -27,7 +27,8 @@ from experiments.tables import device_name, show, write
 from tskd_jax.config import Config, finalize, make_config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs.entries import get_task
+from tskd_jax.envs.tasks import Task
 from tskd_jax.machine.throughput import matmul_peak, product_rates
 from tskd_jax.models import cloning, dynamics, inverse_dynamics, value
 from tskd_jax.nn.convolution import FORMS, set_convolution_form

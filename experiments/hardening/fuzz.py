@@ -155,7 +155,8 @@ def _damage(rng, path: Path, kind: str) -> None:
 def student(rng: np.random.Generator, path: Path) -> str:
     """Write a mutated student; gives the mutation's name."""
     sizes = (STATES, 8, 8, ACTIONS)
-    arrays = {"action_bound": np.float32(1)}
+    ends = -np.ones(ACTIONS, np.float32), np.ones(ACTIONS, np.float32)
+    arrays = dict(zip(("action_low", "action_high"), ends, strict=True))
     for i in range(3):
         arrays[f"weight_{i}"] = rng.normal(size=sizes[i : i + 2]).astype(np.float32)
         arrays[f"bias_{i}"] = rng.normal(size=sizes[i + 1]).astype(np.float32)
@@ -247,7 +248,9 @@ def try_student(path: Path) -> str:
     states = np.random.default_rng(0).normal(size=(100, len(policy.weights[0])))
     for scale in (0.0, 1.0, 1e5):
         actions = policy(scale * states)
-        if not (np.abs(actions) <= policy.action_bound * 1.0001).all():
+        low, high = np.array(policy.bounds.low), np.array(policy.bounds.high)
+        slack = 1e-4 * (high - low)
+        if not ((actions >= low - slack) & (actions <= high + slack)).all():
             return "loaded, but its actions are not finite or out of bounds"
     return "loaded"
 

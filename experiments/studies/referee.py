@@ -33,8 +33,9 @@ from scipy import stats
 from experiments.tables import show, write
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, record
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs.tasks import Task
 from tskd_jax.models import referee, world
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy, load_policy

@@ -9,7 +9,7 @@ import jax
 
 from tskd_jax.cli.comparison import load_recorded
 from tskd_jax.config import Config, Options, to_plain
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.entries import get_task
 from tskd_jax.machine.signals import Request
 from tskd_jax.methods.base import Experiment, Teacher
 from tskd_jax.methods.parts.models import train_trajectory_generator

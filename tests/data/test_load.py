@@ -9,7 +9,7 @@ import pytest
 from tskd_jax.data.formats import d4rl
 from tskd_jax.data.load import Config, content_hash, load_dataset, resolve
 from tskd_jax.data.trajectories import describe, from_columns
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.entries import get_task
 from tskd_jax.errors import DatasetError
 from tskd_jax.evaluation.simulator_check import simulate
 

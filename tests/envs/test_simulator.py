@@ -3,13 +3,13 @@
 import gymnasium
 import pytest
 
+from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, make_environment
-from tskd_jax.envs.tasks import get_task
 
 
 def test_environments_are_silent(capfd, recwarn):
     level = gymnasium.logger.min_level
-    make_environment(get_task("hopper")).close()
+    make_environment("Hopper-v4").close()
     assert gymnasium.logger.min_level == level
     assert "deprecated" not in capfd.readouterr().err
     assert not [w for w in recwarn if "out of date" in str(w.message)]
@@ -28,6 +28,6 @@ def test_seeds_of_episodes_are_distinct():
 @pytest.mark.parametrize("name", ["hopper", "halfcheetah", "walker2d"])
 def test_making_an_environment_says_nothing(name, capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_environment(get_task(name)).close()
+    make_environment(get_task(name).gymnasium_id).close()
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from tskd_jax.envs.entries import TASKS, Config, get_task
 from tskd_jax.envs.simulator import make_environment
-from tskd_jax.envs.tasks import TASKS, Config, get_task
 from tskd_jax.errors import ConfigError
 
 ALL = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -16,11 +16,11 @@ ALL = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 @ALL
 def test_sizes_are_the_simulators(task):
-    env = make_environment(task)
+    env = make_environment(task.gymnasium_id)
     assert env.observation_space.shape == (task.state_size,)
     assert env.action_space.shape == (task.action_size,)
-    np.testing.assert_array_equal(env.action_space.low, -task.action_bound)
-    np.testing.assert_array_equal(env.action_space.high, task.action_bound)
+    np.testing.assert_array_equal(env.action_space.low, task.bounds.low)
+    np.testing.assert_array_equal(env.action_space.high, task.bounds.high)
     assert env.spec.max_episode_steps == task.episode_limit
     # The observation is the state but for the position along the track.
     assert env.unwrapped.model.nq == task.position_size + 1
@@ -30,7 +30,7 @@ def test_sizes_are_the_simulators(task):
 
 @ALL
 def test_the_termination_rule_is_the_simulators(task):
-    env = make_environment(task)
+    env = make_environment(task.gymnasium_id)
     states, terminated = [], []
     for seed in range(6):
         env.reset(seed=seed)

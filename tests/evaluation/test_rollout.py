@@ -4,12 +4,14 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, record
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation.rollout import evaluate_students, rollout
+from tskd_jax.policy import Bounds
 
 LIMIT = 12
-TASK = Task("countdown", "TskdCountdown-v0", 2, 1, 1.0, LIMIT, 0.0, 1.0, lambda s: s[..., 0] > 0, 1)
+TASK = Task("countdown", "TskdCountdown-v0", 2, Bounds((-1.0,), (1.0,)), LIMIT, 0.0, 1.0)
 
 
 class Countdown(gymnasium.Env):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
+from tskd_jax.envs.entries import TASKS
 from tskd_jax.envs.simulator import make_environment
-from tskd_jax.envs.tasks import TASKS, Task
+from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.simulator_check import check, simulate
 
@@ -14,7 +15,7 @@ ALL = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 def record(task: Task, steps: int = 40) -> Trajectories:
     """Transitions of random actions, in double precision until they are stored."""
-    env = make_environment(task)
+    env = make_environment(task.gymnasium_id)
     columns = []
     state, _ = env.reset(seed=0)
     env.action_space.seed(0)
@@ -52,7 +53,7 @@ def test_recorded_transitions_are_reproduced(task):
 
 @ALL
 def test_double_precision_is_reproduced_exactly(task):
-    env = make_environment(task)
+    env = make_environment(task.gymnasium_id)
     state, _ = env.reset(seed=1)
     action = np.full(task.action_size, 0.3)
     following = env.step(action)[0]

@@ -11,7 +11,7 @@ from tiny import ROOT, import_script, run_script
 
 from tskd_jax.config import default_config, finalize, make_config, to_plain
 from tskd_jax.data import load_dataset
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.entries import get_task
 from tskd_jax.models import inverse_dynamics
 from tskd_jax.run import files
 

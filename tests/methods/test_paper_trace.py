@@ -10,7 +10,7 @@ import pytest
 
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import from_columns
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.entries import get_task
 from tskd_jax.models import cloning, dynamics, inverse_dynamics, value
 from tskd_jax.nn.mlp import count_parameters
 from tskd_jax.teacher import (

@@ -7,10 +7,10 @@ import numpy as np
 
 from tskd_jax.config import Config, override
 from tskd_jax.data.trajectories import IMAGINED, STITCHED, Trajectories
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.entries import get_task
 from tskd_jax.methods import METHODS, Experiment, Outcome
 from tskd_jax.methods.base import stage_name
-from tskd_jax.policy import Policy
+from tskd_jax.policy import Bounds, Policy
 from tskd_jax.run.serialization import fingerprint
 
 
@@ -56,7 +56,11 @@ class TracedRun:
         if own == "best_data":
             return [self.CHOSEN % len(inputs[0]) for _ in seeds]
         if own == "cloning":
-            return [Policy((np.full((3, 2), mark),), (np.zeros(2, np.float32),), 1.0)]
+            return [
+                Policy(
+                    (np.full((3, 2), mark),), (np.zeros(2, np.float32),), Bounds.symmetric(1.0, 2)
+                )
+            ]
         return f"the {own} of {key}"
 
     def report(self, line: str) -> None:

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
-from tskd_jax.envs.tasks import TASKS, Task
+from tskd_jax.envs.entries import TASKS
+from tskd_jax.envs.tasks import Task
 from tskd_jax.models import cloning
 from tskd_jax.models.cloning import fold, train
 from tskd_jax.nn.mlp import MLP
+from tskd_jax.policy import Bounds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
-TASK = Task("toy", "none", 3, 2, 0.5, 10, 0.0, 1.0, lambda s: s[..., 0] < 9, 1)
+TASK = Task("toy", "none", 3, Bounds.symmetric(0.5, 2), 10, 0.0, 1.0)
 # A dimension of large units, one far from zero, one that never changes.
 MEAN, DEVIATION = np.array([0.0, 100.0, 4.0]), np.array([50.0, 0.5, 0.0])
 
@@ -46,7 +48,7 @@ def test_it_learns_to_act():
     spread = np.square(data.actions - data.actions.mean(0)).mean()
     for policy in policies:
         assert np.square(policy(data.observations) - data.actions).mean() < 0.03 * spread
-        assert (np.abs(policy(100 * data.observations)) <= TASK.action_bound).all()
+        assert (np.abs(policy(100 * data.observations)) <= TASK.bounds.high).all()
     assert 0 < metrics["loss"] < 0.1 * spread
 
 
@@ -65,7 +67,8 @@ def test_fold_is_the_network_on_standardised_states(normalize):
     states = make_data(50).observations
     mean = states.mean(0) if normalize else np.zeros(3, np.float32)
     deviation = np.array([50, 0.5, 1], np.float32) if normalize else np.ones(3, np.float32)
-    policy = fold(jax.tree.map(np.asarray, params), mean, deviation, 0.5)
+    bounds = Bounds.symmetric(0.5, 2)
+    policy = fold(jax.tree.map(np.asarray, params), mean, deviation, bounds)
     output = network.apply(params, jnp.asarray((states - mean) / deviation))
     np.testing.assert_allclose(policy(states), 0.5 * np.tanh(output), atol=1e-4)
     assert policy.parameters == 3 * 16 + 16 + 16 * 16 + 16 + 16 * 2 + 2

@@ -5,9 +5,8 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from scipy import stats
 
-from tskd_jax.models import cloning, contest, world
+from tskd_jax.models import cloning, contest, referee, world
 from tskd_jax.training import seeds
 
 CONFIG = contest.Config(students=2, length=0.5, episodes=5)
@@ -30,13 +29,14 @@ def datasets(tiny_trajectories):
 
 def test_the_better_dataset_has_the_better_students(model, datasets, tiny_task):
     starts = datasets[0].initial_observations
-    policies, verdict = contest.contest(
-        CONFIG, STUDENT, datasets, model, tiny_task, starts, jax.random.key(3)
-    )
+    policies = contest.short_students(CONFIG, STUDENT, datasets, tiny_task)
     assert [len(own) for own in policies] == [2, 2, 2]
-    down, up, same = verdict.returns.reshape(3, 2, 5)
+    down, up, same = (
+        referee.judge(model, own, tiny_task, starts[:5], jax.random.key(3)).returns
+        for own in policies
+    )
     assert up.mean() > down.mean() + 1
-    # Nothing but the data differs: not the first weights, the rows, the starts, or who answers.
+    # Nothing but the data differs: neither the first weights nor the rows.
     np.testing.assert_allclose(up, same, rtol=1e-5)
     assert not np.allclose(up[0], up[1], rtol=1e-5)
     # As long as it says.
@@ -46,45 +46,54 @@ def test_the_better_dataset_has_the_better_students(model, datasets, tiny_task):
         np.testing.assert_allclose(ours(starts), theirs(starts), atol=1e-4)
 
 
+def surely_best(*scores: np.ndarray) -> int:
+    return contest.surely_best(scores, [np.zeros(one.shape, bool) for one in scores])
+
+
 def test_the_first_stays_unless_another_is_surely_better():
     noise = np.random.default_rng(0).normal(size=(3, 5, 40))
     first = 50 + noise[0]
     # Of the students' means the error is 0.07: what is one above it is better, 0.1 is not.
-    assert contest.surely_best([first, 50.1 + noise[1]]) == 0
-    assert contest.surely_best([first, 51 + noise[1], 52 + noise[2]]) == 2
-    assert contest.surely_best([first, 52 + noise[1], 51 + noise[2]]) == 1
-    assert contest.surely_best([first, 40 + noise[1]]) == 0
+    assert surely_best(first, 50.1 + noise[1]) == 0
+    assert surely_best(first, 51 + noise[1], 52 + noise[2]) == 2
+    assert surely_best(first, 52 + noise[1], 51 + noise[2]) == 1
+    assert surely_best(first, 40 + noise[1]) == 0
     # Students that differ by ten say nothing of a difference of three.
     spread = np.array([-10.0, -5, 0, 5, 10])[:, None]
-    assert contest.surely_best([first + spread, 53 + noise[1] + spread]) == 0
-    assert contest.surely_best([first, first]) == 0
+    assert surely_best(first + spread, 53 + noise[1] + spread) == 0
+    assert surely_best(first, first) == 0
     # Of one student its episodes tell.
-    assert contest.surely_best([first[:1], 51 + noise[1, :1]]) == 1
-    assert contest.surely_best([first[:1], 50.1 + noise[1, :1]]) == 0
+    assert surely_best(first[:1], 51 + noise[1, :1]) == 1
+    assert surely_best(first[:1], 50.1 + noise[1, :1]) == 0
     constant = np.full((2, 3), 7.0)
-    assert contest.surely_best([constant, constant]) == 0
-    assert contest.surely_best([constant, constant + 1]) == 1
+    assert surely_best(constant, constant) == 0
+    assert surely_best(constant, constant + 1) == 1
 
 
-def test_the_error_of_the_world_counts():
-    """A difference that goes away with one of the members is none."""
+def test_what_nobody_knows_counts_for_the_first():
     noise = np.random.default_rng(0).normal(size=(2, 5, 40))
-    scores = [50 + noise[0], 52 + noise[1]]
-    agreed = np.array([[50, 52.1], [50, 51.9], [51, 53.0], [49, 51.0]])
-    assert contest.surely_best(scores) == contest.surely_best(scores, agreed) == 1
-    of_one = np.array([[50, 52.1], [50, 51.9], [50, 48.0], [50, 52]])
-    assert contest.surely_best(scores, of_one) == 0
+    left = np.zeros((2, 5, 40), bool)
+    left[0, :, :10] = True
+    ended = np.where(left[0], 10.0, 50.0) + noise[0]
+    other = 45 + noise[1]
+    # Counted as they ended the first has 40; its other episodes have 50.
+    assert contest.surely_best([ended, other], [left[1], left[1]]) == 1
+    assert contest.surely_best([ended, other], list(left)) == 0
+    assert contest.surely_best([ended, 55 + noise[1]], list(left)) == 1
+    # Of the others it counts as it ended.
+    assert contest.surely_best([other, ended], [left[1], left[0]]) == 0
+    # Of a student that has no episode to its end nothing is known.
+    left[0, 3] = True
+    assert contest.surely_best([ended, 99 + noise[1]], list(left)) == 0
 
 
-def test_the_interval_is_that_of_welch_and_the_jackknife():
-    rng = np.random.default_rng(0)
-    ones, twos = rng.normal(size=7), 3 * rng.normal(size=4)
-    expected = stats.ttest_ind(ones, twos, equal_var=False).confidence_interval(0.95)
-    np.testing.assert_allclose(contest.welch_interval(ones, twos), expected)
-    np.testing.assert_allclose(contest.welch_interval(ones, twos, np.full(4, 2.0)), expected)
-    # Of a mean, the jackknife's variance is that of the mean: (M - 1) / M · Σ (d_i - d̄)².
-    sample = rng.normal(size=5)
-    left_out = np.array([np.delete(sample, i).mean() for i in range(5)])
-    certain = np.zeros(2)
-    half = stats.t.ppf(0.975, 4) * stats.sem(sample)
-    np.testing.assert_allclose(contest.welch_interval(certain, certain, left_out), (-half, half))
+def test_of_what_is_as_good_the_most_data():
+    noise = 0.1 * np.random.default_rng(0).normal(size=(3, 4, 30))
+    spread = np.array([-3.0, -1, 1, 3])[:, None]  # a standard error of 1.3
+    assert contest.largest_of_the_best([50 + noise[0], 49.5 + noise[1], 40 + noise[2]]) == 0
+    wide = 50 + noise[0] + spread
+    assert contest.largest_of_the_best([wide, 49.5 + noise[1], 40 + noise[2]]) == 1
+    assert contest.largest_of_the_best([wide, 40 + noise[1], 49.5 + noise[2]]) == 2
+    assert contest.largest_of_the_best([40 + noise[0], wide]) == 1
+    # Of one student there is no error.
+    assert contest.largest_of_the_best([50 + noise[0, :1], 49.5 + noise[1, :1]]) == 0

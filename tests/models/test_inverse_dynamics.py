@@ -6,14 +6,16 @@ import pytest
 
 from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import from_columns
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs.entries import get_task
+from tskd_jax.envs.tasks import Task
 from tskd_jax.models import inverse_dynamics
 from tskd_jax.models.inverse_dynamics import actions_between
 from tskd_jax.nn.mlp import count_parameters
+from tskd_jax.policy import Bounds
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
-TASK = Task("toy", "none", 3, 2, 1.0, 10, 0.0, 1.0, lambda s: s[..., 0] < 9, 1)
+TASK = Task("toy", "none", 3, Bounds.symmetric(1.0, 2), 10, 0.0, 1.0)
 
 
 def walks(episodes, length, seed=0):
@@ -73,7 +75,7 @@ def test_actions_stay_within_the_bound(trained):
     model, *_ = trained
     far = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * 1e3
     assert np.abs(actions_between(model, far, -far)).max() <= 1.0
-    twice = model.replace(action_bound=2.0)
+    twice = model.replace(bounds=Bounds.symmetric(2.0, 2))
     np.testing.assert_allclose(
         actions_between(twice, far, -far), 2 * actions_between(model, far, -far), rtol=1e-6
     )

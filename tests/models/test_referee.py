@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tskd_jax.models import referee, world
-from tskd_jax.policy import Policy
+from tskd_jax.policy import Bounds, Policy
 from tskd_jax.training import seeds
 
 
@@ -31,7 +31,7 @@ def policies():
         return tuple(rng.normal(size=pair).astype(np.float32) for pair in pairs)
 
     biases = (np.full(4, 0.1, np.float32), np.zeros(2, np.float32))
-    return [Policy(weights(3, 4, 2), biases, 1.0) for _ in range(2)]
+    return [Policy(weights(3, 4, 2), biases, Bounds.symmetric(1.0, 2)) for _ in range(2)]
 
 
 @pytest.fixture(scope="module")

@@ -94,13 +94,3 @@ def test_what_members_disagree_about_is_not_known(linear, trained):
     assert np.asarray(model.knows(jnp.asarray(apart))).all()
     known = np.asarray(model.knows(jnp.asarray([1.49, 1.51]) * most))
     np.testing.assert_array_equal(known, [True, False])
-
-
-def test_worlds_that_lack_a_member_each(linear, trained):
-    model = seeds.of_seed(trained[0], 0)
-    first, second = model.without()
-    of_all, _ = world.predictions(model, linear.observations, linear.actions)
-    for lacking, kept in ((first, 1), (second, 0)):
-        of_one, _ = world.predictions(lacking, linear.observations, linear.actions)
-        np.testing.assert_allclose(of_one[:, 0], of_all[:, kept], atol=1e-6)
-    assert first.without() == []

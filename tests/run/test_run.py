@@ -16,7 +16,7 @@ from run_helpers import Chain, Killed, begin, flip, largest_file, place
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import WorkdirError
-from tskd_jax.policy import Policy
+from tskd_jax.policy import Bounds, Policy
 from tskd_jax.run import serialization
 from tskd_jax.run.run import Stopped
 
@@ -286,7 +286,9 @@ def test_a_result_whose_class_has_changed_is_computed_again(tmp_path, monkeypatc
         calls.append(1)
         return data, {}
 
-    data = Policy((np.ones((2, 1), np.float32),), (np.ones(1, np.float32),), 1.0)
+    data = Policy(
+        (np.ones((2, 1), np.float32),), (np.ones(1, np.float32),), Bounds.symmetric(1.0, 1)
+    )
     begin(tmp_path).stage("data", compute, None, data)
     monkeypatch.setattr("tskd_jax.policy.Policy", None)
     out = io.StringIO()

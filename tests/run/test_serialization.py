@@ -19,7 +19,7 @@ import pytest
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.policy import Policy
+from tskd_jax.policy import Bounds, Policy
 from tskd_jax.run.serialization import FrozenArrays, array_digest, fingerprint, flatten, restore
 
 
@@ -73,7 +73,7 @@ def planted(monkeypatch):
 POLICY = Policy(
     (np.ones((3, 4), np.float32), np.full((4, 2), 2.0, np.float32)),
     (np.zeros(4, np.float32), np.arange(2, dtype=np.float32)),
-    0.4,
+    Bounds((-0.4, 0.0), (0.4, 1.0)),
 )
 
 
@@ -82,8 +82,8 @@ def test_a_policy():
     assert type(again) is Policy
     assert type(again.weights) is tuple
     chex.assert_trees_all_equal(
-        (again.weights, again.biases, again.action_bound),
-        (POLICY.weights, POLICY.biases, POLICY.action_bound),
+        (again.weights, again.biases, again.bounds),
+        (POLICY.weights, POLICY.biases, POLICY.bounds),
     )
 
 
@@ -279,9 +279,10 @@ def test_every_field_counts(tiny_task):
         normalizer.replace(kind="limits"),
         normalizer.replace(low=normalizer.high),
     ]
-    others += [POLICY, Policy(POLICY.weights, POLICY.biases, 0.5)]
-    others += [Policy(POLICY.weights, (POLICY.biases[0], POLICY.biases[1] + 1), 0.4)]
-    changed = {"name": "other", "episode_limit": 11, "alive": jnp.isfinite, "action_bound": 2.0}
+    others += [POLICY, Policy(POLICY.weights, POLICY.biases, Bounds.symmetric(0.5, 2))]
+    others += [Policy(POLICY.weights, (POLICY.biases[0], POLICY.biases[1] + 1), POLICY.bounds)]
+    bounds = Bounds.symmetric(2.0, 2)
+    changed = {"name": "other", "episode_limit": 11, "alive": jnp.isfinite, "bounds": bounds}
     others += [tiny_task] + [_replaced(tiny_task, {k: v}) for k, v in changed.items()]
     assert len({fingerprint(other) for other in others}) == len(others)
     assert fingerprint(_replaced(tiny_task, {})) == fingerprint(tiny_task)
@@ -300,10 +301,11 @@ def test_functions_count_by_name():
     def local():
         pass
 
+    other = Policy(POLICY.weights, POLICY.biases, Bounds.symmetric(0.5, 2))
     functions = [
         *(local, lambda: 0, round_trip, np.sum, jnp.sum, jax.jit(round_trip), Policy),
         *(functools.partial(local, 1), functools.partial(local, 2), functools.partial(local, x=1)),
-        *(POLICY.__call__, Policy(POLICY.weights, POLICY.biases, 0.5).__call__),
+        *(POLICY.__call__, other.__call__),
     ]
     prints = [fingerprint(function) for function in functions]
     assert prints[2] == prints[5]  # compiled, it is the same function

@@ -24,6 +24,7 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.models import cloning
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value
+from tskd_jax.policy import Bounds
 from tskd_jax.stitching.stitch import Config, find_successors, stitch
 
 GOAL, PIT = 6.5, -2.5
@@ -33,7 +34,8 @@ C = [(5, 3), (5, 2), (5, 1), (5.1, 0), (6.1, 0), (7.1, 0)]
 # A's bend is left for B's, B's for C's: 0.05 away each, and further on.
 BEST = [*A[:3], *B[3:5], *C[3:]]
 LIMIT = 20
-TASK = Task("chain", "none", 2, 2, 1.0, LIMIT, 0.0, 10.0, lambda s: s[..., 1] > PIT, 2)
+BOUNDS = Bounds.symmetric(1.0, 2)
+TASK = Task("chain", "none", 2, BOUNDS, LIMIT, 0.0, 10.0, lambda s: s[..., 1] > PIT)
 
 
 def step(states: np.ndarray, actions: np.ndarray) -> np.ndarray:

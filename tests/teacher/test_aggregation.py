@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tskd_jax.models import referee, world
-from tskd_jax.policy import Policy
+from tskd_jax.policy import Bounds, Policy
 from tskd_jax.teacher import aggregation
 from tskd_jax.training import seeds
 
@@ -19,7 +19,11 @@ def worlds(tiny_trajectories):
 
 def policy(scale: float) -> Policy:
     """a = tanh(scale · s): of m = 3, n = 2."""
-    return Policy((scale * np.eye(3, 2, dtype=np.float32),), (np.zeros(2, np.float32),), 1.0)
+    return Policy(
+        (scale * np.eye(3, 2, dtype=np.float32),),
+        (np.zeros(2, np.float32),),
+        Bounds.symmetric(1.0, 2),
+    )
 
 
 def contained(states, others):

@@ -10,7 +10,8 @@ from tskd_jax.data import load
 from tskd_jax.data.checks import DatasetChecks, dataset_warnings
 from tskd_jax.data.formats import d4rl
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
-from tskd_jax.envs.tasks import Task, get_task
+from tskd_jax.envs import own
+from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import DatasetError
 from tskd_jax.evaluation.scores import summarize
 from tskd_jax.evaluation.stages import check_in_simulator, evaluate, evaluate_teacher, judge
@@ -34,8 +35,7 @@ BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
 
 def compare(config: Config, run: Run) -> dict[str, Any] | None:
     """Run all methods and write the report; gives the summary, in the first process only."""
-    task = get_task(config.environment.name)
-    recorded = load_recorded(config, task, run)
+    recorded, task = load_recorded(config, run)
     report_memory(config, task, run)
     returns: dict[str, np.ndarray] = {}
     judged: dict[str, np.ndarray] = {}
@@ -44,19 +44,20 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
         exp = Experiment(name, varied, task, recorded, run)
         begun = len(run.used)
         outcome = METHODS[method].train(exp, varied.own[method])
-        returns[name] = exp.stage(
-            *(evaluate, config.evaluation.episodes, outcome.policies, task, config.seeds),
-            name=f"evaluation.{name}",
-        )
-        _note(name, title, config, outcome, run, begun)
-        score = summarize(task.normalized_score(returns[name]))
-        run.report(f"{title:<36} {table.score_text(score)}")
+        if task.simulated:
+            returns[name] = exp.stage(
+                *(evaluate, config.evaluation.episodes, outcome.policies, task, config.seeds),
+                name=f"evaluation.{name}",
+            )
         if config.referee.episodes:
             judged[name], left[name] = exp.stage(
                 *(judge, config.referee.episodes, train_world(exp), outcome.policies, task),
                 recorded.initial_observations,
                 name=f"referee.{name}",
             )
+        _note(name, title, config, outcome, run, begun)
+        score = summarize(task.normalized_score(returns.get(name, judged.get(name))))
+        run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
@@ -79,23 +80,19 @@ def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
     return found
 
 
-def load_recorded(config: Config, task: Task, run: Run) -> Trajectories:
-    """The dataset, checked against the environment and against what the run began with.
+def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Task]:
+    """The dataset, checked against the environment and what the run began with, and its task.
 
     Raises:
       DatasetError: it cannot be used, is of another environment, or has changed.
     """
-    source = config.dataset.path or config.dataset.name
+    source = config.dataset.source
     warnings: list[str] = []
-    checks = DatasetChecks(config.dataset.drop_invalid, task.episode_limit, warnings.append)
+    limit = own.known_limit(config.environment)
+    checks = DatasetChecks(config.dataset.drop_invalid, limit, warnings.append)
     recorded = load.load_dataset(source, checks)
-    sizes = recorded.observations.shape[1], recorded.actions.shape[1]
-    if sizes != (task.state_size, task.action_size):
-        raise DatasetError(
-            f"{source}: states of size {sizes[0]} and actions of size {sizes[1]}, but {task.name} "
-            f"has {task.state_size} and {task.action_size}; choose the config of its environment"
-        )
-    warnings += [f"{source}: {line}" for line in dataset_warnings(recorded, task.action_bound)]
+    task = own.task_of(config.environment, recorded, source)
+    warnings += [f"{source}: {line}" for line in dataset_warnings(recorded, task.bounds)]
     facts = {"name": source} | describe(recorded) | {"warnings": warnings}
     if not source.startswith("d4rl:"):
         facts["sha256"] = load.content_hash(load.resolve(source))
@@ -113,8 +110,9 @@ def load_recorded(config: Config, task: Task, run: Run) -> Trajectories:
             f"return {facts['return_mean']:.4g}"
         )
     run.record("notes", "dataset", facts)
+    run.record("notes", "task", summary.task_facts(task))
     run.stop_if_requested("dataset")
-    return run.freeze(recorded)
+    return run.freeze(recorded), task
 
 
 def report_memory(config: Config, task: Task, run: Run) -> None:
@@ -149,8 +147,10 @@ def report_memory(config: Config, task: Task, run: Run) -> None:
 def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, begun: int) -> None:
     """Write the students, and into the manifest what the method used and made."""
     # The same student may have been asked for before: as a choice, or by another method.
-    student, evaluation = run.used[-2:]
-    seconds = sum(run.manifest["stages"][key]["seconds"] for key in (student, evaluation))
+    stages, used = run.manifest["stages"], list(dict.fromkeys(run.used[begun:]))
+    student = [key for key in used if stages[key]["name"].startswith("student.")][-1]
+    judging = [key for key in used if stages[key]["name"].startswith(("evaluation.", "referee."))]
+    seconds = sum(stages[key]["seconds"] for key in (student, *judging[-1:]))
     if hosts.is_first():
         for seed, policy in zip(config.seeds, outcome.policies, strict=True):
             with run.replacing(f"students/{name}/seed_{seed}.npz") as path:
@@ -163,7 +163,7 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
         name,
         {
             "title": title,
-            "stages": list(dict.fromkeys(run.used[begun:])),
+            "stages": used,
             "student": student,
             "parameters": outcome.policies[0].parameters,
             "seconds": seconds,
@@ -182,11 +182,13 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
 def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dict[str, np.ndarray]:
     """What the simulator says of imagination, and the teacher's own returns if asked for."""
     teacher, episodes = outcome.teacher, config.evaluation.teacher_episodes
-    if teacher is None:
+    if teacher is None or not exp.task.simulated:
         if episodes:
-            run.report(f"warning: {exp.name} has no teacher that could play {episodes} episodes")
+            what = "no teacher that could play" if teacher is None else "no simulator for"
+            run.report(f"warning: {exp.name} has {what} {episodes} episodes of the teacher")
         return {}
-    if config.evaluation.simulator_check and outcome.imagined and outcome.accepted:
+    known = exp.task.position_size is not None
+    if known and config.evaluation.simulator_check and outcome.imagined and outcome.accepted:
         exp.stage(
             *(check_in_simulator, config.evaluation, exp.task, teacher.inverse_dynamics),
             *(exp.recorded, outcome.imagined, outcome.accepted),
@@ -224,7 +226,7 @@ def _write_data(config: Config, outcome: Outcome, recorded: Trajectories, run: R
 
 def _write(name: str, datasets: Sequence[Trajectories], config: Config, run: Run) -> None:
     """NAME.hdf5, or where the pipeline has several seeds NAME/seed_N.hdf5 for each."""
-    source = config.dataset.path or config.dataset.name
+    source = config.dataset.source
     seeds = config.pipeline_seeds if len(datasets) > 1 else (config.pipeline_seeds[0],)
     for seed, data in zip(seeds, datasets, strict=False):
         if data.size:

@@ -41,7 +41,7 @@ def document() -> str:
         f"## Methods\n\n`--config.methods=NAME,NAME`: the others are compared with the last.\n\n"
         f"{_methods()}\n\n## Fields\n\n"
         "Set a field with `--config.FIELD=VALUE`. Bold: differs from the paper's setting. The "
-        f"environments set\na few more (`tskd_jax/envs/tasks.py`).\n\n{table}\n"
+        f"environments set\na few more (`tskd_jax/envs/entries.py`).\n\n{table}\n"
     )
 
 

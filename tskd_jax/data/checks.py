@@ -8,6 +8,7 @@ import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
+from tskd_jax.policy import Bounds
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,21 @@ class DatasetChecks:
 DEFAULT = DatasetChecks()
 
 
-def dataset_warnings(trajectories: Trajectories, action_bound: float) -> list[str]:
+def dataset_warnings(trajectories: Trajectories, bounds: Bounds) -> list[str]:
     """Warnings about a dataset that can be used, but looks wrong.
 
     Args:
       trajectories: the dataset.
-      action_bound: of the environment; actions should lie in [-bound, bound].
+      bounds: of the environment's actions.
     """
     found = []
-    outside = (np.abs(trajectories.actions) > action_bound * (1 + 1e-5)).any(1)
+    low, high = np.array(bounds.low), np.array(bounds.high)
+    beyond = np.maximum(low - trajectories.actions, trajectories.actions - high)
+    outside = (beyond > 1e-5 * (high - low) / 2).any(1)
     if outside.any():
         found.append(
-            f"{outside.mean():.2%} of the actions lie outside ±{action_bound:g}, by up to "
-            f"{np.abs(trajectories.actions).max() - action_bound:.3g}; a student cannot reach them"
+            f"{outside.mean():.2%} of the actions lie outside {bounds}, by up to "
+            f"{beyond.max():.3g}; a student cannot reach them"
         )
     if (trajectories.lengths == 1).all():
         found.append("every episode has one transition: nothing can be planned or stitched")

@@ -49,6 +49,8 @@ def resolve(path_or_name: str | os.PathLike) -> Path:
       DatasetError: there is no such file; the message says where it was looked for.
     """
     given = os.fspath(path_or_name)
+    if not given:
+        raise DatasetError("no dataset is named; give --config.dataset.path=FILE")
     if given in BUNDLED:
         return Path(str(files("tskd_jax") / "data" / "bundled" / BUNDLED[given]))
     looked_for = [Path(given).expanduser()]

@@ -9,21 +9,37 @@ import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
 
 # (observations (E, m), time) -> actions (E, n)
 Act = Callable[[np.ndarray, int], np.ndarray]
 
 
-def make_environment(task: Task) -> gymnasium.Env:
-    """The task's simulator, without warnings of newer versions: D4RL's scores refer to -v4."""
+def make_environment(gymnasium_id: str) -> gymnasium.Env:
+    """An environment of Gymnasium, whose Dict observations are vectors in the order of the space.
+
+    It says nothing of newer versions: D4RL's scores refer to -v4.
+
+    Raises:
+      ConfigError: Gymnasium does not know it, or cannot make it.
+    """
     level = gymnasium.logger.min_level
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     try:
         # Newer MuJoCo warns of an attribute in HalfCheetah's model, once for each environment.
         with without_warnings():
-            return gymnasium.make(task.gymnasium_id, disable_env_checker=True)
+            made = gymnasium.make(gymnasium_id, disable_env_checker=True)
+    except Exception as error:  # what an environment needs, it says in its own way
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"{gymnasium_id}: Gymnasium cannot make it ({type(error).__name__}: {reason}); see "
+            "gymnasium.pprint_registry(), and MODULE:ID for an environment of a package"
+        ) from error
     finally:
         gymnasium.logger.min_level = level
+    if isinstance(made.observation_space, gymnasium.spaces.Dict):
+        return gymnasium.wrappers.FlattenObservation(made)
+    return made
 
 
 @contextmanager
@@ -54,7 +70,7 @@ def record(
       seeds: (E,) of the environments' start states.
       on_progress: called with (time, episode limit) every 50 steps.
     """
-    environments = [make_environment(task) for _ in seeds]
+    environments = [make_environment(task.gymnasium_id) for _ in seeds]
     observations = np.stack(
         [env.reset(seed=int(seed))[0] for env, seed in zip(environments, seeds, strict=True)]
     )

@@ -17,11 +17,11 @@ def simulate(task: Task, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
     depends. Some observations clip velocities to ±10: there the state is not known exactly.
 
     Args:
-      task: which simulator.
+      task: whose `position_size` is known.
       states: (N, m) observations.
       actions: (N, n).
     """
-    environment: Any = make_environment(task).unwrapped
+    environment: Any = make_environment(task.gymnasium_id).unwrapped
     environment.reset(seed=0)
     cut = task.position_size
     next_states = np.zeros_like(states)

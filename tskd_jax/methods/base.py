@@ -14,8 +14,8 @@ from tskd_jax.data import selection
 from tskd_jax.data.load import Config as DatasetConfig
 from tskd_jax.data.selection import Config as FilterConfig
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.envs import tasks
-from tskd_jax.envs.tasks import Config as EnvironmentConfig
+from tskd_jax.envs.entries import Config as EnvironmentConfig
+from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import NOT_NEGATIVE, integers, one_of
 from tskd_jax.fields import field as config_field
 from tskd_jax.models import cloning
@@ -158,7 +158,7 @@ class Experiment:
       seeds: of the pipeline; every trained part has them as leading axis.
     """
 
-    def __init__(self, name: str, config: Config, task: tasks.Task, data: Trajectories, run: Run):
+    def __init__(self, name: str, config: Config, task: Task, data: Trajectories, run: Run):
         self.name, self.config, self.task, self.recorded = name, config, task, data
         self.seeds = config.pipeline_seeds
         self._run = run

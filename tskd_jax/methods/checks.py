@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tskd_jax.envs.entries import OWN
 from tskd_jax.methods.base import Config
 
 
@@ -29,6 +30,15 @@ def contradictions(config: Config) -> Iterator[str]:
             "config.imagination.mode='environment' executes actions in the simulator, "
             f"world='{config.imagination.world}' in a learned model; choose one"
         )
+    environment = config.environment
+    simulated = environment.name != OWN or environment.gymnasium_id
+    if not simulated and not config.referee.episodes:
+        yield (
+            "config.referee.episodes=0 with no simulator (config.environment.gymnasium_id is "
+            "empty): nothing would judge the students; choose 40"
+        )
+    if not simulated and config.imagination.mode == "environment":
+        yield "config.imagination.mode='environment' without a simulator; choose mode='imagine'"
     if len(set(config.seeds)) < len(config.seeds):
         yield f"config.seeds={config.seeds} names a seed twice"
 

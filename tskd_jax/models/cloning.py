@@ -11,7 +11,7 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import ANY, WIDTHS, field
 from tskd_jax.nn.mlp import MLP
-from tskd_jax.policy import Policy
+from tskd_jax.policy import Bounds, Policy
 from tskd_jax.training import seeds
 from tskd_jax.training.batching import uniform_rows
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -50,7 +50,7 @@ def training(
     Args:
       config: of this part.
       datasets: what is imitated: one dataset for all students, or one for each.
-      task: action size and bound.
+      task: action size and bounds.
       student_seeds: S.
       name: for messages.
     """
@@ -70,7 +70,7 @@ def training(
 
     def loss(params, _ema, batch, _key):
         states, actions = batch
-        output = task.action_bound * jnp.tanh(network.apply(params, states))
+        output = task.bounds.stretch(jnp.tanh(network.apply(params, states)))
         return jnp.square(output - actions).mean()
 
     def draw(data, key):
@@ -108,7 +108,7 @@ def train(
     fitted = fit(training(config, datasets, task, student_seeds, name), callbacks)
     scales = [_scale(config, data) for data in datasets]
     policies = [
-        fold(seeds.of_seed(fitted.params, i), *scales[i % len(scales)], task.action_bound)
+        fold(seeds.of_seed(fitted.params, i), *scales[i % len(scales)], task.bounds)
         for i in range(len(student_seeds))
     ]
     return policies, [{"loss": fitted.metrics.get("loss")}]
@@ -125,7 +125,7 @@ def _scale(config: Config, trajectories: Trajectories) -> tuple[np.ndarray, np.n
     return states.mean(0), np.where(deviation > 1e-3, deviation, 1.0).astype(np.float32)
 
 
-def fold(params, mean: np.ndarray, deviation: np.ndarray, action_bound: float) -> Policy:
+def fold(params, mean: np.ndarray, deviation: np.ndarray, bounds: Bounds) -> Policy:
     """A policy on raw states: the standardisation is folded into the first layer."""
     layers = [params["params"][f"Dense_{i}"] for i in range(len(params["params"]))]
     weights = [np.asarray(layer["kernel"], np.float32) for layer in layers]
@@ -133,4 +133,4 @@ def fold(params, mean: np.ndarray, deviation: np.ndarray, action_bound: float) -
     first = weights[0].astype(np.float64) / deviation[:, None]
     biases[0] = (biases[0] - mean.astype(np.float64) @ first).astype(np.float32)
     weights[0] = first.astype(np.float32)
-    return Policy(tuple(weights), tuple(biases), action_bound)
+    return Policy(tuple(weights), tuple(biases), bounds)

@@ -17,6 +17,7 @@ from tskd_jax.fields import WIDTHS, field
 from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
+from tskd_jax.policy import Bounds
 from tskd_jax.training import seeds
 from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -46,20 +47,23 @@ class Config(TrainingConfig):
 
 @struct.dataclass
 class InverseDynamics:
-    """f: an MLP on s and its change, tanh, times the action bound.
+    """f: an MLP on s and its change, tanh, stretched to the bounds of the actions.
 
     Attributes:
       params: of the network.
       normalizer: of states.
       hidden: widths of the hidden layers.
-      action_size, action_bound: of the environment.
+      bounds: of the actions.
     """
 
     params: Leaf
     normalizer: Normalizer
     hidden: tuple[int, ...] = struct.field(pytree_node=False)
-    action_size: int = struct.field(pytree_node=False)
-    action_bound: float = struct.field(pytree_node=False)
+    bounds: Bounds = struct.field(pytree_node=False)
+
+    @property
+    def action_size(self) -> int:
+        return len(self.bounds.low)
 
     @property
     def network(self) -> MLP:
@@ -75,7 +79,7 @@ class InverseDynamics:
         """The actions that lead from states to next states, raw units."""
         s, step = self._features(states, next_states)
         output = self.network.apply(self.params, jnp.concatenate([s, step], -1))
-        return self.action_bound * jnp.tanh(output)
+        return self.bounds.stretch(jnp.tanh(output))
 
     def _features(self, states, next_states):
         # The change of state says most about the action and is small beside the state: given as
@@ -90,8 +94,7 @@ def create(config: Config, trajectories: Trajectories, task: Task) -> InverseDyn
         params=None,
         normalizer=fit_normalizer("gaussian", trajectories.observations),
         hidden=config.hidden,
-        action_size=task.action_size,
-        action_bound=task.action_bound,
+        bounds=task.bounds,
     )
 
 
@@ -103,7 +106,7 @@ def training(
     Args:
       config: of this part.
       trajectories: the recorded dataset.
-      task: action size and bound.
+      task: the bounds of the actions.
       keys: (S,).
 
     Returns:

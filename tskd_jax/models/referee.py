@@ -17,7 +17,7 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import NOT_NEGATIVE, field
 from tskd_jax.machine.types import Leaf
 from tskd_jax.models.world import World
-from tskd_jax.policy import Policy
+from tskd_jax.policy import Bounds, Policy
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def judge(
     stacked = jax.tree.map(
         lambda *leaves: np.stack(leaves), *((one.weights, one.biases) for one in policies)
     )
-    bound = policies[0].action_bound
+    bounds = policies[0].bounds
     return jax.device_get(
-        _judge(world, stacked, task, bound, jnp.asarray(starts), key, keep_states)
+        _judge(world, stacked, task, bounds, jnp.asarray(starts), key, keep_states)
     )
 
 
@@ -102,23 +102,23 @@ def judge_some(
     return judge(world, policies, task, starts[chosen], member_key)
 
 
-def _act(params, bound: float, states: jax.Array) -> jax.Array:
-    """As `Policy`, compiled."""
+def _act(params, states: jax.Array) -> jax.Array:
+    """As `Policy`, compiled, before its bounds."""
     weights, biases = params
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         states = jax.nn.relu(states @ weight + bias[None])
-    return bound * jnp.tanh(states @ weights[-1] + biases[-1][None])
+    return jnp.tanh(states @ weights[-1] + biases[-1][None])
 
 
-@functools.partial(jax.jit, static_argnames=("task", "bound", "keep_states"))
+@functools.partial(jax.jit, static_argnames=("task", "bounds", "keep_states"))
 def _judge(
-    world: World, policies, task: Task, bound: float, starts, key, keep_states: bool
+    world: World, policies, task: Task, bounds: Bounds, starts, key, keep_states: bool
 ) -> Verdict:
     count, (episodes, size) = len(policies[1][0]), starts.shape
 
     def step(carry):
         time, states, alive, verdict = carry
-        actions = jax.vmap(_act, (0, None, 0))(policies, bound, states)
+        actions = bounds.stretch(jax.vmap(_act)(policies, states))
         everyone, rewards = world(states.reshape(-1, size), actions.reshape(-1, actions.shape[-1]))
         members = jax.random.randint(
             jax.random.fold_in(key, time), (episodes,), 0, everyone.shape[1]

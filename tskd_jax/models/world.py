@@ -127,20 +127,6 @@ class World:
         """Whether members agree on a step as on recorded ones; if not, what follows is fiction."""
         return apart <= self.doubt
 
-    def without(self) -> "list[World]":
-        """The worlds of one seed that lack one member each; none where there is but one."""
-        count = len(jax.tree.leaves(self.params)[0])
-        return (
-            []
-            if count == 1
-            else [
-                self.replace(
-                    params=jax.tree.map(lambda leaf, m=m: np.delete(leaf, m, 0), self.params)
-                )
-                for m in range(count)
-            ]
-        )
-
     def __call__(
         self, states: Float[Array, "batch state"], actions: Float[Array, "batch action"]
     ) -> tuple[Float[Array, "batch member state"], Float[Array, "batch member"]]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.report.summary import unit
 from tskd_jax.run import files
 
 STEPS = 150  # of a trajectory that are shown
@@ -51,7 +52,7 @@ def _scores(summary: dict[str, Any]):
     for row, score in enumerate(scores.values()):
         axes.plot(score["per_seed"], [row] * len(score["per_seed"]), "k.", ms=4, alpha=0.6)
     axes.invert_yaxis()
-    axes.set_xlabel("normalised score (bars: mean ± standard error; dots: seeds)")
+    axes.set_xlabel(f"{unit(summary)} (bars: mean ± standard error; dots: seeds)")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from tskd_jax import __version__
-from tskd_jax.envs.tasks import get_task
+from tskd_jax.envs.entries import get_task
+from tskd_jax.envs.tasks import Task, normalized_score
 from tskd_jax.errors import WorkdirError
 from tskd_jax.evaluation.scores import difference, summarize
 from tskd_jax.run import files
@@ -50,17 +51,21 @@ def make(folder: Path) -> dict[str, Any]:
     if manifest is None:
         raise WorkdirError(f"{folder}: {problem or 'holds no run'}")
     config = json.loads((folder / "config.json").read_text())
-    task = get_task(config["environment"]["name"])
+    task = manifest["notes"].get("task") or task_facts(get_task(config["environment"]["name"]))
+    ends = task["random_return"], task["expert_return"]
     methods = manifest["methods"]
     scores, judged = (
-        {name: task.normalized_score(returns) for name, returns in _arrays(folder / file).items()}
+        {name: normalized_score(*ends, returns) for name, returns in _arrays(folder / file).items()}
         for file in (RETURNS, JUDGED)
     )
+    if not task["gymnasium_id"]:
+        scores, judged = judged, {}
     left = {name: float(episodes.mean()) for name, episodes in _arrays(folder / LEFT).items()}
     subject = config["methods"][-1]
     names = stage_names(manifest)
     return {
         "dataset": manifest["notes"]["dataset"],
+        "task": task,
         "subject": subject,
         "methods": methods,
         "scores": {name: summarize(one) for name, one in scores.items()},
@@ -81,6 +86,19 @@ def make(folder: Path) -> dict[str, Any]:
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
         "config": config,
     }
+
+
+def task_facts(task: Task) -> dict[str, Any]:
+    """What a report needs to know of a task."""
+    names = ("name", "gymnasium_id", "random_return", "expert_return", "episode_limit")
+    return {name: getattr(task, name) for name in names}
+
+
+def unit(summary: dict[str, Any]) -> str:
+    """What the scores of a summary are; a run of an older version does not say."""
+    task = summary.get("task", {"random_return": 0.0, "gymnasium_id": "known"})
+    found = "return" if task["random_return"] is None else "normalised score"
+    return found if task["gymnasium_id"] else f"{found} in the learned world"
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tskd_jax.report.summary import unit
+
 COLUMNS = "{:<36} {:>14}   {:>21}   {:>10}   {:>8}"
 JUDGED = "   {:>14} {:>6}"
 
@@ -9,7 +11,9 @@ JUDGED = "   {:>14} {:>6}"
 def table(summary: dict[str, Any]) -> str:
     """The scores as text, and how far the last method is above each of the others."""
     config, methods, subject = summary["config"], summary["methods"], summary["subject"]
-    seeds, episodes = len(config["seeds"]), config["evaluation"]["episodes"]
+    simulated = summary.get("task", {}).get("gymnasium_id", True)
+    played = config["evaluation"]["episodes"] if simulated else config["referee"]["episodes"]
+    seeds = len(config["seeds"])
     above = f"{methods[subject]['title']} gains (95%)"
     width = max(21, len(above))
     judged = summary.get("referee", {})
@@ -17,8 +21,8 @@ def table(summary: dict[str, Any]) -> str:
     last = ("learned world", "left") if judged else ("", "")
     lines = [
         "",
-        f"{summary['dataset']['name']}: normalised score, mean ± standard error, "
-        f"{seeds} seeds × {episodes} episodes",
+        f"{summary['dataset']['name']}: {unit(summary)}, mean ± standard error, "
+        f"{seeds} seeds × {played} episodes",
         "",
         columns.format("method", "score", above, "parameters", "seconds", *last),
     ]

@@ -13,6 +13,7 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment
 from tskd_jax.methods.parts.models import train_world
 from tskd_jax.models import cloning, contest, referee
+from tskd_jax.models.referee import Verdict
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy
 from tskd_jax.training import seeds
@@ -44,17 +45,24 @@ def best_share(
     keys: jax.Array,
     callbacks: TrainingCallbacks,
 ) -> tuple[float, list[dict[str, float]]]:
-    """The best of `config.selection.shares`; the score of each is among the metrics."""
-    shares = configs[0].shares
-    choices: dict[str, Trajectories] = {}
+    """The largest of `config.selection.shares` whose short students are as good as the best ones.
+
+    As `contest.largest_of_the_best` has it; the score of each share is among the metrics.
+    """
+    config, student = configs
+    shares, choices = sorted(config.shares), {}
     for share in shares:
         rule = selection.Config(rule="share", share=share)
         kept = selection.select_episodes(rule, recorded, recorded, task.episode_limit)
         choices[f"{share:g}"] = recorded.select(kept)
-    scores = _scores(configs, choices, seeds.of_seed(worlds, 0), task, recorded, keys[0], callbacks)
-    share = shares[int(np.argmax(list(scores.values())))]
-    callbacks.report(f"chosen in the learned world: filter.share={share:g} ({_told(scores)})")
-    return share, [scores]
+    students = contest.short_students(config, student, list(choices.values()), task, callbacks)
+    world, starts = seeds.of_seed(worlds, 0), recorded.initial_observations
+    verdicts = _judged(config, students, world, task, starts, keys[0])
+    scores = [task.normalized_score(verdict.returns) for verdict in verdicts]
+    number = contest.largest_of_the_best(scores)
+    means = {title: float(one.mean()) for title, one in zip(choices, scores, strict=True)}
+    callbacks.report(f"chosen in the learned world: filter.share={_told(number, means)}")
+    return shares[number], [means]
 
 
 def choose_data(
@@ -103,45 +111,29 @@ def best_data(
     """The number of the best choice for each seed; the score of each is among the metrics."""
     chosen, metrics = [], []
     for index, key in enumerate(keys):
-        world = seeds.of_seed(worlds, index)
         own = [referee.of_each_seed(each, len(keys))[index] for each in students.values()]
-
-        def judged(world: World, own=own, key=key) -> list[np.ndarray]:
-            verdicts = [
-                referee.judge_some(world, some, task, starts, config.episodes, key) for some in own
-            ]
-            return [task.normalized_score(verdict.returns) for verdict in verdicts]
-
-        scores = judged(world)
-        best = contest.surely_best(scores)
-        if best and (lacking := world.without()):  # Beyond doubt with the world's own error, too?
-            means = [[one.mean() for one in judged(other)] for other in lacking]
-            best = contest.surely_best(scores, np.array(means))
-        chosen.append(best)
+        verdicts = _judged(config, own, seeds.of_seed(worlds, index), task, starts, key)
+        scores = [task.normalized_score(verdict.returns) for verdict in verdicts]
+        number = contest.surely_best(scores, [verdict.left for verdict in verdicts])
         means = {title: float(one.mean()) for title, one in zip(students, scores, strict=True)}
+        chosen.append(number)
         metrics.append(means)
-        best = list(students)[chosen[-1]]
-        callbacks.report(f"chosen in the learned world: {best} ({_told(means)})")
+        callbacks.report(f"chosen in the learned world: {_told(number, means)}")
     return chosen, metrics
 
 
-def _scores(
-    configs: Configs,
-    choices: Mapping[str, Trajectories],
+def _judged(
+    config: contest.Config,
+    students: Sequence[Sequence[Policy]],
     world: World,
     task: Task,
-    recorded: Trajectories,
+    starts: np.ndarray,
     key: jax.Array,
-    callbacks: TrainingCallbacks,
-) -> dict[str, float]:
-    """The mean normalised score of short students of each choice, in the world of one seed."""
-    _, verdict = contest.contest(
-        *(*configs, list(choices.values()), world, task),
-        *(recorded.initial_observations, key, callbacks),
-    )
-    each = task.normalized_score(verdict.returns).reshape(len(choices), -1).mean(1)
-    return dict(zip(choices, map(float, each), strict=True))
+) -> list[Verdict]:
+    """What the world says of the students of each choice: from the same states, by one key."""
+    return [referee.judge_some(world, own, task, starts, config.episodes, key) for own in students]
 
 
-def _told(scores: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}: {score:.1f}" for name, score in scores.items())
+def _told(number: int, scores: Mapping[str, Any]) -> str:
+    each = ", ".join(f"{name}: {score:.1f}" for name, score in scores.items())
+    return f"{list(scores)[number]} ({each})"

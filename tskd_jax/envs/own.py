@@ -1,0 +1,109 @@
+"""The task of a config: one that is known by name, or what the simulator and the data say."""
+
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.entries import OWN, Config, get_task
+from tskd_jax.envs.simulator import make_environment
+from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError, DatasetError
+from tskd_jax.policy import Bounds
+
+
+def known_limit(config: Config) -> int | None:
+    """The most steps of an episode, before the data are looked at; None where nothing says it."""
+    if config.episode_limit:
+        return config.episode_limit
+    if config.name != OWN:
+        return get_task(config.name).episode_limit
+    return _facts(config.gymnasium_id)[2] if config.gymnasium_id else None
+
+
+def task_of(config: Config, recorded: Trajectories, source: str) -> Task:
+    """The task that the config names, which must be that of the data.
+
+    Args:
+      config: of the environment.
+      recorded: the dataset.
+      source: its name, for messages.
+
+    Raises:
+      ConfigError: the environment is unknown, or not supported.
+      DatasetError: the data are of another one.
+    """
+    sizes = recorded.observations.shape[1], recorded.actions.shape[1]
+    if config.name != OWN:
+        task = get_task(config.name)
+        if config.gymnasium_id not in ("", task.gymnasium_id):
+            # In another version of an environment its rule holds, but not the ends of its score.
+            task = replace(
+                task,
+                gymnasium_id=config.gymnasium_id,
+                random_return=None,
+                expert_return=None,
+            )
+    elif config.gymnasium_id:
+        state_size, bounds, limit = _facts(config.gymnasium_id)
+        task = Task(
+            name=OWN,
+            gymnasium_id=config.gymnasium_id,
+            state_size=state_size,
+            bounds=bounds,
+            episode_limit=limit or int(recorded.lengths.max()),
+            rule_known=False,
+        )
+    else:
+        task = Task(
+            name=OWN,
+            gymnasium_id="",
+            state_size=sizes[0],
+            bounds=recorded_bounds(recorded.actions),
+            episode_limit=int(recorded.lengths.max()),
+            rule_known=False,
+        )
+    if sizes != (task.state_size, task.action_size):
+        raise DatasetError(
+            f"{source}: states of size {sizes[0]} and actions of size {sizes[1]}, but "
+            f"{config.gymnasium_id or task.name} has {task.state_size} and {task.action_size}; "
+            "choose the config of its environment, or --config=own"
+        )
+    return replace(task, episode_limit=config.episode_limit or task.episode_limit)
+
+
+def recorded_bounds(actions: np.ndarray) -> Bounds:
+    """The least and the largest recorded action, (N, n), in each dimension.
+
+    A dimension that never changes has bounds about its value, by a thousandth.
+    """
+    low, high = actions.min(0).astype(np.float64), actions.max(0).astype(np.float64)
+    margin = np.where(low < high, 0.0, 1e-3 * (1 + np.abs(high)))
+    return Bounds(tuple((low - margin).tolist()), tuple((high + margin).tolist()))
+
+
+def _facts(gymnasium_id: str) -> tuple[int, Bounds, int | None]:
+    """(m, bounds of the actions, episode limit) of an environment of Gymnasium.
+
+    Raises:
+      ConfigError: its actions or states are not vectors of bounded or real numbers.
+    """
+    with make_environment(gymnasium_id) as environment:
+        states, actions = environment.observation_space, environment.action_space
+        limit = environment.spec.max_episode_steps if environment.spec else None
+    where = f"config.environment.gymnasium_id={gymnasium_id}"
+    if not isinstance(actions, gymnasium.spaces.Box) or len(actions.shape) != 1:
+        raise ConfigError(
+            f"{where}: its actions are {actions}; supported are vectors of real numbers (Box of "
+            "one dimension)"
+        )
+    if not isinstance(states, gymnasium.spaces.Box) or len(states.shape) != 1:
+        raise ConfigError(
+            f"{where}: its observations are {states}; supported are vectors (Box of one dimension) "
+            "and Dicts of them, no images"
+        )
+    if not (np.isfinite(actions.low) & np.isfinite(actions.high)).all():
+        raise ConfigError(f"{where}: its actions have no bounds ({actions}); a policy needs them")
+    ends = (tuple(end.astype(float).tolist()) for end in (actions.low, actions.high))
+    return states.shape[0], Bounds(*ends), limit
