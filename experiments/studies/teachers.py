@@ -9,7 +9,6 @@ import jax
 
 from tskd_jax.cli.comparison import load_recorded
 from tskd_jax.config import Config, Options, to_plain
-from tskd_jax.envs.entries import get_task
 from tskd_jax.machine.signals import Request
 from tskd_jax.methods.base import Experiment, Teacher
 from tskd_jax.methods.parts.models import train_trajectory_generator
@@ -39,8 +38,8 @@ def opened(
         request=request,
     )
     try:
-        task = get_task(config.environment.name)
-        yield Experiment("trial", config, task, load_recorded(config, task, run), run), run
+        recorded, task = load_recorded(config, run)
+        yield Experiment("trial", config, task, recorded, run), run
     finally:
         run.close()
 
