@@ -120,9 +120,12 @@ def test_a_missing_file_is_looked_for_in_one_place(tmp_path):
     assert str(tmp_path / "minari") not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", ".", "../x"])
-def test_a_folder_is_not_a_dataset(name):
-    with pytest.raises(DatasetError, match="no such file"):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("", "no dataset is named"), (".", "no such file"), ("../x", "no such file")],
+)
+def test_a_folder_is_not_a_dataset(name, words):
+    with pytest.raises(DatasetError, match=words):
         load_dataset(name)
 
 
