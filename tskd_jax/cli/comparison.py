@@ -149,8 +149,9 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
     # The same student may have been asked for before: as a choice, or by another method.
     stages, used = run.manifest["stages"], list(dict.fromkeys(run.used[begun:]))
     student = [key for key in used if stages[key]["name"].startswith("student.")][-1]
+    # In the simulator, or where there is none, in the learned world.
     judging = [key for key in used if stages[key]["name"].startswith(("evaluation.", "referee."))]
-    seconds = sum(stages[key]["seconds"] for key in (student, *judging[-1:]))
+    seconds = stages[student]["seconds"] + stages[judging[0]]["seconds"]
     if hosts.is_first():
         for seed, policy in zip(config.seeds, outcome.policies, strict=True):
             with run.replacing(f"students/{name}/seed_{seed}.npz") as path:
