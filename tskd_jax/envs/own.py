@@ -1,5 +1,6 @@
 """The task of a config: one that is known by name, or what the simulator and the data say."""
 
+import functools
 from dataclasses import replace
 
 import gymnasium
@@ -83,6 +84,7 @@ def recorded_bounds(actions: np.ndarray) -> Bounds:
     return Bounds(tuple((low - margin).tolist()), tuple((high + margin).tolist()))
 
 
+@functools.cache  # making an environment takes a while, and the limit is asked for before the rest
 def _facts(gymnasium_id: str) -> tuple[int, Bounds, int | None]:
     """(m, bounds of the actions, episode limit) of an environment of Gymnasium.
 

@@ -94,11 +94,16 @@ def task_facts(task: Task) -> dict[str, Any]:
     return {name: getattr(task, name) for name in names}
 
 
+def simulated(summary: dict[str, Any]) -> bool:
+    """Whether its scores are the simulator's: so they were before a summary had a task."""
+    return "task" not in summary or bool(summary["task"]["gymnasium_id"])
+
+
 def unit(summary: dict[str, Any]) -> str:
-    """What the scores of a summary are; a run of an older version does not say."""
-    task = summary.get("task", {"random_return": 0.0, "gymnasium_id": "known"})
-    found = "return" if task["random_return"] is None else "normalised score"
-    return found if task["gymnasium_id"] else f"{found} in the learned world"
+    """What the scores of a summary are."""
+    normalised = "task" not in summary or summary["task"]["random_return"] is not None
+    found = "normalised score" if normalised else "return"
+    return found if simulated(summary) else f"{found} in the learned world"
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

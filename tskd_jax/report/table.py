@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tskd_jax.report.summary import unit
+from tskd_jax.report.summary import simulated, unit
 
 COLUMNS = "{:<36} {:>14}   {:>21}   {:>10}   {:>8}"
 JUDGED = "   {:>14} {:>6}"
@@ -11,8 +11,7 @@ JUDGED = "   {:>14} {:>6}"
 def table(summary: dict[str, Any]) -> str:
     """The scores as text, and how far the last method is above each of the others."""
     config, methods, subject = summary["config"], summary["methods"], summary["subject"]
-    simulated = summary.get("task", {}).get("gymnasium_id", True)
-    played = config["evaluation"]["episodes"] if simulated else config["referee"]["episodes"]
+    played = config["evaluation" if simulated(summary) else "referee"]["episodes"]
     seeds = len(config["seeds"])
     above = f"{methods[subject]['title']} gains (95%)"
     width = max(21, len(above))
