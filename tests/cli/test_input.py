@@ -22,11 +22,15 @@ def make_columns(*left_out, **replaced):
     terminals, timeouts = np.zeros(ROWS, bool), np.zeros(ROWS, bool)
     terminals[[9, 29]] = True
     timeouts[[19, 39]] = True
+    states = rng.normal(size=(ROWS, STATES)).astype(np.float32)
+    following = np.roll(states, -1, 0)
+    ends = terminals | timeouts
+    following[ends] = rng.normal(size=(ends.sum(), STATES))
     columns = {
-        "observations": rng.normal(size=(ROWS, STATES)).astype(np.float32),
+        "observations": states,
         "actions": rng.uniform(-1, 1, (ROWS, ACTIONS)).astype(np.float32),
         "rewards": rng.normal(size=ROWS).astype(np.float32),
-        "next_observations": rng.normal(size=(ROWS, STATES)).astype(np.float32),
+        "next_observations": following,
         "terminals": terminals,
         "timeouts": timeouts,
     } | replaced
@@ -313,7 +317,9 @@ def test_all_episodes_invalid(refused, tmp_path):
 
 
 def test_every_row_an_end(warned, tmp_path):
-    (line,) = warned(write(tmp_path / "a.hdf5", make_columns(terminals=np.ones(ROWS, bool))))
+    columns = make_columns(terminals=np.ones(ROWS, bool))
+    columns["next_observations"] = columns["observations"] + 1
+    (line,) = warned(write(tmp_path / "a.hdf5", columns))
     assert "every episode has one transition" in line
 
 

@@ -282,8 +282,8 @@ def test_differing_lengths(tmp_path, key):
 def test_not_finite(tmp_path, key, bad):
     columns = make_columns()
     columns[key] = columns[key].copy()
-    columns[key][4:6] = bad
-    check_refused(write(tmp_path / "a.hdf5", columns), repr(key), "in 2 rows", "row 4")
+    columns[key][:2] = bad
+    check_refused(write(tmp_path / "a.hdf5", columns), repr(key), "in 2 rows", "row 0")
 
 
 def test_no_end(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tskd_jax.data import seams
 from tskd_jax.data.checks import DEFAULT, DatasetChecks
 from tskd_jax.data.formats.hdf5 import Reader
 from tskd_jax.data.trajectories import Trajectories, from_columns
@@ -71,11 +72,7 @@ def from_arrays(
     invalid = _check_columns(columns, name, checks)
     rows = len(invalid)
     terminals = columns["terminals"].astype(bool)
-    if "timeouts" in columns:
-        ends = terminals | columns["timeouts"].astype(bool)
-    else:
-        ends = terminals.copy()
-        ends[-1] = True
+    ends = _ends(columns)
     if not ends.any():
         raise DatasetError(
             f"{name}: no episode ends: 'terminals' and 'timeouts' are false in all {rows} rows"
@@ -83,16 +80,14 @@ def from_arrays(
     observations = columns["observations"]
     if "next_observations" in columns:
         next_observations = columns["next_observations"]
-        if next_observations.shape != observations.shape:
-            raise DatasetError(
-                f"{name}: key 'next_observations' has shape {next_observations.shape}, "
-                f"observations have {observations.shape}"
-            )
-        kept = np.ones(rows, bool)
+        unknown = seams.unknown_ends(name, observations, next_observations, ends, checks)
+        seams.check_order(name, observations, next_observations, ends, invalid, checks)
+        next_observations = np.where(unknown[:, None], observations, next_observations)
     else:
+        unknown = ends
         next_observations = np.roll(observations, -1, axis=0)
         next_observations[ends] = observations[ends]
-        kept = ~ends | terminals
+    kept = ~unknown | terminals
     last = np.flatnonzero(ends)[-1]
     kept[last + 1 :] = False
     episode = np.concatenate([[0], np.cumsum(ends)[:-1]])
@@ -122,6 +117,15 @@ def from_arrays(
     )
 
 
+def _ends(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N,) the rows that end an episode: without time limits, the last row is one, too."""
+    ends = columns["terminals"] != 0
+    if "timeouts" in columns:
+        return ends | (columns["timeouts"] != 0)
+    ends[-1] = True
+    return ends
+
+
 def _check_columns(
     columns: Mapping[str, np.ndarray], name: str, checks: DatasetChecks
 ) -> np.ndarray:
@@ -139,10 +143,11 @@ def _check_columns(
     rows = len(columns["rewards"])
     if rows < 2:
         raise DatasetError(f"{name}: {rows} transitions; at least two are needed")
-    invalid = np.zeros(rows, bool)
     for key, column in columns.items():
         if len(column) != rows:
             raise DatasetError(f"{name}: key {key!r} has {len(column)} rows, rewards have {rows}")
+    invalid = np.zeros(rows, bool)
+    for key, column in columns.items():
         if 0 in column.shape:
             raise DatasetError(f"{name}: key {key!r} has shape {column.shape}: nothing is in it")
         if key in FLAGS:
@@ -154,6 +159,14 @@ def _check_columns(
                     "the file into episodes"
                 )
             continue
+        if key == "next_observations":
+            if column.shape != columns["observations"].shape:
+                raise DatasetError(
+                    f"{name}: key 'next_observations' has shape {column.shape}, observations have "
+                    f"{columns['observations'].shape}"
+                )
+            # Nobody may have recorded what followed an end.
+            column = np.where(_ends(columns)[:, None] & ~np.isfinite(column), 0, column)
         with np.errstate(invalid="ignore", over="ignore"):
             bad = ~(np.abs(column.astype(np.float32)) <= LARGEST).reshape(rows, -1).all(1)
         if bad.any() and not checks.drop_invalid:

@@ -1,0 +1,97 @@
+"""Rows that should follow each other and do not; next states that were never recorded."""
+
+import numpy as np
+import pytest
+
+from tskd_jax.data.checks import DatasetChecks
+from tskd_jax.data.formats.d4rl import from_arrays
+from tskd_jax.errors import DatasetError
+
+LENGTHS = (30, 20, 40, 25, 35)
+ENDS = np.cumsum(LENGTHS) - 1
+INNER = sum(LENGTHS) - len(LENGTHS)
+
+
+def columns() -> dict[str, np.ndarray]:
+    """Five episodes of a random walk, the second and fourth ended by a terminal."""
+    rng, rows = np.random.default_rng(0), sum(LENGTHS)
+    states = [np.cumsum(rng.normal(size=(n + 1, 3)), 0).astype(np.float32) for n in LENGTHS]
+    terminals, timeouts = np.zeros((2, rows), bool)
+    terminals[ENDS[[1, 3]]] = timeouts[ENDS[[0, 2, 4]]] = True
+    return {
+        "observations": np.concatenate([one[:-1] for one in states]),
+        "next_observations": np.concatenate([one[1:] for one in states]),
+        "actions": rng.uniform(-1, 1, (rows, 2)).astype(np.float32),
+        "rewards": rng.normal(size=rows).astype(np.float32),
+        "terminals": terminals,
+        "timeouts": timeouts,
+    }
+
+
+def read(changed: dict[str, np.ndarray]):
+    heard: list[str] = []
+    return from_arrays(columns() | changed, "x", DatasetChecks(warn=heard.append)), heard
+
+
+def test_what_is_right_is_silent():
+    data, heard = read({})
+    assert heard == []
+    np.testing.assert_array_equal(data.lengths, LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("what", "fill"),
+    [
+        ("not finite", lambda _, c: np.full(c["observations"].shape, np.nan)),
+        ("the first of the next episode", lambda _, c: np.roll(c["observations"], -1, 0)),
+        ("zeros", lambda _, c: np.zeros(c["observations"].shape)),
+        ("the state itself", lambda _, c: c["observations"]),
+    ],
+)
+def test_a_next_state_that_nobody_recorded(what, fill):
+    given = columns()
+    changed = given["next_observations"].copy()
+    ends = ENDS[:4] if what.startswith("the first") else ENDS
+    changed[ends] = fill(None, given)[ends]
+    data, heard = read({"next_observations": changed})
+    (line,) = heard
+    assert f"is {what} at {len(ends)} of 5 ends" in line
+    # As if it were absent: truncated episodes lose their last transition, a terminal keeps its own
+    # state as a stand-in.
+    lost = [int(end in ends and not given["terminals"][end]) for end in ENDS]
+    np.testing.assert_array_equal(data.lengths, np.array(LENGTHS) - lost)
+    terminal = data.terminals
+    assert terminal.sum() == 2
+    np.testing.assert_array_equal(data.next_observations[terminal], data.observations[terminal])
+
+
+def test_a_robot_that_stands_still_is_no_habit():
+    still = np.ones_like(columns()["observations"])
+    data, heard = read({"observations": still, "next_observations": still})
+    assert heard == []
+    np.testing.assert_array_equal(data.lengths, LENGTHS)
+
+
+def test_shuffled_rows_are_refused():
+    given = columns()
+    order = np.random.default_rng(1).permutation(len(given["rewards"]))
+    inside = ("observations", "next_observations", "actions", "rewards")
+    with pytest.raises(DatasetError, match=r"do not lead to .* first row 0; rows"):
+        read({key: given[key][order] for key in inside})
+
+
+def test_environments_by_turns_are_refused():
+    given = columns()
+    order = np.arange(len(given["rewards"])).reshape(2, -1).T.ravel()
+    with pytest.raises(DatasetError, match=r"of several environments by turns"):
+        read({key: value[order] for key, value in given.items()})
+
+
+def test_a_missing_end_is_told():
+    timeouts = columns()["timeouts"].copy()
+    timeouts[ENDS[0]] = False
+    data, heard = read({"timeouts": timeouts})
+    (line,) = heard
+    assert f"1 of {INNER + 1} rows inside episodes" in line
+    assert f"first row {ENDS[0]}; an end may not be flagged there" in line
+    assert len(data.lengths) == 4
