@@ -5,10 +5,10 @@ import pytest
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.entries import TASKS
-from tskd_jax.envs.simulator import make_environment
+from tskd_jax.envs.simulator import make_environment, step_from
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation import simulator_check
-from tskd_jax.evaluation.simulator_check import check, simulate
+from tskd_jax.evaluation.simulator_check import check
 
 ALL = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -42,7 +42,8 @@ def test_recorded_transitions_are_reproduced(task):
     # A velocity at the bound of hopper and walker2d was clipped: what it was is not known.
     known = (np.abs(data.observations) != 10).all(1)
     assert known.sum() > 30
-    following = simulate(task, data.observations[known], data.actions[known])
+    following, rewards = step_from(task, data.observations[known], data.actions[known])
+    np.testing.assert_allclose(rewards, data.rewards[known], atol=1e-3)
     expected = data.next_observations[known]
     # Contacts amplify the rounding of the stored state; all but very few are within 1e-4.
     error = np.abs(following - expected) / np.maximum(1, np.abs(expected))
@@ -60,21 +61,22 @@ def test_double_precision_is_reproduced_exactly(task):
     env.close()
     # Warm starts of the contact solver leave differences far below single precision.
     np.testing.assert_allclose(
-        simulate(task, state[None], action[None])[0], following, rtol=1e-5, atol=1e-5
+        step_from(task, state[None], action[None])[0][0], following, rtol=1e-5, atol=1e-5
     )
 
 
 def test_the_order_of_transitions_is_no_matter():
     task = TASKS["hopper"]
     data = record(task, 10)
-    forth = simulate(task, data.observations, data.actions)
-    back = simulate(task, data.observations[::-1], data.actions[::-1])[::-1]
-    np.testing.assert_allclose(forth, back, atol=1e-4)
+    forth, _ = step_from(task, data.observations, data.actions)
+    back, _ = step_from(task, data.observations[::-1], data.actions[::-1])
+    np.testing.assert_allclose(forth, back[::-1], atol=1e-4)
 
 
 def test_no_transitions():
     task = TASKS["hopper"]
-    assert simulate(task, np.zeros((0, 11), np.float32), np.zeros((0, 3))).shape == (0, 11)
+    following, rewards = step_from(task, np.zeros((0, 11), np.float32), np.zeros((0, 3)))
+    assert (following.shape, rewards.shape) == ((0, 11), (0,))
 
 
 def test_check_tells_truth_from_fiction(monkeypatch):

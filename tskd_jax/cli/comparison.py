@@ -11,6 +11,7 @@ from tskd_jax.data.checks import DatasetChecks, dataset_warnings
 from tskd_jax.data.formats import d4rl
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
 from tskd_jax.envs import own
+from tskd_jax.envs.recorded_check import check_dynamics, check_rule
 from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import DatasetError
 from tskd_jax.evaluation.scores import summarize
@@ -92,8 +93,7 @@ def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Task]:
     checks = DatasetChecks(config.dataset.drop_invalid, limit, warnings.append)
     recorded = load.load_dataset(source, checks)
     task = own.task_of(config.environment, recorded, source)
-    warnings += [f"{source}: {line}" for line in dataset_warnings(recorded, task.bounds)]
-    facts = {"name": source} | describe(recorded) | {"warnings": warnings}
+    facts = {"name": source} | describe(recorded)
     if not source.startswith("d4rl:"):
         facts["sha256"] = load.content_hash(load.resolve(source))
     known = run.manifest.get("notes", {}).get("dataset")
@@ -102,6 +102,10 @@ def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Task]:
             f"{source}: not the file that this run began with; restore it, or choose another "
             "--workdir"
         )
+    warnings += [f"{source}: {line}" for line in dataset_warnings(recorded, task.bounds)]
+    check_rule(task, recorded, source, warnings.append)
+    check_dynamics(task, recorded, source, config.evaluation.simulator_check, warnings.append)
+    facts["warnings"] = warnings
     if not known:
         for line in warnings:
             run.report(f"warning: {line}")

@@ -81,6 +81,13 @@ def dataset_warnings(trajectories: Trajectories, bounds: Bounds) -> list[str]:
             f"{outside.mean():.2%} of the actions lie outside {bounds}, by up to "
             f"{beyond.max():.3g}; a student cannot reach them"
         )
+    returns = trajectories.returns()
+    if len(returns) > 1 and np.ptp(returns) <= 1e-6 * np.abs(returns).max():
+        found.append(
+            f"all {len(returns)} returns are {returns[0]:.4g}: no episode is better than another, "
+            "so filters keep those that come first in the file, and nothing can be learned from "
+            "rewards; add rewards that say what is wanted"
+        )
     if (trajectories.lengths == 1).all():
         found.append("every episode has one transition: nothing can be planned or stitched")
     return found

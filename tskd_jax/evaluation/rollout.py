@@ -16,7 +16,12 @@ class Config:
 
     episodes: int = field(10, COUNT, "episodes a seed (section 6)")
     teacher_episodes: int = field(0, NOT_NEGATIVE, "episodes planned by DDR-I itself")
-    simulator_check: int = field(2000, NOT_NEGATIVE, "imagined transitions tried in the simulator")
+    simulator_check: int = field(
+        2000,
+        NOT_NEGATIVE,
+        "transitions tried in the simulator, of the dataset (at most 500) and "
+        "of what is imagined; 0: none",
+    )
 
 
 def rollout(
