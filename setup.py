@@ -41,6 +41,8 @@ setup(
             "basedpyright>=1.31,<2",
             "beartype>=0.20,<0.24",
             "hypothesis>=6.100,<7",
+            "minari[hdf5]>=0.5.3,<0.6",  # writes what the tests read
+            "pyarrow>=18",
             "pytest>=8.3,<10",
             "pytest-cov>=6,<8",
             "pytest-xdist>=3.6,<4",
@@ -48,13 +50,12 @@ setup(
             "setuptools>=77",  # builds the wheel that the tests install
         ],
         "collect": ["sbx-rl>=0.20,<1"],
+        "minari": ["minari[hdf5,hf]>=0.5.3,<0.6"],  # only to download
+        "parquet": ["pyarrow>=18"],
         "torch": ["torch>=2.4"],  # only to read released weights
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        # The originals, for `d4rl:NAME` datasets. They have not kept up with NumPy and MuJoCo:
-        # their HDF5 files, read without them, are the better way (docs/datasets.md).
-        "d4rl": ["d4rl", "gym"],
     },
     entry_points={"console_scripts": ["tskd-jax=tskd_jax.cli:console"]},
 )

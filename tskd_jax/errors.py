@@ -43,3 +43,8 @@ class PolicyError(TskdError):
 
 class WeightsError(TskdError):
     """A file does not hold the weights that are asked for."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tskd_jax.data.arrays import RANKS, from_arrays
 from tskd_jax.data.checks import DatasetChecks
-from tskd_jax.data.formats import d4rl
 from tskd_jax.errors import DatasetError
 
 TYPES = ("<f2", "<f4", ">f8", "i1", "u8", "bool", "S2", "c8")
@@ -28,8 +28,8 @@ def flags(rows: int):
 
 @st.composite
 def any_columns(draw):
-    keys = draw(st.sets(st.sampled_from(sorted(d4rl.REQUIRED | d4rl.OPTIONAL)), min_size=3))
-    return {key: draw(column((d4rl.REQUIRED | d4rl.OPTIONAL)[key])) for key in keys}
+    keys = draw(st.sets(st.sampled_from(sorted(RANKS)), min_size=3))
+    return {key: draw(column(RANKS[key])) for key in keys}
 
 
 @st.composite
@@ -56,7 +56,7 @@ def test_right_or_refused(columns, drop_invalid):
     before = {key: column.copy() for key, column in columns.items()}
     warned = []
     try:
-        data = d4rl.from_arrays(columns, "file", DatasetChecks(drop_invalid, 5, warned.append))
+        data = from_arrays(columns, "file", DatasetChecks(drop_invalid, 5, warn=warned.append))
     except DatasetError as error:
         refused = str(error)
     else:

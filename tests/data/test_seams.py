@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tskd_jax.data.arrays import from_arrays
 from tskd_jax.data.checks import DatasetChecks
-from tskd_jax.data.formats.d4rl import from_arrays
 from tskd_jax.errors import DatasetError
 
 LENGTHS = (30, 20, 40, 25, 35)

@@ -90,8 +90,10 @@ def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Task]:
     source = config.dataset.source
     warnings: list[str] = []
     limit = own.known_limit(config.environment)
-    checks = DatasetChecks(config.dataset.drop_invalid, limit, warnings.append)
-    recorded = load.load_dataset(source, checks)
+    checks = DatasetChecks(
+        config.dataset.drop_invalid, limit, config.dataset.unordered, warnings.append
+    )
+    recorded = load.load_dataset(source, checks, config.dataset.keys)
     task = own.task_of(config.environment, recorded, source)
     facts = {"name": source} | describe(recorded)
     if not source.startswith("d4rl:"):

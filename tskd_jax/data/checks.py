@@ -18,11 +18,13 @@ class DatasetChecks:
     Attributes:
       drop_invalid: episodes with rows that are not finite are dropped; else they are an error.
       episode_limit: the most steps that the environment allows; None where it is not known.
+      unordered: rows belong to no episodes (generated transitions); each is one of its own.
       warn: called with each warning, a line for the user.
     """
 
     drop_invalid: bool = False
     episode_limit: int | None = None
+    unordered: bool = False
     warn: Callable[[str], None] = warnings.warn
 
     def check_split(self, name: str, ends: np.ndarray, rows: int, has_timeouts: bool) -> None:

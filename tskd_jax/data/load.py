@@ -2,17 +2,21 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from tskd_jax.data.arrays import Columns, from_arrays
 from tskd_jax.data.checks import DEFAULT, DatasetChecks
-from tskd_jax.data.formats import d4rl, minari
+from tskd_jax.data.formats import d4rl, episodes, lerobot, minari, npz, tables
+from tskd_jax.data.keys import AS_CUSTOMARY, ROLES, Keys
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
 from tskd_jax.fields import ANY, field
 
 BUNDLED = {"hopper-sac-replay": "hopper_sac_replay.hdf5"}
+SUFFIXES = (".hdf5", ".h5", npz.SUFFIX, *tables.CSV, ".parquet")
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,33 @@ class Config:
     """`config.dataset`."""
 
     name: str = field("hopper-sac-replay", ANY, "bundled name, D4RL name or Minari id")
-    path: str = field("", ANY, "HDF5 file in D4RL's format; goes before the name")
+    path: str = field(
+        "",
+        ANY,
+        "HDF5 (D4RL, Minari), npz, CSV or Parquet file, or a folder of episodes, of Minari or of "
+        "LeRobot; goes before the name",
+    )
     drop_invalid: bool = field(False, ANY, "drop episodes with numbers that are not finite")
+    unordered: bool = field(False, ANY, "rows belong to no episodes: generated transitions")
+    observations: str = field(
+        "", ANY, "keys or columns of states, by comma, * for any text; empty: as the format has it"
+    )
+    actions: str = field("", ANY, "those of actions")
+    rewards: str = field("", ANY, "that of rewards")
+    terminals: str = field("", ANY, "that of the flag of ends that are terminal")
+    timeouts: str = field("", ANY, "that of the flag of ends that are cuts, as by a time limit")
+    next_observations: str = field("", ANY, "those of next states")
+    episode: str = field("", ANY, "that of an episode's number or name")
 
     @property
     def source(self) -> str:
         """What `load_dataset` takes: the path, or else the name."""
         return self.path or self.name
+
+    @property
+    def keys(self) -> Keys:
+        """Which keys hold what."""
+        return Keys(**{role: getattr(self, role) for role in ROLES})
 
 
 def d4rl_file(name: str) -> Path:
@@ -43,10 +67,10 @@ def minari_file(name: str) -> Path:
 
 
 def resolve(path_or_name: str | os.PathLike) -> Path:
-    """The file behind a path, a bundled name, a D4RL name or a Minari id.
+    """The file or folder behind a path, a bundled name, a D4RL name or a Minari id.
 
     Raises:
-      DatasetError: there is no such file; the message says where it was looked for.
+      DatasetError: there is none; the message says where it was looked for.
     """
     given = os.fspath(path_or_name)
     if not given:
@@ -54,40 +78,79 @@ def resolve(path_or_name: str | os.PathLike) -> Path:
     if given in BUNDLED:
         return Path(str(files("tskd_jax") / "data" / "bundled" / BUNDLED[given]))
     looked_for = [Path(given).expanduser()]
-    if not given.endswith((".hdf5", ".h5")):
-        looked_for += [d4rl_file(given), minari_file(given)]
+    if not given.endswith(SUFFIXES):
+        looked_for += [d4rl_file(given), minari_file(given), minari_file(given).parent]
     for path in looked_for:
         if path.is_file():
             return path
-    places = ", ".join(map(str, looked_for))
+        if path.is_dir():
+            folder = minari.data_folder(path)
+            file = folder / minari.FILE if folder else path
+            return file if file.is_file() else folder or path
+    places = ", ".join(map(str, looked_for[:3]))
     raise DatasetError(
-        f"dataset {given!r}: no such file (looked for {places}); give a path to an HDF5 file in "
-        f"D4RL's format, or a bundled name ({', '.join(BUNDLED)}); docs/datasets.md says how to "
-        "fetch others"
+        f"dataset {given!r}: no such file (looked for {places}); give a path to a file (HDF5, npz, "
+        f"CSV, Parquet) or a folder of episodes, or a bundled name ({', '.join(BUNDLED)}); "
+        "docs/datasets.md says how to fetch others"
     )
 
 
-def load_dataset(path_or_name: str | os.PathLike, checks: DatasetChecks = DEFAULT) -> Trajectories:
-    """Trajectories of a file in D4RL's or Minari's format.
+def read_columns(
+    path_or_name: str | os.PathLike,
+    keys: Keys = AS_CUSTOMARY,
+    warn: Callable[[str], None] = DEFAULT.warn,
+) -> Columns:
+    """What a dataset holds, before it becomes trajectories; see `load_dataset`."""
+    given = os.fspath(path_or_name)
+    if given.startswith("d4rl:"):
+        return d4rl.read_with_package(given.removeprefix("d4rl:"))
+    path = resolve(given)
+    if path.is_dir():
+        if (path / lerobot.INFO).is_file():
+            return lerobot.read(path, keys, warn)
+        if minari.data_folder(path):
+            return minari.read(path)
+        return episodes.read(path, keys, warn)
+    if path.suffix == npz.SUFFIX:
+        return npz.read(path, keys, warn)
+    if path.suffix in tables.CSV:
+        return tables.read_csv(path, keys, warn)
+    if path.suffix == ".parquet":
+        return tables.read_parquet(path, keys, warn)
+    return minari.read(path) if minari.is_minari(path) else d4rl.read(path, keys, warn)
+
+
+def load_dataset(
+    path_or_name: str | os.PathLike,
+    checks: DatasetChecks = DEFAULT,
+    keys: Keys = AS_CUSTOMARY,
+) -> Trajectories:
+    """Trajectories of a dataset in any of the formats of docs/datasets.md.
 
     Args:
-      path_or_name: a path; `hopper-sac-replay` (bundled); a D4RL name such as
-        `hopper-medium-replay-v2` (from `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`); a Minari id
-        such as `mujoco/hopper/medium-v0` (from `$MINARI_DATASETS_PATH` or `~/.minari/datasets`);
-        or `d4rl:NAME`, which asks the optional `d4rl` package.
+      path_or_name: a file: HDF5 in D4RL's or Minari's format, npz, CSV or Parquet; a folder: one
+        file for each episode, Minari's, or LeRobot's; `hopper-sac-replay` (bundled); a D4RL name
+        such as `hopper-medium-replay-v2` (from `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`); a Minari
+        id such as `mujoco/hopper/medium-v0` (from `$MINARI_DATASETS_PATH` or
+        `~/.minari/datasets`); or `d4rl:NAME`, which asks the optional `d4rl` package.
       checks: what the file must satisfy beyond its format.
+      keys: which of its keys or columns hold what, where they have other names.
 
     Raises:
       DatasetError: the file is missing, damaged or inconsistent.
     """
+    columns = read_columns(path_or_name, keys, checks.warn)
     given = os.fspath(path_or_name)
-    if given.startswith("d4rl:"):
-        return d4rl.read_with_package(given.removeprefix("d4rl:"), checks)
-    path = resolve(given)
-    return (minari if minari.is_minari(path) else d4rl).read(path, checks)
+    name = given if given.startswith("d4rl:") else str(resolve(given))
+    return from_arrays(columns.arrays, name, checks)
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, by which a run recognises its dataset."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, or of all below a folder, by which a run knows its dataset."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for one in sorted(one for one in path.rglob("*") if one.is_file()):
+        digest.update(f"{one.relative_to(path)} {content_hash(one)}\n".encode())
+    return digest.hexdigest()

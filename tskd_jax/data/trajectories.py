@@ -38,6 +38,43 @@ class Trajectories:
     source: Leaf
     origin: Leaf
 
+    @staticmethod
+    def from_arrays(
+        observations: np.ndarray,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminals: np.ndarray,
+        timeouts: np.ndarray | None = None,
+        next_observations: np.ndarray | None = None,
+    ) -> "Trajectories":
+        """Trajectories of recorded arrays, as a file in D4RL's format has them.
+
+        Args:
+          observations: (N, m), before the action, episodes one behind the other.
+          actions: (N, n).
+          rewards: (N,).
+          terminals: (N,), true where the environment ended the episode.
+          timeouts: (N,), true where an episode was cut; None: only the last row.
+          next_observations: (N, m), after the action; None: the next row's observation, and the
+            last transition of an episode that was cut is dropped.
+
+        Raises:
+          DatasetError: they do not fit together (`tskd_jax.data.arrays.from_arrays`).
+        """
+        from tskd_jax.data import arrays  # which makes trajectories
+
+        columns = {
+            "observations": observations,
+            "actions": actions,
+            "rewards": rewards,
+            "terminals": terminals,
+            "timeouts": timeouts,
+            "next_observations": next_observations,
+        }
+        return arrays.from_arrays(
+            {key: np.asarray(column) for key, column in columns.items() if column is not None}
+        )
+
     @property
     def size(self) -> int:
         """N, the number of transitions."""

@@ -105,14 +105,14 @@ class Config:
     gymnasium_id: str = field(
         "",
         ANY,
-        f"with name={OWN}, the environment of Gymnasium that evaluates, as Ant-v5; empty: there is "
-        "no simulator, and students are judged offline",
+        f"the environment of Gymnasium that evaluates, as Ant-v5; empty: the task's, or with {OWN} "
+        "none: students are judged offline",
     )
     episode_limit: int = field(
         0,
         NOT_NEGATIVE,
-        f"with name={OWN}, steps after which an episode is cut; 0: as Gymnasium says, or the "
-        "longest recorded",
+        "steps after which an episode is cut; 0: as the task or Gymnasium says, or the longest "
+        "recorded",
     )
 
 

@@ -1,10 +1,14 @@
 """Tests of Minari's layout: one group an episode, one more observation than rewards."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
 
+from tskd_jax.data import load_dataset
 from tskd_jax.data.formats import minari
+from tskd_jax.data.load import read_columns
 from tskd_jax.errors import DatasetError
 
 
@@ -39,7 +43,7 @@ def path(tmp_path):
 def test_episodes(path):
     write(path, {0: make_episode(0, 3, True), 1: make_episode(50, 2, False)})
     assert minari.is_minari(path)
-    data = minari.read(path)
+    data = load_dataset(path)
     assert data.lengths.tolist() == [3, 2]
     assert data.rewards.tolist() == [0, 1, 2, 50, 51]
     assert data.observations.tolist() == [[0, 0], [1, 2], [2, 4], [50, 50], [51, 52]]
@@ -51,18 +55,18 @@ def test_episodes(path):
 def test_episodes_are_ordered_by_number_not_by_name(path):
     write(path, {number: make_episode(number, 2, True) for number in (10, 2, 0, 1, 11)})
     # By name, episode_10 would stand before episode_2.
-    assert minari.read(path).initial_observations[:, 0].tolist() == [0, 1, 2, 10, 11]
+    assert load_dataset(path).initial_observations[:, 0].tolist() == [0, 1, 2, 10, 11]
 
 
 def test_episodes_without_a_step_are_skipped(path):
     write(path, {0: make_episode(0, 0, True), 1: make_episode(5, 2, True)})
-    assert minari.read(path).lengths.tolist() == [2]
+    assert load_dataset(path).lengths.tolist() == [2]
 
 
 def test_no_transition_at_all(path):
     write(path, {0: make_episode(0, 0, True)})
     with pytest.raises(DatasetError, match="no episode holds a transition"):
-        minari.read(path)
+        load_dataset(path)
 
 
 @pytest.mark.parametrize("key", ["observations", "actions", "rewards", "terminations"])
@@ -71,30 +75,41 @@ def test_missing_array(path, key):
     del episode[key]
     write(path, {0: make_episode(0, 2, True), 1: episode})
     with pytest.raises(DatasetError, match=f"episode_1 has no array '{key}'") as caught:
-        minari.read(path)
+        load_dataset(path)
     assert str(path) in str(caught.value)
 
 
 def test_observations_that_are_a_dictionary(path):
+    """Flattened in the order of the space in metadata.json; by name where there is none."""
     write(path, {0: {k: v for k, v in make_episode(0, 2, True).items() if k != "observations"}})
+    parts = {
+        "goal": np.array([[10.0], [11], [12]]),
+        "a_pose": np.array([[20.0, 30], [21, 31], [22, 32]]),
+    }
     with h5py.File(path, "a") as file:
-        file["episode_0/observations/desired_goal"] = np.zeros((3, 2))
-    with pytest.raises(DatasetError, match="episode_0 has no array 'observations'"):
-        minari.read(path)
+        for name, part in parts.items():
+            file[f"episode_0/observations/{name}"] = part
+    assert load_dataset(path).observations.tolist() == [[20, 30, 10], [21, 31, 11]]
+    assert read_columns(path).names["observations"] == ("a_pose[0]", "a_pose[1]", "goal[0]")
+    space = {"type": "Dict", "subspaces": {"goal": {"type": "Box"}, "a_pose": {"type": "Box"}}}
+    known = {"observation_space": json.dumps(space), "action_space": "{}"}
+    (path.parent / "metadata.json").write_text(json.dumps(known))
+    assert load_dataset(path).observations.tolist() == [[10, 20, 30], [11, 21, 31]]
+    assert load_dataset(path).next_observations.tolist() == [[11, 21, 31], [12, 22, 32]]
 
 
 def test_as_many_observations_as_rewards(path):
     episode = make_episode(0, 3, True)
     write(path, {0: episode | {"observations": episode["observations"][:-1]}})
     with pytest.raises(DatasetError, match=r"episode_0 has 3 observations and 3 rewards; T \+ 1"):
-        minari.read(path)
+        load_dataset(path)
 
 
 def test_actions_of_another_length(path):
     episode = make_episode(0, 3, True)
     write(path, {0: episode | {"actions": episode["actions"][:-1]}})
     with pytest.raises(DatasetError, match="actions") as caught:
-        minari.read(path)
+        load_dataset(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -106,7 +121,7 @@ def test_lengths_that_only_fit_in_sum(path):
     second["actions"] = np.zeros((2, 1), np.float32)
     write(path, {0: first, 1: second})
     with pytest.raises(DatasetError, match="episode_0"):
-        minari.read(path)
+        load_dataset(path)
 
 
 def test_states_of_different_sizes(path):
@@ -114,7 +129,7 @@ def test_states_of_different_sizes(path):
     other["observations"] = other["observations"][:, :1]
     write(path, {0: make_episode(0, 3, True), 1: other})
     with pytest.raises(DatasetError, match="observations"):
-        minari.read(path)
+        load_dataset(path)
 
 
 def test_damaged_chunk(path):
@@ -128,7 +143,7 @@ def test_damaged_chunk(path):
     content[chunk.byte_offset] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(DatasetError) as caught:
-        minari.read(path)
+        load_dataset(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -137,7 +152,7 @@ def test_other_groups_are_left_alone(path):
     write(path, {0: make_episode(0, 3, True)})
     with h5py.File(path, "a") as file:
         file["notes/author"] = "someone"
-    assert minari.read(path).lengths.tolist() == [3]
+    assert load_dataset(path).lengths.tolist() == [3]
 
 
 def test_an_episode_that_is_an_array(path):
@@ -145,7 +160,7 @@ def test_an_episode_that_is_an_array(path):
     with h5py.File(path, "w") as file:
         file["episode_0"] = np.zeros((3, 2))
     with pytest.raises(DatasetError, match="episode_0"):
-        minari.read(path)
+        load_dataset(path)
 
 
 def test_not_finite(path):
@@ -153,7 +168,7 @@ def test_not_finite(path):
     episode["observations"][1] = np.nan
     write(path, {0: episode})
     with pytest.raises(DatasetError, match="'observations' is not finite"):
-        minari.read(path)
+        load_dataset(path)
 
 
 def test_what_is_not_minari(tmp_path):

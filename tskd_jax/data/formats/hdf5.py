@@ -4,39 +4,55 @@ Nothing outside the file is read (links, external and virtual storage are refuse
 array says of its size is compared with the machine's memory and with the file before it is read.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from tskd_jax.errors import DatasetError
+from tskd_jax.data.formats.budget import COPIES, Budget
+from tskd_jax.errors import DatasetError, first_line
 from tskd_jax.machine import memory
 
-# Of reading, beside the array itself: conversion to single precision, masks.
-COPIES = 3
+# Filters that the package hdf5plugin brings, by their number in the HDF Group's register.
+PLUGINS = {
+    307: "bzip2",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "Bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32017: "SZ",
+    32026: "Blosc2",
+}
 # gzip packs at most 1032 to 1. What claims more of its stored bytes claims what was never written.
 MOST_PACKED, SMALL = 2000, 2**24
 
 
-class Budget:
-    """What may still be read: the memory that is free."""
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to read; whatever h5py raises while it is read is one line.
 
-    def __init__(self) -> None:
-        self._left = memory.of_host()[0]
-
-    def spend(self, size: int, what: str) -> None:
-        """Take so many bytes off.
-
-        Raises:
-          DatasetError: there are fewer.
-        """
-        if size > self._left:
+    Raises:
+      DatasetError: it is not such a file, is damaged, or another program writes to it.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except DatasetError:
+        raise
+    except Exception as error:  # h5py raises nearly any where the file's structures are damaged
+        reason = first_line(error)
+        if "unable to lock file" in reason or "already open for write" in reason:
             raise DatasetError(
-                f"{what} takes about {memory.readable(size)} of memory, "
-                f"{memory.readable(self._left)} are free; use a smaller file"
-            )
-        self._left -= size
+                f"{path}: another program has it open for writing; wait until that is done, or "
+                "read a copy"
+            ) from error
+        raise DatasetError(
+            f"{path}: not a readable HDF5 file ({reason}); is it complete?"
+        ) from error
 
 
 class Reader:
@@ -56,6 +72,18 @@ class Reader:
         """Whether there is a key of that name, a link included; nothing is opened."""
         return self._group.get(key, getlink=True) is not None
 
+    def arrays(self, depth: int = 2) -> list[str]:
+        """All that could be read by name: arrays and links, "group/key" below so many groups."""
+        found = [key for key in self._group if not self._is_plain_group(key)]
+        for key in self._group:
+            if depth and self._is_plain_group(key):
+                found += [f"{key}/{below}" for below in self.group(key).arrays(depth - 1)]
+        return found
+
+    def _is_plain_group(self, key: str) -> bool:
+        link = self._group.get(key, getlink=True)
+        return isinstance(link, h5py.HardLink) and self._group.get(key, getclass=True) is h5py.Group
+
     def is_group(self, key: str) -> bool:
         """Whether there is a group of that name.
 
@@ -71,8 +99,12 @@ class Reader:
         """The group of that name, which is there."""
         return Reader(self._path, self._group[key], self._budget)
 
+    def names(self) -> list[str]:
+        """What is directly below."""
+        return list(self._group)
+
     def array(self, key: str, rank: int) -> np.ndarray:
-        """The numbers of a key that is there; (N, 1) is taken for rank 1.
+        """The numbers of a key that is there; (N, 1) is taken for rank 1, and rank 0 is 1 or 2.
 
         Raises:
           DatasetError: it is a link, no array, not of numbers, of another rank, stored elsewhere,
@@ -90,9 +122,15 @@ class Reader:
                 f"{self._path}: {name} is stored in another file; copy the data itself into this "
                 "one"
             )
+        self._refuse_filters(node, name)
         shape = list(node.shape or ())
-        if len(shape) not in (rank, 2) or (rank == 1 and len(shape) == 2 and shape[1] != 1):
-            expected = "(N,) or (N, 1)" if rank == 1 else "(N, size)"
+        fits = {
+            0: len(shape) in (1, 2),
+            1: len(shape) == 1 or (len(shape) == 2 and shape[1] == 1),
+            2: len(shape) == 2,
+        }
+        if not fits[rank]:
+            expected = ("(N,) or (N, size)", "(N,) or (N, 1)", "(N, size)")[rank]
             raise DatasetError(
                 f"{self._path}: {name} has shape {tuple(shape)}, expected {expected}"
             )
@@ -105,6 +143,21 @@ class Reader:
             )
         self._budget.spend(COPIES * size, f"{self._path}: {name} of shape {tuple(shape)}")
         return node[()].reshape(shape[0]) if rank == 1 else node[()]
+
+    def _refuse_filters(self, node: h5py.Dataset, name: str) -> None:
+        creation = node.id.get_create_plist()
+        for index in range(creation.get_nfilters()):
+            code, _, _, said = creation.get_filter(index)
+            if not h5py.h5z.filter_avail(code):
+                with contextlib.suppress(ImportError):  # brings filters by being imported
+                    import hdf5plugin  # noqa: F401  # pyright: ignore[reportMissingImports]
+            if not h5py.h5z.filter_avail(code):
+                title = PLUGINS.get(code) or said.decode(errors="replace") or "unknown"
+                raise DatasetError(
+                    f"{self._path}: {name} is compressed by filter {code} ({title}), which is not "
+                    "installed; `pip install hdf5plugin`, or write the file anew with gzip: "
+                    "`h5repack -f GZIP=4 IN OUT`"
+                )
 
     def name(self, key: str) -> str:
         """How messages name a key."""

@@ -1,84 +1,189 @@
-"""Minari's HDF5 layout, read without the minari package."""
+"""Minari's datasets, read without the minari package: HDF5, and with pyarrow Arrow and Parquet.
 
+An episode has T + 1 observations and T of all else. Dict observations are flattened in the order of
+the space, as `gymnasium.wrappers.FlattenObservation` does.
+"""
+
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
-from tskd_jax.data.checks import DEFAULT, DatasetChecks
-from tskd_jax.data.formats.d4rl import first_line as first_line
-from tskd_jax.data.formats.d4rl import from_arrays
-from tskd_jax.data.formats.hdf5 import Reader
-from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.data.arrays import Columns
+from tskd_jax.data.formats.budget import Budget
+from tskd_jax.data.formats.gather import side_by_side
+from tskd_jax.data.formats.hdf5 import Reader, open_file
+from tskd_jax.data.formats.tables import open_table, vectors
 from tskd_jax.errors import DatasetError
 
-ARRAYS = {"observations": 2, "actions": 2, "rewards": 1, "terminations": 1}
+FILE = "main_data.hdf5"
+VECTORS, NUMBERS = ("observations", "actions"), ("rewards", "terminations")
+# A vector, or by name the parts of a Dict; nested.
+Tree = np.ndarray | Mapping[str, Any]
 
 
 def is_minari(path: Path) -> bool:
     """Whether the file has Minari's `episode_<i>` groups (False for what is not HDF5 at all)."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             reader = Reader(path, file)
             return reader.has("episode_0") and not reader.has("observations")
-    except Exception:  # what is wrong with the file, the reader of the other format says
+    except DatasetError:  # what is wrong with the file, the reader of the other format says
         return False
 
 
-def read(path: Path, checks: DatasetChecks = DEFAULT) -> Trajectories:
-    """Trajectories of a Minari `main_data.hdf5`: groups `episode_<i>` with T + 1 observations.
+def data_folder(path: Path) -> Path | None:
+    """The folder with a dataset's data: that folder, or `data` in it; None if there is none."""
+    for folder in (path, path / "data"):
+        if (folder / FILE).is_file() or any(folder.glob("*/part-0.*")):
+            return folder
+    return None
+
+
+def read(path: Path) -> Columns:
+    """The columns of a Minari dataset: its `main_data.hdf5`, or the folder with its episodes.
 
     Raises:
-      DatasetError: a group lacks an array, or its lengths do not fit together.
+      DatasetError: an episode lacks an array, holds something else than vectors of numbers, or its
+        lengths do not fit together; a package to read it is missing.
     """
+    spaces = _spaces(path if path.is_dir() else path.parent)
+    episodes = _read_folder(path) if path.is_dir() else _read_hdf5(path)
+    if not episodes:
+        raise DatasetError(f"{path}: no episode holds a transition")
+    names: dict[str, tuple[str, ...]] = {}
     parts: dict[str, list[np.ndarray]] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            reader = Reader(path, file)
-            names = map(str, file)
-            numbers = [int(name[8:]) for name in names if re.fullmatch(r"episode_\d+", name)]
-            for number in sorted(numbers):
-                for key, column in _read_episode(path, reader, f"episode_{number}").items():
-                    parts.setdefault(key, []).append(column)
-    except DatasetError:
-        raise
-    except Exception as error:  # h5py raises nearly any where the file's structures are damaged
-        raise DatasetError(f"{path}: not readable ({first_line(error)})") from error
+    for title, episode in episodes.items():
+        for key in VECTORS:
+            episode[key], names[key] = _flatten(path, title, key, episode[key], spaces.get(key))
+        for key, column in _columns(path, title, episode).items():
+            parts.setdefault(key, []).append(column)
     if not parts:
         raise DatasetError(f"{path}: no episode holds a transition")
     for key, columns in parts.items():
         if len({column.shape[1:] for column in columns}) > 1:
             raise DatasetError(f"{path}: {key} differ in size between episodes")
-    columns = {key: np.concatenate(value) for key, value in parts.items()}
-    return from_arrays(columns, str(path), checks)
+    return Columns(
+        {key: np.concatenate(value) for key, value in parts.items()},
+        {key: value for key, value in names.items() if value},
+    )
 
 
-def _read_episode(path: Path, reader: Reader, name: str) -> dict[str, np.ndarray]:
-    group = reader.group(name) if reader.is_group(name) else None
-    arrays = {}
-    for key, rank in ARRAYS.items():
-        if group is None or not group.has(key) or group.is_group(key):
-            raise DatasetError(f"{path}: {name} has no array {key!r}")
-        arrays[key] = group.array(key, rank)
-    steps = len(arrays["rewards"])
-    if len(arrays["observations"]) != steps + 1:
+def _read_hdf5(path: Path) -> dict[str, dict[str, Any]]:
+    """Title -> what an episode holds, in the order of their numbers."""
+    with open_file(path) as file:
+        reader = Reader(path, file)
+        names = (name for name in map(str, file) if re.fullmatch(r"episode_\d+", name))
+        episodes = {}
+        for name in sorted(names, key=lambda name: int(name[8:])):
+            group = reader.group(name) if reader.is_group(name) else None
+            episodes[name] = {}
+            for key, rank in (
+                *dict.fromkeys(VECTORS, 2).items(),
+                *dict.fromkeys(NUMBERS, 1).items(),
+            ):
+                if group is None or not group.has(key) or (rank == 1 and group.is_group(key)):
+                    there = [] if group is None else group.arrays()
+                    raise DatasetError(f"{path}: {name} has no array {key!r}; found {there[:20]}")
+                episodes[name][key] = _tree(group, key) if rank == 2 else group.array(key, rank)
+        return episodes
+
+
+def _tree(group: Reader, key: str) -> Tree:
+    if not group.is_group(key):
+        return group.array(key, 2)
+    below = group.group(key)
+    return {name: _tree(below, name) for name in below.names()}
+
+
+def _read_folder(path: Path) -> dict[str, dict[str, Any]]:
+    """Title -> what an episode holds; Arrow and Parquet have one row of padding behind it."""
+    budget = Budget()
+    files = sorted(path.glob("*/part-0.*"), key=lambda file: (len(file.parent.name), file.parent))
+    episodes = {}
+    for file in files:
+        title = f"episode {file.parent.name}"
+        table = open_table(file, budget)
+        missing = [key for key in (*VECTORS, *NUMBERS) if key not in table.column_names]
+        if missing:
+            raise DatasetError(
+                f"{path}: {title} has no array {missing[0]!r}; found {table.column_names}"
+            )
+        episode = {key: vectors(file, key, table[key]) for key in (*VECTORS, *NUMBERS)}
+        steps = len(table) - 1
+        cut = {key: _cut(episode[key], steps) for key in ("actions", *NUMBERS)}
+        episodes[title] = {"observations": episode["observations"]} | cut
+    return episodes
+
+
+def _cut(tree: Tree, steps: int) -> Tree:
+    if isinstance(tree, np.ndarray):
+        return tree[: max(steps, 0)]
+    return {key: _cut(value, steps) for key, value in tree.items()}
+
+
+def _spaces(folder: Path) -> dict[str, Any]:
+    """The spaces that metadata.json describes; nothing where it does not."""
+    try:
+        known = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+        return {
+            "observations": json.loads(known["observation_space"]),
+            "actions": json.loads(known["action_space"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _flatten(
+    path: Path, title: str, key: str, tree: Tree, space: Any
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """((T, m), names of the dimensions of a Dict) in the order of the space, or of the alphabet."""
+    if isinstance(tree, np.ndarray):
+        if tree.ndim != 2:
+            raise DatasetError(
+                f"{path}: {title}: {key} have shape {tree.shape}; supported are vectors of real "
+                "numbers, and Dicts of them"
+            )
+        return tree, ()
+    below = space.get("subspaces", {}) if isinstance(space, dict) else {}
+    order = [name for name in below if name in tree] if isinstance(below, dict) else []
+    order += sorted(set(tree) - set(order))
+    parts = {}
+    for name in order:
+        part, inner = _flatten(
+            path, title, f"{key}/{name}", tree[name], below.get(name) if order else None
+        )
+        parts |= (
+            {f"{name}/{one}": part[:, i] for i, one in enumerate(inner)} if inner else {name: part}
+        )
+    if not parts:
+        raise DatasetError(f"{path}: {title}: {key} are an empty Dict")
+    return side_by_side(f"{path}: {title}", parts)
+
+
+def _columns(path: Path, title: str, episode: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """D4RL's columns of one episode; none where it has no step."""
+    steps = len(episode["rewards"])
+    if len(episode["observations"]) != steps + 1:
         raise DatasetError(
-            f"{path}: {name} has {len(arrays['observations'])} observations and {steps} "
+            f"{path}: {title} has {len(episode['observations'])} observations and {steps} "
             "rewards; T + 1 and T are expected"
         )
     for key in ("actions", "terminations"):
-        if len(arrays[key]) != steps:
-            raise DatasetError(f"{path}: {name} has {len(arrays[key])} {key} and {steps} rewards")
+        if len(episode[key]) != steps:
+            raise DatasetError(f"{path}: {title} has {len(episode[key])} {key} and {steps} rewards")
     if steps == 0:
         return {}
     timeouts = np.zeros(steps, bool)
-    timeouts[-1] = not arrays["terminations"][-1]
+    timeouts[-1] = not episode["terminations"][-1]
     return {
-        "observations": arrays["observations"][:-1],
-        "next_observations": arrays["observations"][1:],
-        "actions": arrays["actions"],
-        "rewards": arrays["rewards"],
-        "terminals": arrays["terminations"],
+        "observations": episode["observations"][:-1],
+        "next_observations": episode["observations"][1:],
+        "actions": episode["actions"],
+        "rewards": episode["rewards"],
+        "terminals": episode["terminations"],
         "timeouts": timeouts,
     }

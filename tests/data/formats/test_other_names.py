@@ -1,0 +1,316 @@
+"""Files that name things in other ways, and files of other formats that cannot be read.
+
+Over 300 lines: a list of what people bring, and what is said of each.
+"""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from tskd_jax.data import load_dataset
+from tskd_jax.data.checks import DatasetChecks
+from tskd_jax.data.keys import Keys
+from tskd_jax.data.load import read_columns
+from tskd_jax.errors import DatasetError
+
+ROWS, ENDS = 6, (2, 5)
+
+
+def make_columns() -> dict[str, np.ndarray]:
+    """Two episodes of three rows, the first ended by a terminal."""
+    count = np.arange(ROWS, dtype=np.float32)
+    return {
+        "observations": np.stack([count, 10 * count], 1),
+        "actions": count[:, None] / 10,
+        "rewards": count,
+        "terminals": count == ENDS[0],
+        "timeouts": count == ENDS[1],
+    }
+
+
+def write(path, columns, **options):
+    with h5py.File(path, "w") as file:
+        for key, column in columns.items():
+            file.create_dataset(key, data=column, **options)
+    return path
+
+
+def read(path, keys=Keys()):  # noqa: B008 - frozen
+    """(trajectories, warnings)."""
+    heard: list[str] = []
+    return load_dataset(path, DatasetChecks(warn=heard.append), keys), heard
+
+
+def refused(path, *words, keys=Keys()):  # noqa: B008 - frozen
+    with pytest.raises(DatasetError) as caught:
+        read(path, keys)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(path), *words):
+        assert word in message
+
+
+# Other names
+
+
+def test_todays_names_of_flags(tmp_path):
+    columns = make_columns()
+    todays = {
+        {"terminals": "terminations", "timeouts": "truncations"}.get(key, key): column
+        for key, column in columns.items()
+    }
+    data, heard = read(write(tmp_path / "a.hdf5", todays))
+    assert heard == []
+    assert data.lengths.tolist() == [3, 2]  # the cut one's last next state is not known
+
+
+@pytest.mark.parametrize("name", ["dones", "episode_terminals"])
+def test_all_ends_beside_the_terminal_ones(tmp_path, name):
+    columns = make_columns()
+    columns[name] = columns["terminals"] | columns.pop("timeouts")
+    data, heard = read(write(tmp_path / "a.hdf5", columns))
+    assert len(heard) == 1
+    assert f"key '{name}' is taken for the ends of all episodes" in heard[0]
+    assert data.lengths.tolist() == [3, 2]
+    assert data.terminals.tolist() == [False, False, True, False, False]
+
+
+def test_names_that_are_likely_are_asked_for(tmp_path):
+    others = {"obs": "observations", "acts": "actions", "rews": "rewards", "dones": "terminals"}
+    columns = make_columns()
+    path = write(tmp_path / "a.hdf5", {other: columns[name] for other, name in others.items()})
+    flags = [f"--config.dataset.{name}={other}" for other, name in others.items()]
+    refused(path, "'observations' is missing", "'obs'", " ".join(flags))
+    data, _ = read(path, Keys(**{name: other for other, name in others.items()}))
+    assert data.rewards.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_below_a_group(tmp_path):
+    inside = {f"train/{key}": column for key, column in make_columns().items()}
+    data, heard = read(write(tmp_path / "a.hdf5", inside))
+    assert data.lengths.tolist() == [3, 2]
+    assert [line.split(": ")[1] for line in heard] == ["read from its group 'train'"]
+
+
+def test_below_two_groups(tmp_path):
+    inside = {
+        f"{group}/{key}": column
+        for group in ("train", "valid")
+        for key, column in make_columns().items()
+    }
+    path = write(tmp_path / "a.hdf5", inside)
+    refused(path, "'observations' is missing", "--config.dataset.observations=train/observations")
+
+
+def test_a_vector_of_several_keys(tmp_path):
+    columns = make_columns()
+    both = columns.pop("observations")
+    columns |= {"infos/qpos": both[:, :1], "infos/qvel": both[:, 1]}
+    path = write(tmp_path / "a.hdf5", columns)
+    keys = Keys(observations="infos/qpos,infos/qvel")
+    np.testing.assert_array_equal(read(path, keys)[0].observations, both[:5])
+    assert read_columns(path, keys).names["observations"] == ("infos/qpos[0]", "infos/qvel")
+    np.testing.assert_array_equal(
+        read(path, Keys(observations="infos/*"))[0].observations, both[:5]
+    )
+    refused(path, "there is no 'infos/force'", keys=Keys(observations="infos/qpos,infos/force"))
+    refused(path, "rewards must be one key", keys=Keys(observations="infos/*", rewards="infos/*"))
+
+
+def test_columns_by_pattern_stand_in_the_order_of_their_numbers(tmp_path):
+    names = [f"joint_{i}" for i in (10, 2, 1)]
+    rows = [[10, 2, 1, 0.5, 1, 0], [11, 3, 2, 0.5, 1, 1]]
+    lines = [",".join([*names, "action_0", "reward", "terminal"])]
+    (tmp_path / "a.csv").write_text("\n".join(lines + [",".join(map(str, r)) for r in rows]))
+    keys = Keys(observations="joint_*")
+    assert read(tmp_path / "a.csv", keys)[0].observations.tolist() == [[1, 2, 10], [2, 3, 11]]
+    assert read_columns(tmp_path / "a.csv", keys).names["observations"] == (
+        *("joint_1", "joint_2", "joint_10"),
+    )
+
+
+# HDF5
+
+
+@pytest.mark.parametrize(("code", "title"), [(32001, "Blosc"), (32015, "Zstandard")])
+def test_a_filter_that_is_not_installed(tmp_path, monkeypatch, code, title):
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    path = write(tmp_path / "a.hdf5", {k: v for k, v in make_columns().items() if k != "actions"})
+    with h5py.File(path, "a") as file:
+        created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        created.set_chunk((ROWS, 1))
+        created.set_filter(code, h5py.h5z.FLAG_OPTIONAL, ())
+        space = h5py.h5s.create_simple((ROWS, 1))
+        h5py.h5d.create(file.id, b"actions", h5py.h5t.NATIVE_FLOAT, space, created)
+    refused(path, "'actions'", f"filter {code} ({title})", "pip install hdf5plugin", "h5repack")
+
+
+def test_a_file_that_another_program_writes(tmp_path):
+    path = write(tmp_path / "a.hdf5", make_columns())
+    writer = "import h5py, sys; f = h5py.File(sys.argv[1], 'a'); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", writer, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "open\n"
+        refused(path, "another program has it open for writing")
+        other.communicate("\n")
+    assert read(path)[0].lengths.tolist() == [3, 2]
+
+
+def test_groups_within_themselves(tmp_path):
+    path = write(tmp_path / "a.hdf5", make_columns())
+    with h5py.File(path, "a") as file:
+        file["infos/again"] = file.create_group("more")
+        file["more/back"] = file["infos"]
+    assert read(path)[0].lengths.tolist() == [3, 2]
+
+
+# CSV
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["it is empty"]),
+        ("reward,reward\n1,2\n", ["'reward' stands twice"]),
+        ("observation_0,action_0,reward\n1,2,3\n", ["'terminals' is missing", "'action_0'"]),
+        ("observation_0,action_0,reward,done\n1,2,3,1\n", ["--config.dataset.terminals=done"]),
+        ("episode,observation_0,action_0,reward\n0,1,x,3\n", ["'x'", "every row needs a number"]),
+        ("episode,observation_0,action_0,reward\n0,1,,3\n", ["every row needs a number"]),
+        ("episode,observation_0,action_0,reward\n0,1,2\n", ["every row needs a number"]),
+        ("episode,observation_0,action_0,reward\n", ["0 transitions"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:loadtxt")
+def test_csv_that_cannot_be_read(tmp_path, text, words):
+    (tmp_path / "a.csv").write_text(text)
+    refused(tmp_path / "a.csv", *words)
+
+
+def test_csv_that_is_not_text(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
+    refused(tmp_path / "a.csv", "not a text file in UTF-8")
+
+
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("True", "False"), ("true", "false")])
+def test_csv_flags(tmp_path, yes, no):
+    rows = [["1.5", "2", "3", no], ["2.5e0", "-2", "4", no], ["3.5", "0", "5", yes]]
+    text = "\r\n".join(["observation_0, action_0, reward, terminal", *map(",".join, rows)])
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8-sig")
+    data, heard = read(tmp_path / "a.csv")
+    assert heard == []
+    assert data.terminals.tolist() == [False, False, True]
+    assert data.next_observations.tolist() == [[2.5], [3.5], [3.5]]
+
+
+def test_csv_without_a_terminal_column(tmp_path):
+    lines = ["episode,observation_0,action_0,reward", "0,1,0,1", "0,2,0,1", "1,3,0,1", "1,4,0,1"]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    data, heard = read(tmp_path / "a.csv")
+    assert len(heard) == 1
+    assert "all count as cut by a time limit" in heard[0]
+    assert data.lengths.tolist() == [1, 1]
+    assert not data.terminals.any()
+
+
+# Parquet
+
+
+def parquet(path, **replaced):
+    columns = {
+        "episode": np.repeat([0, 1], 3),
+        "observation": pa.array(list(make_columns()["observations"])),
+        "action_0": np.zeros(ROWS),
+        "reward": np.zeros(ROWS),
+        "terminal": make_columns()["terminals"],
+    }
+    pa.parquet.write_table(pa.table(columns | replaced), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("replaced", "words"),
+    [
+        ({"reward": pa.array([1.0, None, 1, 1, 1, 1])}, ["'reward' has no value in 1 rows"]),
+        ({"action_0": ["a"] * ROWS}, ["'action_0' holds string, not numbers"]),
+        (
+            {"observation": pa.array([[1.0]] * 5 + [[1.0, 2.0]])},
+            ["'observation'", "1 to 2 numbers"],
+        ),
+    ],
+)
+def test_parquet_that_cannot_be_read(tmp_path, replaced, words):
+    refused(parquet(tmp_path / "a.parquet", **replaced), *words)
+
+
+def test_damaged_parquet(tmp_path):
+    path = parquet(tmp_path / "a.parquet")
+    path.write_bytes(path.read_bytes()[:-30])
+    refused(path, "not a readable parquet file")
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    path = parquet(tmp_path / "a.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused(path, "needs the package pyarrow", "tskd_jax[parquet]")
+
+
+# npz and folders
+
+
+def test_npz_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, **make_columns())
+    whole = path.read_bytes()
+    for kept in (0, 10, len(whole) // 2, len(whole) - 10):
+        path.write_bytes(whole[:kept])
+        refused(path, "not a readable npz file")
+    np.savez(path, **make_columns() | {"infos": np.array([{}], object)})
+    refused(path, "not a readable npz file", "of numbers alone")
+    np.savez(path, observations=np.zeros((3, 2)), actions=np.zeros((3, 1)), terminals=np.ones(3))
+    refused(path, "'rewards' is missing")
+
+
+def test_folders_that_cannot_be_read(tmp_path):
+    refused(tmp_path, "no episode in it")
+    columns = {k: v for k, v in make_columns().items() if k != "timeouts"}
+    np.savez(tmp_path / "0.npz", **columns)
+    np.savez(tmp_path / "1.npz", **columns | {"actions": np.zeros((ROWS, 3))})
+    with pytest.raises(DatasetError, match=r"1\.npz: actions of shape \(6, 3\), but in 0\.npz"):
+        read(tmp_path)
+    np.savez(tmp_path / "1.npz", **columns | {"actions": np.zeros((4, 1))})
+    with pytest.raises(DatasetError, match=r"1\.npz: actions has 4 rows, rewards have 6"):
+        read(tmp_path)
+    np.savez(tmp_path / "1.npz", **columns | {"next_observations": columns["observations"]})
+    with pytest.raises(DatasetError, match=r"1\.npz: holds .* but 0\.npz"):
+        read(tmp_path)
+
+
+def test_lerobot_that_cannot_be_read(tmp_path):
+    (tmp_path / "meta").mkdir()
+    info = tmp_path / "meta/info.json"
+    for text in ("", "[]", "{}"):
+        info.write_text(text)
+        with pytest.raises(DatasetError, match="does not describe a LeRobot dataset"):
+            read(tmp_path)
+    info.write_text(json.dumps({"features": {}}))
+    refused(tmp_path, "no frames")
+    (tmp_path / "data").mkdir()
+    frames = {
+        "observation.state": pa.array([[1.0, 2.0]] * 3),
+        "action": pa.array([[1.0]] * 3),
+        "episode_index": [0, 0, 0],
+    }
+    pa.parquet.write_table(pa.table(frames), tmp_path / "data/a.parquet")
+    refused(tmp_path, "'rewards' is missing", "'observation.state'")

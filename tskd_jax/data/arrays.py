@@ -1,0 +1,220 @@
+"""From arrays to trajectories: episodes are split, what is missing is derived or refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+
+import numpy as np
+
+from tskd_jax.data import seams
+from tskd_jax.data.checks import DEFAULT, DatasetChecks
+from tskd_jax.data.keys import REQUIRED
+from tskd_jax.data.trajectories import Trajectories, from_columns
+from tskd_jax.errors import DatasetError
+
+RANKS = {
+    "observations": 2,
+    "actions": 2,
+    "rewards": 1,
+    "terminals": 1,
+    "next_observations": 2,
+    "timeouts": 1,
+    "ends": 1,
+}
+FLAGS = ("terminals", "timeouts", "ends")
+LARGEST = 1e15  # its square, summed over a million rows, is a number in single precision
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a file holds, by D4RL's keys.
+
+    Attributes:
+      arrays: key -> array of N rows: those of D4RL, `ends` (terminal or cut) and `episode` (N,).
+      names: "observations" and "actions" -> the names of their dimensions, where the file has any.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    names: Mapping[str, tuple[str, ...]] = dataclass_field(default_factory=dict)
+
+
+def from_arrays(
+    columns: Mapping[str, np.ndarray], name: str = "dataset", checks: DatasetChecks = DEFAULT
+) -> Trajectories:
+    """Trajectories of D4RL's arrays: split into episodes, next states filled in where absent.
+
+    An episode ends where terminal or timeout is set, or where `episode` changes; without `episode`,
+    rows behind the last end are a fragment of unknown fate and are dropped. Without
+    `next_observations`, s'_i is s_{i+1} inside an episode and a truncated episode's last
+    transition, whose next state nobody recorded, is dropped (a terminal one keeps its own state as
+    a stand-in: nothing bootstraps from it). Without `timeouts`, the end of the file ends an
+    episode.
+
+    Args:
+      columns: observations (N, m), actions (N, n), rewards and terminals (N,), and if known
+        next_observations (N, m), timeouts (N,), ends (N,) (terminal or cut), episode (N,) of any
+        type.
+      name: of the file, for messages.
+      checks: what they must satisfy beyond that.
+
+    Raises:
+      DatasetError: a column is missing, misshapen, not numeric or not finite; no episode ends;
+        rows do not follow each other.
+    """
+    columns = _with_timeouts(columns, name, checks)
+    invalid = _invalid_rows(columns, name, checks)
+    rows = len(invalid)
+    terminals = columns["terminals"].astype(bool)
+    ends = _ends(columns)
+    if not ends.any():
+        raise DatasetError(
+            f"{name}: no episode ends: 'terminals' and 'timeouts' are false in all {rows} rows"
+        )
+    observations = columns["observations"]
+    if "next_observations" in columns:
+        next_observations = columns["next_observations"]
+        unknown = seams.unknown_ends(name, observations, next_observations, ends, checks)
+        seams.check_order(name, observations, next_observations, ends, invalid, checks)
+        next_observations = np.where(unknown[:, None], observations, next_observations)
+    else:
+        unknown = ends
+        next_observations = np.roll(observations, -1, axis=0)
+        next_observations[ends] = observations[ends]
+    kept = ~unknown | terminals
+    last = np.flatnonzero(ends)[-1]
+    kept[last + 1 :] = False
+    episode = np.concatenate([[0], np.cumsum(ends)[:-1]])
+    checks.check_split(name, np.flatnonzero(ends), rows, "timeouts" in columns)
+    if invalid.any():
+        poor = np.isin(episode, episode[invalid])
+        kept &= ~poor
+        if not kept.any():
+            raise DatasetError(f"{name}: every episode has a row that is not finite")
+        checks.warn(
+            f"{name}: {len(np.unique(episode[poor]))} episodes of {poor.sum()} rows are dropped: "
+            f"{invalid.sum()} of those rows are not finite"
+        )
+    lengths = np.bincount(episode[kept], minlength=episode[last] + 1)
+    if not kept.any():
+        raise DatasetError(
+            f"{name}: every row ends an episode and there are no 'next_observations', so no "
+            "transition is complete"
+        )
+    return from_columns(
+        observations=observations[kept],
+        actions=columns["actions"][kept],
+        rewards=columns["rewards"][kept],
+        next_observations=next_observations[kept],
+        terminals=terminals[kept],
+        lengths=lengths[lengths > 0],
+    )
+
+
+def _with_timeouts(
+    columns: Mapping[str, np.ndarray], name: str, checks: DatasetChecks
+) -> dict[str, np.ndarray]:
+    """The columns without `episode` and `ends`: `timeouts` says which episodes were cut.
+
+    Where episodes take turns, their rows are put one episode behind the other, in the order in
+    which they begin.
+    """
+    columns = dict(columns)
+    episode = columns.pop("episode", None)
+    if episode is not None and "terminals" not in columns and "rewards" in columns:
+        columns["terminals"] = np.zeros(len(columns["rewards"]), bool)
+        checks.warn(
+            f"{name}: nothing says which episodes ended in a terminal state; all count as cut by a "
+            "time limit"
+        )
+    _check_forms(columns, name)
+    rows = len(columns["rewards"])
+    if "ends" in columns:
+        columns["timeouts"] = (columns.pop("ends") != 0) & (columns["terminals"] == 0)
+    if checks.unordered:
+        episode = np.arange(rows)
+    if episode is None:
+        return columns
+    if episode.shape != (rows,):
+        raise DatasetError(
+            f"{name}: key 'episode' has shape {episode.shape}, expected one number or name for "
+            f"each of {rows} rows"
+        )
+    _, first, number = np.unique(episode, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))[number]  # by where an episode begins
+    if (np.diff(rank) < 0).any():
+        checks.warn(f"{name}: episodes take turns in the file; each one's rows are put together")
+        order = np.argsort(rank, kind="stable")
+        columns = {key: column[order] for key, column in columns.items()}
+        rank = rank[order]
+    cut = np.append(np.diff(rank) != 0, True)
+    timeouts = columns.get("timeouts", np.zeros(rows, bool)) != 0
+    columns["timeouts"] = (timeouts | cut) & (columns["terminals"] == 0)
+    return columns
+
+
+def _ends(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N,) the rows that end an episode: without time limits, the last row is one, too."""
+    ends = columns["terminals"] != 0
+    if "timeouts" in columns:
+        return ends | (columns["timeouts"] != 0)
+    ends[-1] = True
+    return ends
+
+
+def _check_forms(columns: Mapping[str, np.ndarray], name: str) -> None:
+    """Refuse what is missing, of another type or shape, empty, or no flag."""
+    for key in REQUIRED:
+        if key not in columns:
+            raise DatasetError(f"{name}: key {key!r} is missing; found {sorted(columns)}")
+    for key, column in columns.items():
+        rank = RANKS[key]
+        if column.dtype.kind not in "fiub" or column.ndim != rank:
+            raise DatasetError(
+                f"{name}: key {key!r} has type {column.dtype} and shape {column.shape}, expected "
+                f"numbers of rank {rank}"
+            )
+    rows = len(columns["rewards"])
+    if rows < 2:
+        raise DatasetError(f"{name}: {rows} transitions; at least two are needed")
+    for key, column in columns.items():
+        if len(column) != rows:
+            raise DatasetError(f"{name}: key {key!r} has {len(column)} rows, rewards have {rows}")
+        if 0 in column.shape:
+            raise DatasetError(f"{name}: key {key!r} has shape {column.shape}: nothing is in it")
+        if key in FLAGS:
+            bad = (column != 0) & (column != 1)
+            if bad.any():
+                raise DatasetError(
+                    f"{name}: key {key!r} is neither 0 nor 1 in {bad.sum()} rows, first "
+                    f"{column[bad.argmax()]} in row {bad.argmax()}; mend these flags: they split "
+                    "the file into episodes"
+                )
+        if key == "next_observations" and column.shape != columns["observations"].shape:
+            raise DatasetError(
+                f"{name}: key 'next_observations' has shape {column.shape}, observations have "
+                f"{columns['observations'].shape}"
+            )
+
+
+def _invalid_rows(
+    columns: Mapping[str, np.ndarray], name: str, checks: DatasetChecks
+) -> np.ndarray:
+    """(N,) which rows are invalid: none, unless `checks` allows dropping their episodes."""
+    rows = len(columns["rewards"])
+    invalid = np.zeros(rows, bool)
+    for key, column in columns.items():
+        if key in FLAGS:
+            continue
+        if key == "next_observations":
+            # Nobody may have recorded what followed an end.
+            column = np.where(_ends(columns)[:, None] & ~np.isfinite(column), 0, column)
+        with np.errstate(invalid="ignore", over="ignore"):
+            bad = ~(np.abs(column.astype(np.float32)) <= LARGEST).reshape(rows, -1).all(1)
+        if bad.any() and not checks.drop_invalid:
+            raise DatasetError(
+                f"{name}: key {key!r} is not finite, or beyond ±{LARGEST:.0e}, in {bad.sum()} "
+                f"rows, first in row {bad.argmax()}; mend them, or drop the episodes of those "
+                "rows with --config.dataset.drop_invalid=True"
+            )
+        invalid |= bad
+    return invalid

@@ -1,0 +1,86 @@
+"""A folder with one file for each episode: npz or CSV."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tskd_jax.data.arrays import Columns
+from tskd_jax.data.formats import npz, tables
+from tskd_jax.data.formats.budget import Budget
+from tskd_jax.data.formats.gather import gather
+from tskd_jax.data.keys import Keys
+from tskd_jax.errors import DatasetError
+
+SUFFIXES = (npz.SUFFIX, *tables.CSV)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Its episodes, in the order of the numbers in their names."""
+    files = [one for one in folder.iterdir() if one.suffix in SUFFIXES and one.is_file()]
+    pieces = {one: re.split(r"(\d+)", one.name) for one in files}
+    return sorted(
+        files, key=lambda one: [(int(p), "") if p.isdigit() else (-1, p) for p in pieces[one]]
+    )
+
+
+def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
+    """The columns of all episodes, each of which ends with its file.
+
+    A file has D4RL's keys or a table's columns. It may have one observation more than actions, the
+    last one, and `terminals` as one flag for the whole episode.
+
+    Raises:
+      DatasetError: there are none, or they differ in what they hold.
+    """
+    files = files_of(folder)
+    if not files:
+        raise DatasetError(f"{folder}: no episode in it; one file each, {', '.join(SUFFIXES)}")
+    budget, parts, names = Budget(), [], {}
+    for number, file in enumerate(files):
+        columns = _read_one(file, keys, budget, warn)
+        arrays = dict(columns.arrays)
+        names = dict(columns.names)
+        parts.append(arrays | {"episode": np.full(len(arrays["rewards"]), number)})
+        if set(parts[-1]) != set(parts[0]):
+            raise DatasetError(
+                f"{file}: holds {sorted(arrays)}, but {files[0].name} {sorted(parts[0])}"
+            )
+        for key in ("observations", "actions"):
+            if parts[-1][key].shape[1:] != parts[0][key].shape[1:]:
+                raise DatasetError(
+                    f"{file}: {key} of shape {parts[-1][key].shape}, but in {files[0].name} "
+                    f"{parts[0][key].shape}"
+                )
+    return Columns({key: np.concatenate([one[key] for one in parts]) for key in parts[0]}, names)
+
+
+def _read_one(file: Path, keys: Keys, budget: Budget, warn: Callable[[str], None]) -> Columns:
+    """One episode's columns, with next states where there is one more observation."""
+    if file.suffix in tables.CSV:
+        return tables.read_csv(file, replace(keys, episode=""), warn, ("terminals",))
+    arrays = npz.load(file, budget)
+
+    # Whatever `terminals` is called, the end of the file ends the episode.
+    columns = gather(str(file), list(arrays), npz.reader(arrays), keys, warn, ("terminals",))
+    found = dict(columns.arrays)
+    if found["rewards"].ndim != 1 or found["observations"].ndim != 2:
+        raise DatasetError(
+            f"{file}: observations of shape {found['observations'].shape} and rewards of shape "
+            f"{found['rewards'].shape}; (T, m) or (T + 1, m), and (T,) are expected"
+        )
+    steps = len(found["rewards"])
+    if "next_observations" not in found and len(found["observations"]) == steps + 1:
+        found["next_observations"] = found["observations"][1:]
+        found["observations"] = found["observations"][:-1]
+    for flag in ("terminals", "timeouts"):
+        if flag in found and found[flag].size == 1 and steps > 1:
+            whole = np.zeros(steps, found[flag].dtype)
+            whole[-1:] = found[flag].reshape(())
+            found[flag] = whole
+    for key, column in found.items():
+        if len(column) != steps:
+            raise DatasetError(f"{file}: {key} has {len(column)} rows, rewards have {steps}")
+    return Columns(found, columns.names)

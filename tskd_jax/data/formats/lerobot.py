@@ -1,0 +1,79 @@
+"""LeRobot's datasets (v2 and v3): `meta/info.json`, and frames in `data/**/*.parquet`."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.data.arrays import Columns
+from tskd_jax.data.formats.budget import Budget
+from tskd_jax.data.formats.gather import side_by_side
+from tskd_jax.data.formats.tables import open_table, vectors
+from tskd_jax.data.keys import Keys, find
+from tskd_jax.errors import DatasetError
+
+INFO = Path("meta", "info.json")
+CUSTOM: Mapping[str, tuple[str, ...]] = {
+    "observations": ("observation.*",),
+    "actions": ("action", "action.*"),
+    "rewards": ("next.reward", "reward"),
+    "terminals": ("next.done", "next.terminated"),
+    "next_observations": (),
+    "timeouts": ("next.truncated",),
+    "episode": ("episode_index",),
+}
+
+
+def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
+    """The columns of a LeRobot dataset: all vectors below `observation`, without its images.
+
+    `next.done` is a terminal flag; without it every episode counts as cut.
+
+    Raises:
+      DatasetError: a file is missing or damaged, there is no reward, or a frame has no number.
+    """
+    try:
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        features = dict(info["features"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{folder / INFO}: does not describe a LeRobot dataset") from error
+    files = sorted((folder / "data").glob("**/*.parquet"))
+    if not files:
+        raise DatasetError(f"{folder}: no frames; data/**/*.parquet are missing")
+    budget = Budget()
+    tables = [open_table(file, budget) for file in files]
+    images = [one for one in features if features[one].get("dtype") in ("video", "image", "string")]
+    available = [one for one in tables[0].column_names if one not in images]
+    # The order of the features is that of the robot.
+    available.sort(key=lambda one: list(features).index(one) if one in features else len(features))
+    found = find(str(folder), available, keys, CUSTOM, ("terminals",))
+    arrays: dict[str, np.ndarray] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for role, chosen in found.items():
+        columns = {
+            one: np.concatenate(
+                [vectors(f, one, table[one]) for f, table in zip(files, tables, strict=True)]
+            )
+            for one in chosen
+        }
+        if role in ("observations", "actions", "next_observations"):
+            arrays[role], parts = side_by_side(str(folder), columns)
+            known = [name for one in chosen for name in _names(one, features)]
+            names[role] = tuple(known) if len(known) == len(parts) else parts
+        else:
+            column = next(iter(columns.values()))
+            arrays[role] = column if column.ndim == 1 else column[:, 0]
+    left_out = [one for one in images if one.startswith("observation")]
+    if left_out:
+        warn(f"{folder}: images are not used: {', '.join(left_out)}")
+    return Columns(arrays, names)
+
+
+def _names(feature: str, features: Mapping[str, Any]) -> list[str]:
+    """What info.json calls a vector's dimensions; it has had several forms for that."""
+    said = features.get(feature, {}).get("names")
+    if isinstance(said, dict):
+        said = next((one for one in said.values() if isinstance(one, list)), list(said))
+    return [str(one) for one in said] if isinstance(said, list) else []

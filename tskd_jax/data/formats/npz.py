@@ -1,0 +1,63 @@
+"""NumPy's npz: D4RL's keys, OGBench's, and generated transitions such as SynthER's."""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tskd_jax.data.arrays import Columns
+from tskd_jax.data.formats.budget import COPIES, Budget
+from tskd_jax.data.formats.gather import gather
+from tskd_jax.data.keys import Keys
+from tskd_jax.errors import DatasetError, first_line
+
+SUFFIX = ".npz"
+
+
+def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
+    """The columns of an npz file with D4RL's keys.
+
+    Where it has `masks`, as what OGBench's package gives, `terminals` are the ends of episodes, and
+    an episode's end is terminal where the mask is 0.
+
+    Raises:
+      DatasetError: not such a file, or a key is missing, misshapen, or no numbers.
+    """
+    arrays = load(path, Budget())
+    if "masks" in arrays and "terminals" in arrays and not keys.terminals:
+        arrays["ends"] = (arrays["terminals"] != 0) | (arrays["masks"] == 0)
+        arrays["terminals"] = arrays.pop("masks") == 0
+        return gather(str(path), list(arrays), reader(arrays), keys, lambda _line: None)
+    return gather(str(path), list(arrays), reader(arrays), keys, warn)
+
+
+def reader(arrays: Mapping[str, np.ndarray]) -> Callable[[str, int], np.ndarray]:
+    """(key, rank) -> the array; (N, 1) is taken for rank 1."""
+
+    def read_one(key: str, rank: int) -> np.ndarray:
+        array = arrays[key]
+        return array[:, 0] if rank == 1 and array.ndim == 2 and array.shape[1] == 1 else array
+
+    return read_one
+
+
+def load(path: Path, budget: Budget) -> dict[str, np.ndarray]:
+    """All arrays of a file; nothing in it is run.
+
+    Raises:
+      DatasetError: not such a file, damaged, larger than the memory, or of Python objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(one.file_size for one in packed.infolist())
+        budget.spend(COPIES * size, str(path))
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except DatasetError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise nearly any on a damaged file
+        raise DatasetError(
+            f"{path}: not a readable npz file ({first_line(error)}); is it complete, and of "
+            "numbers alone?"
+        ) from error

@@ -1,0 +1,207 @@
+"""Tables: CSV with NumPy, Parquet and Arrow with pyarrow (extra `parquet`)."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.data.arrays import RANKS, Columns
+from tskd_jax.data.formats.budget import COPIES, Budget
+from tskd_jax.data.formats.gather import side_by_side
+from tskd_jax.data.keys import COLUMNS, Keys, ends_of, find
+from tskd_jax.errors import DatasetError, first_line
+
+CSV = (".csv", ".tsv", ".txt")
+DELIMITERS = ",;\t"
+WORDS = {"true": 1.0, "false": 0.0}
+
+
+def read_csv(
+    path: Path, keys: Keys, warn: Callable[[str], None], optional: Sequence[str] = ()
+) -> Columns:
+    """The columns of a CSV file with a line of names first.
+
+    By custom: `episode`, `observation_0 …`, `action_0 …`, `reward`, `terminal`, `timeout`. Numbers
+    in decimal, flags as 0 and 1 or true and false, episodes by number or name. Roles in `optional`
+    may be missing.
+
+    Raises:
+      DatasetError: a column is missing, a line has fewer or more, or something is no number.
+    """
+    available, read = csv_columns(path, Budget())
+    return _gather(str(path), available, read, keys, warn, optional)
+
+
+def csv_columns(path: Path, budget: Budget) -> tuple[list[str], Callable[..., np.ndarray]]:
+    """(the names in a file's first line; what reads columns of those names, (N, count))."""
+    budget.spend(COPIES * path.stat().st_size, str(path))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            line = file.readline()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not a text file in UTF-8; is it a CSV file?") from error
+    delimiter = max(DELIMITERS, key=line.count)
+    header = [one.strip() for one in next(csv.reader([line], delimiter=delimiter), [])]
+    twice = [one for one in header if header.count(one) > 1]
+    if not header or twice:
+        problem = f"the column {twice[0]!r} stands twice" if twice else "it is empty"
+        raise DatasetError(f"{path}: {problem} in the first line, which names the columns")
+
+    def read(names: Sequence[str], text: bool = False) -> np.ndarray:
+        numbers: dict[str, Any] = {} if text else {"converters": _number}
+        try:
+            return np.loadtxt(
+                path,
+                dtype=str if text else np.float64,
+                delimiter=delimiter,
+                skiprows=1,
+                usecols=[header.index(one) for one in names],
+                ndmin=2,
+                comments=None,
+                quotechar='"',
+                encoding="utf-8-sig",
+                **(numbers if not text and _has_words(path, header, names, delimiter) else {}),
+            )
+        except (ValueError, IndexError) as error:
+            raise DatasetError(
+                f"{path}: {first_line(error)} (rows are counted from the one below the names); "
+                "every row needs a number in each column that is read"
+            ) from error
+
+    return header, read
+
+
+def _has_words(path: Path, header: Sequence[str], names: Sequence[str], delimiter: str) -> bool:
+    """Whether the first row has true or false where numbers are read: NumPy needs to be told."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file, delimiter=delimiter)
+        next(rows, None)
+        first = next(rows, [])
+    return any(
+        first[header.index(one)].strip().lower() in WORDS
+        for one in names
+        if header.index(one) < len(first)
+    )
+
+
+def _number(text: str) -> float:
+    known = WORDS.get(text.strip().lower())
+    return float(text) if known is None else known
+
+
+def read_parquet(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
+    """The columns of a Parquet file; a vector may be one column of lists of one length.
+
+    Raises:
+      DatasetError: pyarrow is not installed, the file is damaged, or a column is missing or holds
+        something else than numbers.
+    """
+    table = open_table(path, Budget())
+
+    def read(names: Sequence[str], text: bool = False) -> Any:
+        columns = {one: vectors(path, one, table[one], text) for one in names}
+        if len(columns) == 1:
+            return next(iter(columns.values()))
+        return side_by_side(str(path), columns)[0]
+
+    return _gather(str(path), table.column_names, read, keys, warn)
+
+
+def open_table(path: Path, budget: Budget) -> Any:
+    """A Parquet or Arrow file as a table of pyarrow.
+
+    Raises:
+      DatasetError: pyarrow is not installed, the file is damaged or larger than the memory.
+    """
+    try:
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        import pyarrow.dataset  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise DatasetError(
+            f"{path}: needs the package pyarrow; pip install 'tskd_jax[parquet]'"
+        ) from error
+    budget.spend(COPIES * path.stat().st_size, str(path))
+    try:
+        kind = "parquet" if path.suffix == ".parquet" else "arrow"
+        return pyarrow.dataset.dataset(path, format=kind).to_table().combine_chunks()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path}: not a readable {kind} file ({first_line(error)}); is it complete?"
+        ) from error
+
+
+def vectors(path: Path, name: str, column: Any, text: bool = False) -> Any:
+    """A column as (N,) numbers, (N, m) from lists of one length, or by name from a struct.
+
+    Raises:
+      DatasetError: it holds something else, or nothing in some row.
+    """
+    import pyarrow as pa  # pyright: ignore[reportMissingImports]
+
+    if column.null_count:
+        raise DatasetError(f"{path}: column {name!r} has no value in {column.null_count} rows")
+    chunk = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(chunk, pa.ChunkedArray):
+        chunk = pa.concat_arrays(chunk.chunks) if chunk.num_chunks else pa.array([], column.type)
+    kind = chunk.type
+    if pa.types.is_struct(kind):
+        return {
+            field.name: vectors(path, f"{name}/{field.name}", chunk.field(field.name))
+            for field in kind
+        }
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        lengths = np.asarray(pa.compute.list_value_length(chunk))
+        if len(set(lengths.tolist())) > 1:
+            raise DatasetError(
+                f"{path}: column {name!r} holds lists of {lengths.min()} to {lengths.max()} "
+                "numbers; vectors of one length are needed"
+            )
+        inner = vectors(path, name, chunk.flatten())
+        return inner.reshape(len(chunk), lengths[0] if len(lengths) else 0)
+    if text:
+        return np.asarray(chunk.to_pylist())
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise DatasetError(f"{path}: column {name!r} holds {kind}, not numbers")
+    return chunk.to_numpy(zero_copy_only=False)
+
+
+def _gather(
+    name: str,
+    available: Sequence[str],
+    read: Callable[..., Any],
+    keys: Keys,
+    warn: Callable[[str], None],
+    optional: Sequence[str] = (),
+) -> Columns:
+    """What each role holds: a column, or several side by side.
+
+    Args:
+      name: of the file, for messages.
+      available: the names of its columns.
+      read: (names, whether they are text) -> (N,), or (N, count).
+      keys: which of them hold what.
+      warn: called with what was not as expected.
+      optional: required roles that may be missing.
+    """
+    by_episode = bool(keys.episode) or any(one in available for one in COLUMNS["episode"])
+    known = find(
+        name, available, keys, COLUMNS, (*optional, "terminals") if by_episode else optional
+    )
+    arrays: dict[str, np.ndarray] = {}
+    for role, chosen in known.items():
+        if RANKS.get(role, 1) == 1 and len(chosen) > 1:
+            raise DatasetError(f"{name}: {role} must be one column, not {', '.join(chosen)}")
+        column = read(chosen, text=True) if role == "episode" else read(chosen)
+        column = column if column.ndim == 2 else column[:, None]
+        arrays[role] = column[:, 0] if RANKS.get(role, 1) == 1 else column
+    ends = ends_of(available, known)
+    if ends and "episode" not in known:
+        warn(f"{name}: column {ends!r} is taken for the ends of all episodes, terminal or cut")
+        arrays["ends"] = read((ends,)).reshape(-1)
+    names = {role: known[role] for role in ("observations", "actions")}
+    return Columns(
+        arrays,
+        {role: one for role, one in names.items() if len(one) == arrays[role].shape[1]},
+    )

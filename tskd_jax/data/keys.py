@@ -1,0 +1,143 @@
+"""Which keys or columns of a file hold what: by custom, or as the user says."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+
+from tskd_jax.errors import DatasetError
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("next_observations", "timeouts")
+# A key that flags all ends, terminal or cut, beside one that flags those that are terminal.
+ENDS = ("dones", "done", "episode_terminals", "episode_ends", "ends")
+# Arrays of HDF5 and npz: D4RL's names, and Gymnasium's for the same things.
+ARRAYS: Mapping[str, tuple[str, ...]] = {
+    "observations": ("observations",),
+    "actions": ("actions",),
+    "rewards": ("rewards",),
+    "terminals": ("terminals", "terminations", "terminated"),
+    "next_observations": ("next_observations",),
+    "timeouts": ("timeouts", "truncations", "truncated"),
+    "episode": (),
+}
+# Columns of tables: one number each, or in Parquet a vector.
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "observations": ("observation_*", "observations", "observation"),
+    "actions": ("action_*", "actions", "action"),
+    "rewards": ("reward", "rewards"),
+    "terminals": ("terminal", "terminals", "terminated", "termination"),
+    "next_observations": ("next_observation_*", "next_observations", "next_observation"),
+    "timeouts": ("timeout", "timeouts", "truncated", "truncation"),
+    "episode": ("episode", "episode_id", "episode_index"),
+}
+# What others call them, where it is not certain enough to be read without asking.
+LIKELY = {
+    "observations": ("observation", "obs", "states", "state", "s"),
+    "actions": ("action", "acts", "act", "a"),
+    "rewards": ("reward", "rews", "rew", "r"),
+    "terminals": ("terminal", *ENDS),
+}
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The user's word for it: keys or columns by comma, `*` for any text; "" is the custom."""
+
+    observations: str = ""
+    actions: str = ""
+    rewards: str = ""
+    terminals: str = ""
+    timeouts: str = ""
+    next_observations: str = ""
+    episode: str = ""
+
+
+AS_CUSTOMARY = Keys()
+ROLES = tuple(one.name for one in fields(Keys))
+
+
+def find(
+    name: str,
+    available: Sequence[str],
+    keys: Keys,
+    customary: Mapping[str, tuple[str, ...]],
+    optional: Iterable[str] = (),
+) -> dict[str, tuple[str, ...]]:
+    """For each role the keys or columns that hold it, in order; roles without any are left out.
+
+    Args:
+      name: of the file, for messages.
+      available: all that are there.
+      keys: the user's word, which goes before custom.
+      customary: role -> names or patterns, of which the first that is there counts.
+      optional: of the required roles, those that may be missing in this format.
+
+    Raises:
+      DatasetError: a required role, or what the user named, is not there.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for role in ROLES:
+        given = getattr(keys, role)
+        if given:
+            chosen: list[str] = []
+            for pattern in filter(None, map(str.strip, given.split(","))):
+                matching = _matching(available, pattern)
+                if not matching:
+                    raise DatasetError(
+                        f"{name}: config.dataset.{role}={given!r}: there is no {pattern!r}; found "
+                        f"{_shown(available)}"
+                    )
+                chosen += matching
+            found[role] = tuple(chosen)
+            continue
+        for pattern in customary[role]:
+            matching = _matching(available, pattern)
+            if matching:
+                found[role] = tuple(matching)
+                break
+    absent = [role for role in REQUIRED if role not in found and role not in optional]
+    if not absent and "terminals" not in found and set(LIKELY["terminals"]) & set(available):
+        absent = ["terminals"]  # what is there may be them, or all ends: not certain enough
+    if absent:
+        raise DatasetError(
+            f"{name}: key {absent[0]!r} is missing; found {_shown(available)}"
+            + _suggestion(absent, available)
+        )
+    return found
+
+
+def ends_of(available: Sequence[str], found: Mapping[str, tuple[str, ...]]) -> str | None:
+    """The key that flags all ends, where no other says which episodes were cut."""
+    if "timeouts" in found or "terminals" not in found:
+        return None
+    return next((key for key in ENDS if key in available and key not in found["terminals"]), None)
+
+
+def _matching(available: Sequence[str], pattern: str) -> list[str]:
+    if "*" not in pattern:
+        return [pattern] if pattern in available else []
+    matching = [one for one in available if fnmatchcase(one, pattern)]
+    # observation_10 stands behind observation_2; columns with names stay in the file's order.
+    numbers = [re.search(r"(\d+)$", one) for one in matching]
+    if all(numbers):
+        by_number = {one: int(n.group(1)) for one, n in zip(matching, numbers, strict=True) if n}
+        matching.sort(key=lambda one: by_number[one])
+    return matching
+
+
+def _shown(available: Sequence[str]) -> str:
+    more = f" and {len(available) - SHOWN} more" if len(available) > SHOWN else ""
+    return f"{list(available[:SHOWN])}{more}"
+
+
+def _suggestion(absent: Sequence[str], available: Sequence[str]) -> str:
+    """Flags that would read what others call the missing ones."""
+    flags = []
+    for role in absent:
+        names = (role, *LIKELY[role])
+        likely = [one for one in available if one.rsplit("/")[-1].lower() in names]
+        if likely:
+            flags.append(f"--config.dataset.{role}={likely[0]}")
+    return f"; if they are what they seem: {' '.join(flags)}" if flags else ""
