@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import jax
 
-from tskd_jax.cli.comparison import load_recorded
+from tskd_jax.cli.recorded import load_recorded
 from tskd_jax.config import Config, Options, to_plain
 from tskd_jax.machine.signals import Request
 from tskd_jax.methods.base import Experiment, Teacher

@@ -5,15 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from tskd_jax.cli.recorded import load_recorded
 from tskd_jax.config import Config, override
-from tskd_jax.data import load
-from tskd_jax.data.checks import DatasetChecks, dataset_warnings
 from tskd_jax.data.formats import d4rl
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
-from tskd_jax.envs import own
-from tskd_jax.envs.recorded_check import check_dynamics, check_rule
 from tskd_jax.envs.tasks import Task
-from tskd_jax.errors import DatasetError
 from tskd_jax.evaluation.scores import summarize
 from tskd_jax.evaluation.stages import check_in_simulator, evaluate, evaluate_teacher, judge
 from tskd_jax.machine import hosts, memory
@@ -79,46 +75,6 @@ def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
                     found.append((f"{name}_{suffix}", variant_title, name, varied))
         found.append((name, title, name, config))
     return found
-
-
-def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Task]:
-    """The dataset, checked against the environment and what the run began with, and its task.
-
-    Raises:
-      DatasetError: it cannot be used, is of another environment, or has changed.
-    """
-    source = config.dataset.source
-    warnings: list[str] = []
-    limit = own.known_limit(config.environment)
-    checks = DatasetChecks(
-        config.dataset.drop_invalid, limit, config.dataset.unordered, warnings.append
-    )
-    recorded = load.load_dataset(source, checks, config.dataset.keys)
-    task = own.task_of(config.environment, recorded, source)
-    facts = {"name": source} | describe(recorded)
-    if not source.startswith("d4rl:"):
-        facts["sha256"] = load.content_hash(load.resolve(source))
-    known = run.manifest.get("notes", {}).get("dataset")
-    if known and any(known.get(key) != facts.get(key) for key in ("transitions", "sha256")):
-        raise DatasetError(
-            f"{source}: not the file that this run began with; restore it, or choose another "
-            "--workdir"
-        )
-    warnings += [f"{source}: {line}" for line in dataset_warnings(recorded, task.bounds)]
-    check_rule(task, recorded, source, warnings.append)
-    check_dynamics(task, recorded, source, config.evaluation.simulator_check, warnings.append)
-    facts["warnings"] = warnings
-    if not known:
-        for line in warnings:
-            run.report(f"warning: {line}")
-        run.report(
-            f"dataset: {facts['transitions']} transitions, {facts['episodes']} episodes, mean "
-            f"return {facts['return_mean']:.4g}"
-        )
-    run.record("notes", "dataset", facts)
-    run.record("notes", "task", summary.task_facts(task))
-    run.stop_if_requested("dataset")
-    return run.freeze(recorded), task
 
 
 def report_memory(config: Config, task: Task, run: Run) -> None:

@@ -86,9 +86,9 @@ def dataset_warnings(trajectories: Trajectories, bounds: Bounds) -> list[str]:
     returns = trajectories.returns()
     if len(returns) > 1 and np.ptp(returns) <= 1e-6 * np.abs(returns).max():
         found.append(
-            f"all {len(returns)} returns are {returns[0]:.4g}: no episode is better than another, "
-            "so filters keep those that come first in the file, and nothing can be learned from "
-            "rewards; add rewards that say what is wanted"
+            f"all {len(returns)} returns are {returns[0]:.4g}: no episode is better than another; "
+            "filtered BC keeps those that come first in the file, TSKD's filter all, and nothing "
+            "can be learned from rewards; add rewards that say what is wanted"
         )
     if (trajectories.lengths == 1).all():
         found.append("every episode has one transition: nothing can be planned or stitched")

@@ -104,10 +104,13 @@ def _trajectories(recorded: Trajectories, imagined: Trajectories):
         for episode in range(min(5, len(data.lengths))):
             start = data.starts[episode]
             rows = slice(start, start + min(STEPS, data.lengths[episode]))
-            series = (data.observations[rows, 0], data.observations[rows, 1], data.rewards[rows])
+            # A state may be a single number.
+            second = min(1, data.observations.shape[1] - 1)
+            series = (*data.observations[rows][:, [0, second]].T, data.rewards[rows])
             for row, values in enumerate(series):
                 grid[row, column].plot(values, lw=0.9, alpha=0.8)
         grid[2, column].set_xlabel("time step")
-    for row, label in enumerate(("observation 0", "observation 1", "reward")):
+    second = min(1, recorded.observations.shape[1] - 1)
+    for row, label in enumerate(("observation 0", f"observation {second}", "reward")):
         grid[row, 0].set_ylabel(label)
     return figure

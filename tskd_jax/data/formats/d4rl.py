@@ -6,6 +6,7 @@ so the file is read, not that view.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -49,8 +50,10 @@ def to_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
     }
 
 
-def write(path: Path, trajectories: Trajectories, attributes: Mapping[str, Any]) -> None:
-    """Write trajectories in D4RL's HDF5 format.
+def write(
+    path: Path, trajectories: Trajectories, attributes: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Write trajectories in D4RL's HDF5 format, with attributes of the file's own.
 
     One more key, `infos/source`, says where a row comes from: 0 recorded, 1 imagined, 2 stitched.
     """

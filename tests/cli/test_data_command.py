@@ -1,0 +1,123 @@
+"""`tskd-jax data` and `tskd-jax convert`, as a user types them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tskd_jax.cli import main
+from tskd_jax.data import Keys, Trajectories, load_dataset, save_d4rl
+from tskd_jax.data.trajectories import COLUMNS
+
+ROWS = ["episode,x,speed,torque,reward,terminal"]
+ROWS += [
+    f"{e},{e + 0.1 * t},{t},{(-1) ** t},{e},{int(t == 29)}" for e in range(4) for t in range(30)
+]
+NAMED = [
+    "--config.dataset.observations=x,speed",
+    "--config.dataset.actions=torque",
+]
+
+
+@pytest.fixture
+def run(capfd):
+    def run(*words):
+        capfd.readouterr()
+        status = main(["tskd-jax", *map(str, words)])
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "robot.csv"
+    path.write_text("\n".join(ROWS))
+    return path
+
+
+def test_the_page(run, table, tmp_path):
+    status, out, err = run("data", table, *NAMED, f"--plot={tmp_path / 'a.png'}")
+    assert (status, err) == (0, "")
+    for words in (
+        str(table),
+        "own, without a simulator",
+        "120 in 4 episodes, of which 4 end in a terminal state and 0 are cut",
+        "30 … 30 (median) … 30 steps",
+        "100% 90  mean 45",
+        "torque",
+        "100% at the ends",
+        "share 0.1: keeps 1 episodes of 30 transitions, returns from 90",
+        "quick",
+        f"drawn: {tmp_path / 'a.png'}",
+    ):
+        assert words in out
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_json(run, table):
+    status, out, _ = run("data", *NAMED, table, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["transitions"] == 120
+    assert [one["name"] for one in found["observations"]] == ["x", "speed"]
+    assert found["return_quantiles"]["100"] == 90
+    assert set(found["memory"]["teacher"]) == {"paper", "small", "quick"}
+
+
+def test_the_config_of_a_named_robot(run):
+    status, out, _ = run("data", "--config=hopper")
+    assert status == 0
+    assert "Hopper-v4" in out
+    assert "120,162 in 633 episodes" in out
+    assert "warning" not in out
+
+
+def test_warnings_are_on_the_page(run, tmp_path):
+    rewards = np.full(40, -1.0)
+    terminals = np.arange(40) % 10 == 9
+    states = np.random.default_rng(0).normal(size=(40, 2))
+    data = Trajectories.from_arrays(states, states[:, :1], rewards, terminals)
+    save_d4rl(tmp_path / "a.hdf5", data)
+    status, out, _ = run("data", tmp_path / "a.hdf5", "--config=own:paper")
+    assert status == 0
+    assert "warning: " in out
+    assert "all 4 returns are -10: no episode is better than another" in out
+    assert "no reward is above 0, but imagination is asked for y=0.9" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["data"], "no dataset is named"),
+        (["data", "a.csv", "b.csv"], "takes one file or name, not also 'b.csv'"),
+        (["data", "absent.csv"], "no such file"),
+        (["data", "absent.csv", "--config=hopper", "--config.dataset.colour=red"], "did you mean"),
+        (["convert", "a.csv"], "takes two words"),
+        (["convert", "a.csv", "b.csv"], "what is written is HDF5"),
+        (["convert", "absent.csv", "b.hdf5"], "no such file"),
+    ],
+)
+def test_what_cannot_be_done(run, tmp_path, monkeypatch, words, expected):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*words)
+    assert (status, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert expected in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_convert(run, table, tmp_path):
+    status, out, _ = run("convert", table, tmp_path / "out.hdf5", *NAMED)
+    assert status == 0
+    assert "120 transitions, 4 episodes" in out
+    converted = load_dataset(tmp_path / "out.hdf5")
+    given = load_dataset(table, keys=Keys(observations="x,speed", actions="torque"))
+    for name in (*COLUMNS, "lengths"):
+        np.testing.assert_array_equal(getattr(converted, name), getattr(given, name))
+    assert converted.observations[31].tolist() == pytest.approx([1.1, 1.0])
+    status, _, err = run("convert", table, tmp_path / "out.hdf5", *NAMED)
+    assert status == 2
+    assert "is there already" in err

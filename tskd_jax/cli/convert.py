@@ -1,0 +1,41 @@
+"""tskd-jax convert IN OUT.hdf5 [--config.dataset.FIELD=VALUE …]
+
+A dataset in any format that is read (docs/datasets.md), written as an HDF5 file in D4RL's format.
+"""
+
+from pathlib import Path
+
+from tskd_jax.cli.flags import needed, parse
+from tskd_jax.errors import ConfigError
+from tskd_jax.machine.signals import Request
+
+
+def main(argv: list[str], request: Request) -> int:
+    """Run the command and return its exit status."""
+    del request
+    words = [word for word in argv[1:] if not word.startswith("-")]
+    given = [word for word in argv[1:] if word.startswith("-")]
+    _, config, shown = parse([argv[0], "--config=own", *given], lambda _: None, __doc__ or "")
+    if shown:
+        return 0
+    if len(words) != 2:
+        raise ConfigError("tskd-jax convert takes two words: IN OUT.hdf5")
+    source, out = words[0], Path(words[1]).expanduser()
+    if out.suffix not in (".hdf5", ".h5"):
+        raise ConfigError(f"{out}: what is written is HDF5; name it OUT.hdf5")
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; remove it, or choose another name")
+    from tskd_jax.config import finalize
+    from tskd_jax.data import DatasetChecks, load_dataset, save_d4rl
+    from tskd_jax.run import files
+
+    options = finalize(needed(config))[0].dataset
+    warnings: list[str] = []
+    checks = DatasetChecks(options.drop_invalid, unordered=options.unordered, warn=warnings.append)
+    data = load_dataset(source, checks, options.keys)
+    for line in warnings:
+        print(f"warning: {line}")
+    with files.replacing(out) as temporary:
+        save_d4rl(temporary, data, {"origin": f"tskd_jax, from {source}"})
+    print(f"{out}: {data.size} transitions, {len(data.lengths)} episodes")
+    return 0

@@ -1,0 +1,119 @@
+"""tskd-jax data FILE|NAME [--config=NAME[:PRESET]] [--config.SECTION.FIELD=VALUE …]
+
+One page about a dataset before anything is trained on it: rows, episodes, returns, every dimension,
+what stitching, filter and imagination would find, how much memory it takes, and every warning.
+Without --config it is looked at as data of your own robot (--config=own).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tskd_jax.cli.flags import needed, parse
+from tskd_jax.errors import ConfigError
+from tskd_jax.machine.signals import Request
+
+
+def _define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("plot", None, "Draw it, too, into this PNG file.", flag_values=values)
+    flags.DEFINE_bool("json", False, "Print it as JSON.", flag_values=values)
+
+
+def main(argv: list[str], request: Request) -> int:
+    """Run the command and return its exit status."""
+    del request
+    values, given, shown = parse(_as_flags(argv), _define, __doc__ or "")
+    if shown:
+        return 0
+    from tskd_jax.cli.recorded import read_recorded
+    from tskd_jax.config import finalize
+    from tskd_jax.report import dataset
+
+    config, _ = finalize(needed(given))
+    recorded = read_recorded(config)
+    found = look(config, recorded)
+    print(json.dumps(found, indent=2) if values["json"].value else dataset.page(found))
+    if values["plot"].value:
+        path = Path(values["plot"].value).expanduser()
+        names = [one["name"] for one in found["observations"]]
+        dataset.draw(recorded.trajectories, names, path)
+        if not values["json"].value:
+            print(f"\ndrawn: {path}")
+    return 0
+
+
+def look(config: Any, recorded: Any) -> dict[str, Any]:
+    """What the page says, as numbers and words."""
+    from tskd_jax.data.inspection import inspect, neighbourhoods
+    from tskd_jax.data.selection import select_episodes
+    from tskd_jax.machine import memory
+
+    data, task = recorded.trajectories, recorded.task
+    deviation = data.observations.std(0)
+    raw = config.stitching.radius_unit == "raw"
+    unit = np.ones_like(deviation) if raw else np.where(deviation > 0, deviation, 1.0)
+    chosen = select_episodes(config.filter, data, data, task.episode_limit)
+    sampling, horizon = config.sampling, config.trajectory_generator.horizon
+    target = (
+        f"the {sampling.target_quantile:.0%} quantile of what near states reach"
+        if sampling.target_quantile
+        else f"{sampling.target_return:g} of the largest return-to-go"
+    )
+    rule = config.filter.rule
+    detail = {"share": f" {config.filter.share:g}", "margin": f" {config.filter.margin:g}"}
+    return {
+        **inspect(data, recorded.names),
+        **recorded.facts,
+        "task": task.gymnasium_id or f"{task.name}, without a simulator",
+        "stitching": neighbourhoods(data, [config.stitching.radius], unit)
+        | {"unit": config.stitching.radius_unit},
+        "filter": {
+            "rule": rule + detail.get(rule, ""),
+            "episodes": len(chosen),
+            "transitions": int(data.lengths[chosen].sum()),
+            "lowest_return": float(data.returns()[chosen].min()),
+        },
+        "imagination": {
+            "horizon": horizon,
+            "long_enough": float((data.lengths >= horizon).mean()),
+            "target": target,
+        },
+        "memory": {
+            "data": memory.readable(sum(np.asarray(leaf).nbytes for leaf in vars(data).values())),
+            "teacher": {
+                name: memory.readable(size) for name, size in _teacher_bytes(task.state_size)
+            },
+        },
+    }
+
+
+def _teacher_bytes(state_size: int) -> list[tuple[str, int]]:
+    """(preset, bytes that a training of DDR-I takes at least)."""
+    from dataclasses import replace
+
+    from tskd_jax.presets import PRESETS
+    from tskd_jax.teacher import diffuser, trajectory_generator
+
+    found = []
+    for name, preset in PRESETS.items():
+        section = replace(trajectory_generator.Config(), **preset.get("trajectory_generator", {}))
+        token = trajectory_generator.token_size(section, state_size)
+        found.append((name, diffuser.training_bytes(section, token)))
+    return found
+
+
+def _as_flags(argv: list[str]) -> list[str]:
+    """The command line with the dataset as a flag, and a config if none is named."""
+    words = list(argv[1:])
+    named = [index for index, word in enumerate(words) if not word.startswith("-")]
+    named = [i for i in named if not (i and words[i - 1] in ("--config", "--plot", "-plot"))]
+    if len(named) > 1:
+        raise ConfigError(f"tskd-jax data takes one file or name, not also {words[named[1]]!r}")
+    dataset = [f"--config.dataset.path={words.pop(named[0])}"] if named else []
+    # The fields of a config stand behind it.
+    if not any(word.partition("=")[0] in ("--config", "-config") for word in words):
+        words.insert(0, "--config=own")
+    return [argv[0], *words, *dataset]

@@ -1,0 +1,101 @@
+"""The dataset of a config, checked against its environment, and the task that both say."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tskd_jax.config import Config
+from tskd_jax.data import load
+from tskd_jax.data.arrays import from_arrays
+from tskd_jax.data.checks import DatasetChecks, dataset_warnings
+from tskd_jax.data.trajectories import Trajectories, describe
+from tskd_jax.envs import own
+from tskd_jax.envs.recorded_check import check_dynamics, check_rule
+from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import DatasetError
+from tskd_jax.methods import METHODS
+from tskd_jax.report import summary
+from tskd_jax.run.run import Run
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A dataset, what is known of it, and of what task it is.
+
+    Attributes:
+      trajectories: the dataset.
+      task: of its environment.
+      facts: for the manifest: statistics, the file's hash, `warnings`.
+      names: "observations" and "actions" -> the names of their dimensions, where the file has any.
+    """
+
+    trajectories: Trajectories
+    task: Task
+    facts: dict[str, Any]
+    names: dict[str, tuple[str, ...]]
+
+
+def read_recorded(config: Config) -> Recorded:
+    """The dataset that a config names, with everything that can be said of it before training.
+
+    Raises:
+      DatasetError: it cannot be used, or is of another environment.
+    """
+    source = config.dataset.source
+    warnings: list[str] = []
+    limit = own.known_limit(config.environment)
+    checks = DatasetChecks(
+        config.dataset.drop_invalid, limit, config.dataset.unordered, warnings.append
+    )
+    columns = load.read_columns(source, config.dataset.keys, warnings.append)
+    facts: dict[str, Any] = {"name": source}
+    where = source
+    if not source.startswith("d4rl:"):
+        path = load.resolve(source)
+        where, facts["sha256"] = str(path), load.content_hash(path)
+    recorded = from_arrays(columns.arrays, where, checks)
+    task = own.task_of(config.environment, recorded, source)
+    warnings += [f"{source}: {line}" for line in dataset_warnings(recorded, task.bounds)]
+    if _asks_for_too_much(config, recorded):
+        warnings.append(
+            f"{source}: no reward is above 0, but imagination is asked for "
+            f"y={config.sampling.target_return:g} of the largest, which none reaches; set "
+            "--config.sampling.target_quantile=0.95, or add a constant to the rewards"
+        )
+    check_rule(task, recorded, source, warnings.append)
+    check_dynamics(task, recorded, source, config.evaluation.simulator_check, warnings.append)
+    facts |= describe(recorded) | {"warnings": warnings}
+    return Recorded(recorded, task, facts, dict(columns.names))
+
+
+def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Task]:
+    """The dataset, which is the one that the run began with, and its task.
+
+    Raises:
+      DatasetError: it cannot be used, is of another environment, or has changed.
+    """
+    found = read_recorded(config)
+    facts = found.facts
+    known = run.manifest.get("notes", {}).get("dataset")
+    if known and any(known.get(key) != facts.get(key) for key in ("transitions", "sha256")):
+        raise DatasetError(
+            f"{facts['name']}: not the file that this run began with; restore it, or choose "
+            "another --workdir"
+        )
+    if not known:
+        for line in facts["warnings"]:
+            run.report(f"warning: {line}")
+        run.report(
+            f"dataset: {facts['transitions']} transitions, {facts['episodes']} episodes, mean "
+            f"return {facts['return_mean']:.4g}"
+        )
+    run.record("notes", "dataset", facts)
+    run.record("notes", "task", summary.task_facts(found.task))
+    run.stop_if_requested("dataset")
+    return run.freeze(found.trajectories), found.task
+
+
+def _asks_for_too_much(config: Config, recorded: Trajectories) -> bool:
+    """Whether y is to be a share of the largest return-to-go, and that is not above 0."""
+    imagines = any(METHODS[name].imagines_from for name in config.methods)
+    negative = recorded.rewards.max() <= 0 and recorded.rewards.min() < 0
+    return imagines and not config.sampling.target_quantile and bool(negative)

@@ -1,0 +1,110 @@
+"""What there is to know of a dataset before anything is trained on it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories, describe
+
+QUERIES = 400  # states whose neighbours are counted
+NEIGHBOURS = 10  # a radius is suggested at which the median state has so many in other episodes
+OUTLYING = 10.0  # in spreads (95% - 5% quantile) from the median
+
+
+def inspect(data: Trajectories, names: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+    """Statistics of a dataset, as numbers and names only.
+
+    Args:
+      data: E episodes.
+      names: "observations" and "actions" -> the names of their dimensions, if known.
+
+    Returns:
+      what `describe` gives, and: `lengths` (quantiles), `cut_episodes`, `observations` and
+      `actions`: for each dimension its name, range, quantiles, deviation, whether it is constant,
+      and the share of outliers; for actions the share at the least and the largest value, too.
+    """
+    names = names or {}
+    lengths = np.quantile(data.lengths, [0.0, 0.5, 1.0])
+    found = describe(data)
+    return found | {
+        "lengths": dict(zip(("0", "50", "100"), lengths.tolist(), strict=True)),
+        "cut_episodes": found["episodes"] - found["terminal_episodes"],
+        "observations": _dimensions(data.observations, names.get("observations"), "observation"),
+        "actions": [
+            one | {"at_ends": share}
+            for one, share in zip(
+                _dimensions(data.actions, names.get("actions"), "action"),
+                _at_ends(data.actions),
+                strict=True,
+            )
+        ],
+    }
+
+
+def neighbourhoods(
+    data: Trajectories, radii: Sequence[float], unit: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
+    """How many states of other episodes are near a state.
+
+    Args:
+      data: E episodes of N states.
+      radii: within which they are counted.
+      unit: (m,) of the distance.
+      seed: of the states drawn.
+
+    Returns:
+      neighbours: for each radius the median count; alone: the share of states with none;
+      suggested_radius: within which the median state has ten.
+    """
+    states = np.asarray(data.observations / unit, np.float32)
+    episode = data.episode_of
+    rows = np.random.default_rng(seed).permutation(data.size)[:QUERIES]
+    norms = np.square(states).sum(1)
+    counts = np.zeros((len(rows), len(radii)))
+    tenth = np.full(len(rows), np.inf)
+    for index, row in enumerate(rows):
+        squares = norms + norms[row] - 2 * states @ states[row]
+        squares = squares[episode != episode[row]]
+        for column, radius in enumerate(radii):
+            counts[index, column] = (squares <= radius**2).sum()
+        if len(squares) >= NEIGHBOURS:
+            nearest = np.partition(squares, NEIGHBOURS - 1)[NEIGHBOURS - 1]
+            tenth[index] = np.sqrt(max(float(nearest), 0.0))
+    suggested = float(np.median(tenth))
+    return {
+        "neighbours": dict(zip(map(str, radii), np.median(counts, 0).tolist(), strict=True)),
+        "alone": dict(zip(map(str, radii), (counts == 0).mean(0).tolist(), strict=True)),
+        "suggested_radius": float(f"{suggested:.2g}") if np.isfinite(suggested) else None,
+    }
+
+
+def _dimensions(
+    columns: np.ndarray, names: Sequence[str] | None, kind: str
+) -> list[dict[str, Any]]:
+    count = columns.shape[1]
+    named = list(names) if names and len(names) == count else [f"{kind}_{i}" for i in range(count)]
+    low, few, middle, most, high = np.quantile(columns, [0.0, 0.05, 0.5, 0.95, 1.0], axis=0)
+    spread = np.maximum(most - few, 1e-12)
+    outlying = (np.abs(columns - middle) > OUTLYING * spread).mean(0)
+    return [
+        {
+            "name": named[i],
+            "min": float(low[i]),
+            "5%": float(few[i]),
+            "median": float(middle[i]),
+            "95%": float(most[i]),
+            "max": float(high[i]),
+            "deviation": float(columns[:, i].std()),
+            "constant": bool(low[i] == high[i]),
+            "outliers": float(outlying[i]) if low[i] < high[i] else 0.0,
+        }
+        for i in range(count)
+    ]
+
+
+def _at_ends(actions: np.ndarray) -> list[float]:
+    """For each dimension the share of actions at the least or the largest value, by 0.1%."""
+    low, high = actions.min(0), actions.max(0)
+    margin = 1e-3 * (high - low)
+    return ((actions <= low + margin) | (actions >= high - margin)).mean(0).tolist()
