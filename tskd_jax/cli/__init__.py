@@ -5,6 +5,7 @@
     tskd-jax replay summary.json      repeats a run and says whether it matches
     tskd-jax report RUN               table and pictures of a finished run, from its folder
     tskd-jax data FILE|NAME           one page about a dataset, before anything is trained on it
+    tskd-jax data get NAME            fetches a dataset of D4RL or Minari
     tskd-jax convert IN OUT.hdf5      a dataset in any format, as a file in D4RL's
     tskd-jax fields                   every field of a config, with range, meaning and source
     tskd-jax --version

@@ -1,8 +1,10 @@
 """tskd-jax data FILE|NAME [--config=NAME[:PRESET]] [--config.SECTION.FIELD=VALUE …]
+tskd-jax data get NAME
 
 One page about a dataset before anything is trained on it: rows, episodes, returns, every dimension,
 what stitching, filter and imagination would find, how much memory it takes, and every warning.
-Without --config it is looked at as data of your own robot (--config=own).
+Without --config it is looked at as data of your own robot (--config=own). With `get`, a dataset of
+D4RL or Minari is fetched by its name.
 """
 
 import json
@@ -25,6 +27,13 @@ def _define(values: flags.FlagValues) -> None:
 def main(argv: list[str], request: Request) -> int:
     """Run the command and return its exit status."""
     del request
+    if argv[1:2] == ["get"]:
+        if len(argv) != 3 or argv[2].startswith("-"):
+            raise ConfigError("tskd-jax data get takes one name, such as hopper-medium-v2")
+        from tskd_jax.cli.fetch import get
+
+        print(get(argv[2]))
+        return 0
     values, given, shown = parse(_as_flags(argv), _define, __doc__ or "")
     if shown:
         return 0

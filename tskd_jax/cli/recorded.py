@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tskd_jax.cli.fetch import get
 from tskd_jax.config import Config
 from tskd_jax.data import load
 from tskd_jax.data.arrays import from_arrays
 from tskd_jax.data.checks import DatasetChecks, dataset_warnings
+from tskd_jax.data.d4rl_files import FILES
 from tskd_jax.data.trajectories import Trajectories, describe
 from tskd_jax.envs import own
 from tskd_jax.envs.recorded_check import check_dynamics, check_rule
@@ -41,6 +43,8 @@ def read_recorded(config: Config) -> Recorded:
       DatasetError: it cannot be used, or is of another environment.
     """
     source = config.dataset.source
+    if config.dataset.download and source in FILES:
+        get(source)
     warnings: list[str] = []
     limit = own.known_limit(config.environment)
     checks = DatasetChecks(

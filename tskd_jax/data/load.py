@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tskd_jax.data.arrays import Columns, from_arrays
 from tskd_jax.data.checks import DEFAULT, DatasetChecks
+from tskd_jax.data.d4rl_files import FILES, local_file
 from tskd_jax.data.formats import d4rl, episodes, lerobot, minari, npz, tables
 from tskd_jax.data.keys import AS_CUSTOMARY, ROLES, Keys
 from tskd_jax.data.trajectories import Trajectories
@@ -30,6 +31,7 @@ class Config:
         "HDF5 (D4RL, Minari), npz, CSV or Parquet file, or a folder of episodes, of Minari or of "
         "LeRobot; goes before the name",
     )
+    download: bool = field(False, ANY, "fetch a D4RL dataset that is named and not there yet")
     drop_invalid: bool = field(False, ANY, "drop episodes with numbers that are not finite")
     unordered: bool = field(False, ANY, "rows belong to no episodes: generated transitions")
     observations: str = field(
@@ -53,13 +55,6 @@ class Config:
         return Keys(**{role: getattr(self, role) for role in ROLES})
 
 
-def d4rl_file(name: str) -> Path:
-    """Where D4RL's cache keeps a dataset: hopper-medium-v2 -> hopper_medium-v2.hdf5."""
-    folder = Path(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")).expanduser()
-    stem, dash, version = name.rpartition("-v")
-    return folder / (stem.replace("-", "_") + dash + version + ".hdf5")
-
-
 def minari_file(name: str) -> Path:
     """Where Minari's cache keeps a dataset: mujoco/hopper/medium-v0 -> .../data/main_data.hdf5."""
     folder = Path(os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")).expanduser()
@@ -79,7 +74,7 @@ def resolve(path_or_name: str | os.PathLike) -> Path:
         return Path(str(files("tskd_jax") / "data" / "bundled" / BUNDLED[given]))
     looked_for = [Path(given).expanduser()]
     if not given.endswith(SUFFIXES):
-        looked_for += [d4rl_file(given), minari_file(given), minari_file(given).parent]
+        looked_for += [local_file(given), minari_file(given), minari_file(given).parent]
     for path in looked_for:
         if path.is_file():
             return path
@@ -88,6 +83,12 @@ def resolve(path_or_name: str | os.PathLike) -> Path:
             file = folder / minari.FILE if folder else path
             return file if file.is_file() else folder or path
     places = ", ".join(map(str, looked_for[:3]))
+    if given in FILES:
+        raise DatasetError(
+            f"dataset {given!r}: no such file (looked for {places}); `tskd-jax data get {given}` "
+            f"fetches it, or put {FILES[given].file} there; the embedded datasets need no network "
+            f"({', '.join(BUNDLED)})"
+        )
     raise DatasetError(
         f"dataset {given!r}: no such file (looked for {places}); give a path to a file (HDF5, npz, "
         f"CSV, Parquet) or a folder of episodes, or a bundled name ({', '.join(BUNDLED)}); "

@@ -1,0 +1,219 @@
+"""D4RL's files, fetched on request: resumed, checked, and never wrong under their final name."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.data.d4rl_files import D4rlFile, local_folder
+from tskd_jax.data.formats.hdf5 import Reader, open_file
+from tskd_jax.data.load import content_hash
+from tskd_jax.errors import DatasetError
+from tskd_jax.machine.memory import readable
+
+LOCK = "downloads.lock.json"
+TRIES, PATIENCE = 4, 60.0  # of one mirror; seconds without a byte
+CHUNK = 2**20
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one soon
+
+Progress = Callable[[int, int | None], None]  # (bytes there, bytes in all if known)
+
+
+class _Unsuitable(Exception):
+    """This mirror cannot give the file; another one may."""
+
+
+def download(
+    wanted: D4rlFile,
+    *,
+    folder: Path | None = None,
+    urls: Sequence[str] | None = None,
+    on_progress: Progress = lambda there, total: None,
+    report: Callable[[str], None] = lambda line: None,
+    wait: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Fetch a dataset into D4RL's folder; what is there already is left as it is.
+
+    A download that ends early goes on where it was, as long as the mirror has the same file. It
+    takes its name when its size is what the mirror said, its SHA-256 that of the table or of the
+    first verified download (`downloads.lock.json`, which a first download writes), it is a readable
+    HDF5 file with D4RL's keys, and it has as many episodes as is published.
+
+    Args:
+      wanted: of the table.
+      folder: by default D4RL's.
+      urls: by default all mirrors.
+      on_progress: called as bytes arrive.
+      report: called with a line for each mirror that fails.
+      wait: how to pass the time between tries.
+
+    Returns:
+      The file.
+
+    Raises:
+      DatasetError: no mirror has it, it is not what is expected, or there is no room for it.
+    """
+    folder = local_folder() if folder is None else folder
+    path = folder / wanted.file
+    if path.exists():
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be made: {error.strerror}") from error
+    problems = []
+    for url in urls or wanted.urls():
+        try:
+            partial = _fetch(url, path, on_progress, wait)
+            _check(partial, path, wanted)
+            _to_disk(partial)
+            os.replace(partial, path)
+            _note_of(path).unlink(missing_ok=True)
+            _remember(path, url)
+            return path
+        except _Unsuitable as problem:
+            problems.append(f"{url}: {problem}")
+            report(problems[-1])
+        except OSError as error:  # of the disk: those of the network are caught where they occur
+            raise DatasetError(
+                f"{path}: cannot be written: {error.strerror}; mend that, and the same command "
+                "goes on where it was"
+            ) from error
+    raise DatasetError(
+        f"{wanted.name} could not be fetched ({'; '.join(problems)}); bring {wanted.file} from "
+        f"elsewhere and put it into {folder}, or use the embedded data (--config=hopper)"
+    )
+
+
+def _fetch(url: str, path: Path, on_progress: Progress, wait: Callable[[float], None]) -> Path:
+    """The whole file beside its final place."""
+    partial = path.with_name(f".{path.name}.partial")
+    for attempt in range(TRIES):
+        if attempt:
+            wait(2.0**attempt)
+        try:
+            if _receive(url, path, partial, on_progress):
+                return partial
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing behind what is there: it is not this file's beginning
+                partial.unlink(missing_ok=True)
+            elif error.code not in PASSING:
+                raise _Unsuitable(f"HTTP {error.code} {error.reason}") from error
+            problem = f"HTTP {error.code} {error.reason}"
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+            reason = getattr(error, "reason", None)
+            if isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN:
+                raise _Unsuitable(f"{reason.strerror}; is there a network?") from error
+            problem = str(getattr(error, "reason", "") or error or type(error).__name__)
+        except ConnectionError as error:
+            problem = str(error.strerror or error)
+        else:
+            problem = "the connection ended early"
+    raise _Unsuitable(f"{problem} ({TRIES} tries)")
+
+
+def _receive(url: str, path: Path, partial: Path, on_progress: Progress) -> bool:
+    """Receive what is missing; gives whether all is there."""
+    known = _read_json(_note_of(path))
+    there = partial.stat().st_size if partial.exists() and known.get("url") == url else 0
+    headers = {"User-Agent": "tskd_jax", "Accept-Encoding": "identity"}
+    if there and known.get("tag"):
+        headers |= {"Range": f"bytes={there}-", "If-Range": known["tag"]}
+    else:
+        there = 0
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        if answer.status != 206:  # the whole file: another one now, or the server knows no ranges
+            there = 0
+        length = answer.headers.get("Content-Length")
+        total = there + int(length) if length else None
+        _require_room(path, total, there)
+        # A tag that says only "about the same" (W/…) must not be used for ranges.
+        tag = answer.headers.get("ETag", "")
+        tag = answer.headers.get("Last-Modified", "") if tag.startswith("W/") or not tag else tag
+        _note_of(path).write_text(json.dumps({"url": url, "tag": tag}), encoding="utf-8")
+        with partial.open("ab" if there else "wb") as file:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                there += len(chunk)
+                on_progress(there, total)
+    return total is None or there == total
+
+
+def _require_room(path: Path, total: int | None, there: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if total is not None and total - there > free:
+        raise DatasetError(
+            f"{path.parent}: {readable(total - there)} are needed, {readable(free)} are free; make "
+            "room, or set D4RL_DATASET_DIR to another folder"
+        )
+
+
+def _check(partial: Path, path: Path, wanted: D4rlFile) -> None:
+    """Refuse a file that is not the dataset; it is removed, so that the next try begins anew."""
+    try:
+        size = partial.stat().st_size
+        if wanted.size is not None and size != wanted.size:
+            raise _Unsuitable(f"{size} bytes, {wanted.size} are known")
+        found = content_hash(partial)
+        locked = _read_json(path.with_name(LOCK)).get(path.name, {}).get("sha256")
+        for expected, source in ((wanted.sha256, "is known"), (locked, f"stands in {LOCK}")):
+            if expected and found != expected:
+                raise _Unsuitable(f"SHA-256 {found[:12]}…, {expected[:12]}… {source}")
+        with open_file(partial) as file:
+            reader = Reader(partial, file)
+            missing = [key for key in ("observations", "actions", "rewards") if not reader.has(key)]
+            if missing:
+                raise _Unsuitable(f"no dataset: {missing[0]!r} is missing")
+            if wanted.episodes is not None:
+                ends = np.zeros(file["rewards"].shape[0], bool)
+                for key in ("terminals", "timeouts"):
+                    if reader.has(key):
+                        ends |= reader.array(key, 1) != 0
+                episodes = int(ends.sum()) + int(not ends[-1:].all())
+                if episodes != wanted.episodes:
+                    raise _Unsuitable(f"{episodes} episodes, {wanted.episodes} are known")
+    except DatasetError as error:
+        partial.unlink(missing_ok=True)
+        raise _Unsuitable(str(error)) from error
+    except _Unsuitable:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _remember(path: Path, url: str) -> None:
+    """Write the file's hash into the lock, which later downloads are held to."""
+    lock = path.with_name(LOCK)
+    known = _read_json(lock)
+    known[path.name] = {"sha256": content_hash(path), "size": path.stat().st_size, "url": url}
+    partial = lock.with_name(f".{lock.name}.partial")
+    partial.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, lock)
+
+
+def _note_of(path: Path) -> Path:
+    """Beside a partial file: of which address and version it is."""
+    return path.with_name(f".{path.name}.partial.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
