@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from tskd_jax.envs.entries import OWN, OWN_TASK, TASKS
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation import rollout
+from tskd_jax.evaluation.fitted_q import Config as FittedQConfig
 from tskd_jax.fields import ANY, LARGEST, POSITIVE, Allowed, field
 from tskd_jax.machine.hosts import FORM, is_form
 from tskd_jax.methods import METHODS
@@ -39,7 +40,7 @@ class Config(MethodsConfig):
     Attributes:
       methods: which methods a run compares; each is compared with the last.
       ablations: whether their variants are run, too.
-      evaluation: the section of the evaluation.
+      evaluation, fitted_q: the sections of the evaluation, in the simulator and without one.
       own: method -> its own section.
     """
 
@@ -48,10 +49,9 @@ class Config(MethodsConfig):
         Allowed(f"of {', '.join(METHODS)}", _are_methods),
         "what a run compares, comma-separated; the last is what the others are compared with",
     )
-    ablations: bool = field(
-        True, ANY, "also the methods without some of their parts (their variants)"
-    )
+    ablations: bool = field(True, ANY, "also the methods without some of their parts (variants)")
     evaluation: rollout.Config = dataclasses.field(default_factory=rollout.Config)
+    fitted_q: FittedQConfig = dataclasses.field(default_factory=FittedQConfig)
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

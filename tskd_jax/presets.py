@@ -61,6 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "selection": _SELECTION,
         "student": _STUDENT | {"steps": 40_000},
         "referee": {"episodes": 40},
+        "fitted_q": {"steps": 50_000},
         "tskd_one_step": {"substitute": True},
     },
     "quick": {
@@ -79,6 +80,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "filter": {"rule": "share"},
         "selection": _SELECTION | {"shares": (0.1,)},
         "student": _STUDENT | {"steps": 15_000},
+        "fitted_q": {"steps": 20_000},
         "referee": {"episodes": 40},
     },
 }  # fmt: skip

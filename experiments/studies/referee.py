@@ -1,6 +1,7 @@
 """How well learned worlds judge students: their scores beside the simulator's.
 
-    python -m experiments.studies.referee --runs=DIR,… [--world='steps=4000 hidden=(512,512)' …]
+    python -m experiments.studies.referee --runs=DIR,… [--world='steps=4000 hidden=(512,512)' …] \
+        [--fitted_q=20000]
 
 For each finished run and each kind of world, a world is trained on the run's dataset (its config's
 `world` section, changed as --world says), and all students are rolled out in it. Writes NAME.csv in
@@ -10,11 +11,13 @@ For each finished run and each kind of world, a world is trained on the run's da
   evaluation.
 - `judged`, `judged_stderr`: normalised score in the world, and its standard error over episodes.
 - `steps`: mean length there; `disagreement`: of the members on the way.
+- `fitted_q`: discounted return by fitted Q evaluation, with --fitted_q updates.
 - `error`: of the members' mean where the student really goes, in the simulator: root mean square of
   s', in standard deviations of the dataset's states.
 
 and NAME-worlds.csv with a row for each world of each run: its held-out error and seconds, Pearson's
-and Spearman's correlation of both scores, the mean of judged - score, what the student that the
+and Spearman's correlation of both scores (and with `fitted_q`, and of what it and the world say of
+whole methods), the mean of judged - score, what the student that the
 world likes best scores, and what the best one does.
 """
 
@@ -36,6 +39,7 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task
+from tskd_jax.evaluation.fitted_q import fitted_q
 from tskd_jax.models import referee, world
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy, load_policy
@@ -47,6 +51,7 @@ WORLDS = flags.DEFINE_multi_string(
     "world", [""], "Fields of `world` that differ from the run's, FIELD=VALUE with blanks between."
 )
 EPISODES = flags.DEFINE_integer("episodes", 40, "Of each student in the world.")
+FITTED_Q = flags.DEFINE_integer("fitted_q", 0, "Updates of fitted Q evaluation; 0: none.")
 WALKED = flags.DEFINE_integer("walked", 4, "Episodes of each student in the simulator.")
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/referee", "Folder.")
@@ -82,6 +87,25 @@ def error_on(model: World, data: Trajectories, deviation: np.ndarray) -> float:
     return float(np.sqrt(np.square(off).mean()))
 
 
+def fit_q(config: Any, recorded: Trajectories, policies: list[Policy]) -> np.ndarray:
+    """(P,) discounted returns by fitted Q evaluation; NaN if it is not asked for."""
+    if not FITTED_Q.value:
+        return np.full(len(policies), np.nan)
+    section = replace(config.fitted_q, steps=FITTED_Q.value)
+    values, _ = fitted_q(section, recorded, policies, keys=jax.random.key(2)[None])
+    return values.mean(1)
+
+
+def of_methods(rows: list[dict[str, Any]], column: str) -> float:
+    """Spearman's correlation of the methods' mean scores with the means of a column."""
+    methods = dict.fromkeys(row["method"] for row in rows)
+    means = [
+        [np.mean([row[key] for row in rows if row["method"] == method]) for method in methods]
+        for key in ("score", column)
+    ]
+    return float(stats.spearmanr(*means)[0])
+
+
 def main(_argv) -> None:
     table, worlds = [], []
     for folder in map(Path, RUNS.value):
@@ -92,6 +116,7 @@ def main(_argv) -> None:
         students = students_of(folder, summary, config)
         policies = [student.pop("policy") for student in students]
         walked = [walk(policy, task) for policy in policies]
+        values = fit_q(config, recorded, policies)
         starts = recorded.initial_observations
         starts = starts[np.random.default_rng(0).choice(len(starts), EPISODES.value)]
         for text in WORLDS.value:
@@ -108,6 +133,7 @@ def main(_argv) -> None:
                 row = names | student
                 row["judged"] = float(judged[index].mean())
                 row["judged_stderr"] = float(judged[index].std() / np.sqrt(EPISODES.value))
+                row["fitted_q"] = float(values[index])
                 row["steps"] = float(verdict.lengths[index].mean())
                 row["disagreement"] = float(verdict.disagreement[index].mean())
                 row["error"] = error_on(model, walked[index], deviation)
@@ -121,6 +147,9 @@ def main(_argv) -> None:
                     "seconds": seconds,
                     "pearson": float(stats.pearsonr(scores, ours)[0]),
                     "spearman": float(stats.spearmanr(scores, ours)[0]),
+                    "fitted_q_spearman": float(stats.spearmanr(scores, values)[0]),
+                    "methods_spearman": of_methods(rows, "judged"),
+                    "methods_fitted_q_spearman": of_methods(rows, "fitted_q"),
                     "bias": float((ours - scores).mean()),
                     "picked": float(scores[ours.argmax()]),
                     "best": float(scores.max()),

@@ -204,6 +204,7 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
     rounds = ("--config.aggregation.rounds=1", "--config.aggregation.states=20")
     chosen = ("--config.selection.by=referee", "--config.selection.shares=(0.1,0.5)")
     judged = ("--config.referee.episodes=3", "--config.methods=bc,tskd", "--config.ablations=False")
+    judged += ("--config.fitted_q.enabled=True", "--config.fitted_q.steps=5")
     workdir = tmp_path / "run"
     argv = command(workdir, dataset, *world, *rounds, *chosen, *judged, f"--reuse={finished}")
     assert main(argv) == 0
@@ -212,7 +213,21 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
     assert made <= summary["seconds"].keys()
     returns = np.load(workdir / "referee.npz")
     assert {name: returns[name].shape for name in returns.files} == {"bc": (2, 3), "tskd": (2, 3)}
-    assert "learned world" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "learned world" in out
+    assert "fitted Q" in out
+    fitted = np.load(workdir / "fitted_q.npz")
+    for name in ("bc", "tskd"):
+        assert fitted[name].shape[0] == 2
+        said = summary["fitted_q"][name]["mean"]
+        assert said == pytest.approx(float(fitted[name].mean()), rel=1e-5)
+    # Of the student and its evaluation, and not of what judges it besides.
+    stages = json.loads((workdir / "manifest.json").read_text())["stages"]
+    for method in summary["methods"].values():
+        used = [stages[key] for key in method["stages"]]
+        (evaluation,) = (one for one in used if one["name"].startswith("evaluation."))
+        expected = stages[method["student"]]["seconds"] + evaluation["seconds"]
+        assert method["seconds"] == pytest.approx(expected)
     left = np.load(workdir / "referee_left.npz")
     said = {name: summary["referee"][name]["left"] for name in left.files}
     assert said == {"bc": left["bc"].mean(), "tskd": left["tskd"].mean()}

@@ -10,6 +10,7 @@ from tskd_jax.config import Config, override
 from tskd_jax.data.formats import d4rl
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
 from tskd_jax.envs.tasks import Task
+from tskd_jax.evaluation.fitted_q import fitted_q
 from tskd_jax.evaluation.scores import summarize
 from tskd_jax.evaluation.stages import check_in_simulator, evaluate, evaluate_teacher, judge
 from tskd_jax.machine import hosts, memory
@@ -25,7 +26,7 @@ from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 STAGES = (
     *("dataset", "world", "best_share", "inverse_dynamics", "baseline", "trajectory_generator"),
     *("imagination", "dynamics", "accept", "reward_generator", "value", "stitching", "student"),
-    *("choice", "aggregation", "evaluation", "referee", "check_in_simulator"),
+    *("choice", "aggregation", "evaluation", "referee", "fitted_q", "check_in_simulator"),
 )
 BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
 
@@ -37,6 +38,7 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
     returns: dict[str, np.ndarray] = {}
     judged: dict[str, np.ndarray] = {}
     left: dict[str, np.ndarray] = {}
+    fitted: dict[str, np.ndarray] = {}
     for name, title, method, varied in comparisons(config):
         exp = Experiment(name, varied, task, recorded, run)
         begun = len(run.used)
@@ -52,6 +54,11 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
                 recorded.initial_observations,
                 name=f"referee.{name}",
             )
+        if config.fitted_q.enabled:
+            fitted[name] = exp.stage(
+                *(fitted_q, config.fitted_q, recorded, outcome.policies),
+                name=f"fitted_q.{name}",
+            )
         _note(name, title, config, outcome, run, begun)
         score = summarize(task.normalized_score(returns.get(name, judged.get(name))))
         run.report(f"{title:<36} {table.score_text(score)}")
@@ -59,6 +66,7 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
     found = {summary.RETURNS: returns, summary.JUDGED: judged, summary.LEFT: left}
+    found[summary.FITTED_Q] = fitted
     return _write_report(found, run) if hosts.is_first() else None
 
 

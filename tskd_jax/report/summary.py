@@ -20,6 +20,7 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "m
 TEACHER = "teacher"
 RETURNS, JUDGED = "returns.npz", "referee.npz"  # in the simulator, in the learned world
 LEFT = "referee_left.npz"  # which of these episodes left what the world knows
+FITTED_Q = "fitted_q.npz"  # discounted returns by fitted Q evaluation
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -72,6 +73,8 @@ def make(folder: Path) -> dict[str, Any]:
         "referee": {
             name: summarize(one) | {"left": left.get(name)} for name, one in judged.items()
         },
+        # In discounted returns, raw units of reward.
+        "fitted_q": {name: summarize(one) for name, one in _arrays(folder / FITTED_Q).items()},
         # How far the subject is above each of the others.
         "gains": {
             name: difference(scores[subject], one)

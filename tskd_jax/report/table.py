@@ -5,7 +5,6 @@ from typing import Any
 from tskd_jax.report.summary import simulated, unit
 
 COLUMNS = "{:<36} {:>14}   {:>21}   {:>10}   {:>8}"
-JUDGED = "   {:>14} {:>6}"
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -15,15 +14,15 @@ def table(summary: dict[str, Any]) -> str:
     seeds = len(config["seeds"])
     above = f"{methods[subject]['title']} gains (95%)"
     width = max(21, len(above))
-    judged = summary.get("referee", {})
-    columns = COLUMNS.replace("21", str(width)) + (JUDGED if judged else "{}{}")
-    last = ("learned world", "left") if judged else ("", "")
+    columns = COLUMNS.replace("21", str(width))
+    offline = _offline(summary)
     lines = [
         "",
         f"{summary['dataset']['name']}: {unit(summary)}, mean ± standard error, "
         f"{seeds} seeds × {played} episodes",
         "",
-        columns.format("method", "score", above, "parameters", "seconds", *last),
+        columns.format("method", "score", above, "parameters", "seconds")
+        + "".join(f"   {title:>{wide}}" for title, wide, _ in offline),
     ]
     for name, score in summary["scores"].items():
         method = methods[name]
@@ -34,8 +33,8 @@ def table(summary: dict[str, Any]) -> str:
                 _gain(name, summary),
                 f"{method['parameters']:,}",
                 f"{method['seconds']:.0f}",
-                *_verdict(judged.get(name)),
             )
+            + "".join(f"   {texts.get(name, ''):>{wide}}" for _, wide, texts in offline)
         )
     groups = ", ".join(f"{name} {spent:.0f}" for name, spent in by_group(summary["seconds"]))
     return "\n".join([*lines, "", f"seconds per stage: {groups}"])
@@ -47,12 +46,18 @@ def score_text(score: dict[str, Any]) -> str:
     return f"{score['mean']:.1f} " + (f"± {score['stderr']:<4.1f}" if many else " " * 6)
 
 
-def _verdict(judged: dict[str, Any] | None) -> tuple[str, str]:
-    """What the referee says, and the share of episodes in which it did not know any more."""
-    if judged is None:
-        return "", ""
-    # A run of an older version does not know.
-    return score_text(judged), "" if judged["left"] is None else f"{judged['left']:.0%}"
+def _offline(summary: dict[str, Any]) -> list[tuple[str, int, dict[str, str]]]:
+    """(title, width, text of each method) of the columns that no simulator is needed for."""
+    judged, fitted = summary.get("referee", {}), summary.get("fitted_q", {})
+    columns = []
+    if judged:
+        # A run of an older version does not know how many episodes left the world.
+        left = {n: f"{j['left']:.0%}" for n, j in judged.items() if j["left"] is not None}
+        verdicts = {name: score_text(one) for name, one in judged.items()}
+        columns += [("learned world", 14, verdicts), ("left", 4, left)]
+    if fitted:
+        columns.append(("fitted Q", 14, {name: score_text(one) for name, one in fitted.items()}))
+    return columns
 
 
 def _gain(name: str, summary: dict[str, Any]) -> str:

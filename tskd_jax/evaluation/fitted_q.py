@@ -1,0 +1,180 @@
+"""Fitted Q evaluation: what a student is worth by the recorded data alone.
+
+Not in the paper. Q(s, a) of a student π is fitted to r + γ Q(s', π(s')) on recorded transitions
+(Le, Voloshin and Yue 2019, "Batch policy learning under constraints"): a second opinion beside the
+learned world (`tskd_jax.models.referee`), with other faults. It errs where π takes actions that
+nobody recorded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.fields import ANY, PROBABILITY, WIDTHS, field
+from tskd_jax.machine.types import Leaf
+from tskd_jax.models.referee import act, of_each_seed, stack
+from tskd_jax.nn.mlp import MLP
+from tskd_jax.policy import Policy
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import (
+    Ema,
+    Training,
+    TrainingConfig,
+    batch_size_field,
+    learning_rate_field,
+    schedule_field,
+    steps_field,
+)
+
+MOST_STARTS = 1000  # states in which an episode began, at which Q is read
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """`config.fitted_q`."""
+
+    enabled: bool = field(False, ANY, "what each student is worth by fitted Q evaluation")
+    steps: int = steps_field(100_000, "not in the paper")
+    batch_size: int = batch_size_field(256, "not in the paper")
+    learning_rate: float = learning_rate_field(1e-3, "not in the paper")
+    schedule: str = schedule_field()
+    hidden: tuple[int, ...] = field((128, 128), WIDTHS, "hidden layers")
+    discount: float = field(0.99, PROBABILITY, "γ")
+    target_average: float = field(0.01, PROBABILITY, "share of the new weights in the target net")
+
+
+@struct.dataclass
+class FittedQ:
+    """Q of each of P students.
+
+    Attributes:
+      params: the students as leading axis.
+      states, actions: normalisers of s and a.
+      scale: () what the net's output is multiplied by: the spread of discounted returns.
+      hidden: widths of the hidden layers.
+    """
+
+    params: Leaf
+    states: Normalizer
+    actions: Normalizer
+    scale: Leaf
+    hidden: tuple[int, ...] = struct.field(pytree_node=False)
+
+    def init(self, key: jax.Array) -> Leaf:
+        """Fresh parameters of one student's Q."""
+        size = self.states.raw.shape[1] + self.actions.raw.shape[1]
+        return MLP(self.hidden, 1).init(key, jnp.zeros((1, size)))
+
+    def one(
+        self,
+        params: Leaf,
+        states: Float[Array, "batch state"],
+        actions: Float[Array, "batch action"],
+    ) -> Float[Array, " batch"]:
+        """One student's Q(s, a) in units of `scale`."""
+        inputs = [self.states.normalize(states), self.actions.normalize(actions)]
+        return jnp.asarray(MLP(self.hidden, 1).apply(params, jnp.concatenate(inputs, -1)))[:, 0]
+
+
+def create(config: Config, recorded: Trajectories) -> FittedQ:
+    """Q for a dataset, without parameters."""
+    return FittedQ(
+        params=None,
+        states=fit_normalizer("gaussian", recorded.observations),
+        actions=fit_normalizer("gaussian", recorded.actions),
+        scale=np.float32(recorded.returns_to_go(config.discount).std() or 1.0),
+        hidden=config.hidden,
+    )
+
+
+def training(
+    config: Config, recorded: Trajectories, policies: Sequence[Policy], keys: jax.Array
+) -> Training:
+    """The training of Q of all students, by TD(0) with the student's own next action.
+
+    A truncation is not a failure: Q bootstraps through it.
+
+    Args:
+      config: of this part.
+      recorded: the dataset.
+      policies: P, of one shape.
+      keys: (P,).
+    """
+    model, bounds = create(config, recorded), policies[0].bounds
+    names = ("observations", "actions", "rewards", "next_observations", "terminals")
+    columns = tuple(np.asarray(getattr(recorded, name)) for name in names)
+
+    def draw(data, key):
+        columns, policy = data
+        return uniform_rows(columns, key, config.batch_size), policy
+
+    def loss(params, target, batch, _key):
+        (states, actions, rewards, next_states, terminals), policy = batch
+        next_actions = bounds.stretch(act(policy, next_states))
+        following = jnp.where(terminals, 0.0, model.one(target, next_states, next_actions))
+        goal = jax.lax.stop_gradient(rewards / model.scale + config.discount * following)
+        return jnp.square(goal - model.one(params, states, actions)).mean()
+
+    return Training(
+        name="fitted_q",
+        init=model.init,
+        loss=loss,
+        draw=draw,
+        data=(columns, stack(policies)),
+        optimizer=config.optimizer(),
+        steps=config.steps,
+        keys=keys,
+        data_axes=(None, 0),
+        ema=Ema(decay=1 - config.target_average),
+    )
+
+
+def fitted_q(
+    config: Config,
+    recorded: Trajectories,
+    policies: Sequence[Policy],
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """What students are worth where recorded episodes began: Q(s, π(s)).
+
+    Args:
+      config: of this part.
+      recorded: the dataset.
+      policies: P, of one shape.
+      keys: of each pipeline seed.
+
+    Returns:
+      ((P, E) discounted returns, raw units of reward, E at most 1,000; metrics of each pipeline
+      seed).
+    """
+    groups = of_each_seed(policies, len(keys))
+    of_students = jnp.concatenate(
+        [jax.random.split(key, len(group)) for key, group in zip(keys, groups, strict=True)]
+    )
+    fitted = fit(training(config, recorded, policies, of_students), callbacks)
+    starts = recorded.initial_observations
+    starts = starts[np.linspace(0, len(starts) - 1, min(len(starts), MOST_STARTS)).astype(int)]
+    model = create(config, recorded)
+    values = np.asarray(_values(model, fitted.params, stack(policies), policies[0].bounds, starts))
+    means = np.split(values.mean(1), len(keys))
+    return values, [{"value": float(one.mean())} for one in means]
+
+
+def _values(model: FittedQ, params: Any, policies: Any, bounds: Any, starts: np.ndarray):
+    def of_student(params, policy):
+        actions = bounds.stretch(act(policy, jnp.asarray(starts)))
+        return model.scale * model.one(params, jnp.asarray(starts), actions)
+
+    return jax.jit(jax.vmap(of_student))(params, policies)
