@@ -52,6 +52,8 @@ setup(
         "collect": ["sbx-rl>=0.20,<1"],
         "minari": ["minari[hdf5,hf]>=0.5.3,<0.6"],  # only to download
         "parquet": ["pyarrow>=18"],
+        # Kitchen does not work with newer MuJoCo.
+        "robotics": ["gymnasium-robotics>=1.4.2,<1.5", "mujoco>=3.2,<3.12"],
         "torch": ["torch>=2.4"],  # only to read released weights
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],

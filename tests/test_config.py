@@ -140,7 +140,7 @@ def test_a_section_is_not_a_field():
         ("selection.shares", (0.1, 2.0)),
         ("student.steps", 0),
         ("seeds", ()),
-        ("environment.name", "ant"),
+        ("environment.name", "humanoid"),
         ("reward_sampling.start", 0.0),
         ("methods", "bc,bcc"),
         ("methods", "bc,bc"),

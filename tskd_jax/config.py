@@ -143,7 +143,7 @@ def make_config(environment: str, argument: str = "") -> UserConfig:
     config.label = "-".join(filter(None, (environment, level, preset)))
     config.environment.name = environment
     config.dataset.name = task.levels.get(level, "")
-    for layer in (PRESETS[preset], task.overrides):
+    for layer in (PRESETS[preset], task.overrides, task.paper if preset == "paper" else {}):
         for name, value in layer.items():
             if isinstance(value, Mapping):
                 config[name].update(value)

@@ -2,19 +2,23 @@
 
 from dataclasses import replace
 
-import gymnasium
 import jax
 import numpy as np
 import pytest
 
+from tskd_jax.data.d4rl_files import FILES
+from tskd_jax.data.load import BUNDLED
 from tskd_jax.envs.entries import TASKS, Config, get_task
 from tskd_jax.envs.simulator import make_environment
 from tskd_jax.errors import ConfigError
 
 ALL = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+KITCHENS = ("kitchen_partial", "kitchen_mixed")  # tests/envs/test_kitchen.py
+MUJOCO = {name: task for name, task in TASKS.items() if name not in KITCHENS}
+SIMULATED = pytest.mark.parametrize("task", MUJOCO.values(), ids=MUJOCO)
 
 
-@ALL
+@SIMULATED
 def test_sizes_are_the_simulators(task):
     env = make_environment(task.gymnasium_id)
     assert env.observation_space.shape == (task.state_size,)
@@ -22,13 +26,14 @@ def test_sizes_are_the_simulators(task):
     np.testing.assert_array_equal(env.action_space.low, task.bounds.low)
     np.testing.assert_array_equal(env.action_space.high, task.bounds.high)
     assert env.spec.max_episode_steps == task.episode_limit
-    # The observation is the state but for the position along the track.
-    assert env.unwrapped.model.nq == task.position_size + 1
-    assert env.unwrapped.model.nv == task.state_size - task.position_size
+    if task.position_size is not None:
+        # The observation is the state but for the position along the track.
+        assert env.unwrapped.model.nq == task.position_size + 1
+        assert env.unwrapped.model.nv == task.state_size - task.position_size
     env.close()
 
 
-@ALL
+@SIMULATED
 def test_the_termination_rule_is_the_simulators(task):
     env = make_environment(task.gymnasium_id)
     states, terminated = [], []
@@ -36,8 +41,8 @@ def test_the_termination_rule_is_the_simulators(task):
         env.reset(seed=seed)
         env.action_space.seed(seed)
         ended = False
-        # Random actions fall soon; the halfcheetah never does.
-        for _ in range(150):
+        # Random actions fall soon, the ant after a while; the halfcheetah never does.
+        for _ in range(1000 if task.name == "ant" else 150):
             state, _, ended, _, _ = env.step(env.action_space.sample())
             states.append(state)
             terminated.append(ended)
@@ -53,7 +58,7 @@ def test_the_termination_rule_is_the_simulators(task):
 def place(task, **entries: float) -> np.ndarray:
     """A healthy state, with some entries (`_0`, `_1`, …) replaced."""
     state = np.zeros(task.state_size, np.float32)
-    state[0] = 1.25
+    state[0] = 0.75 if task.name == "ant" else 1.25
     for entry, value in entries.items():
         state[int(entry.removeprefix("_"))] = value
     return state
@@ -84,6 +89,11 @@ def place(task, **entries: float) -> np.ndarray:
         ("walker2d", {"_16": 101}, True),
         ("walker2d", {"_0": np.nan}, False),
         ("halfcheetah", {"_0": -50, "_1": 7}, True),
+        ("ant", {"_0": 0.21}, True),
+        ("ant", {"_0": 0.19}, False),
+        ("ant", {"_0": 0.99}, True),
+        ("ant", {"_0": 1.01}, False),
+        ("ant", {"_110": np.inf}, False),
     ],
 )
 def test_the_termination_rule_at_its_bounds(name, entries, alive):
@@ -114,18 +124,22 @@ def test_references_are_d4rls():
         "hopper": (-20.272305, 3234.3),
         "halfcheetah": (-280.178953, 12135.0),
         "walker2d": (1.629008, 4592.3),
+        "ant": (-325.6, 3879.7),
+        "kitchen_partial": (0.0, 4.0),
+        "kitchen_mixed": (0.0, 4.0),
     }
 
 
-@ALL
+@SIMULATED
 def test_the_version_is_the_one_of_d4rl(task):
     assert task.gymnasium_id.endswith("-v4")
-    assert gymnasium.spec(task.gymnasium_id).max_episode_steps == task.episode_limit
+    with make_environment(task.gymnasium_id) as env:
+        assert env.spec.max_episode_steps == task.episode_limit
 
 
 def test_unknown_name():
-    with pytest.raises(ConfigError, match="'ant' is unknown; one of hopper, halfcheetah"):
-        get_task("ant")
+    with pytest.raises(ConfigError, match="'humanoid' is unknown; one of hopper, halfcheetah"):
+        get_task("humanoid")
 
 
 def test_what_a_config_takes_over():
@@ -146,13 +160,27 @@ def test_what_a_config_takes_over():
             "medium-replay": "walker2d-medium-replay-v2",
             "medium-expert": "walker2d-medium-expert-v2",
         },
+        "ant": {
+            "medium": "ant-medium-v2",
+            "medium-replay": "ant-medium-replay-v2",
+            "medium-expert": "ant-medium-expert-v2",
+        },
+        "kitchen_partial": {"partial": "kitchen-partial-v0"},
+        "kitchen_mixed": {"mixed": "kitchen-mixed-v0"},
     }
     assert {name: task.default_level for name, task in TASKS.items()} == {
         "hopper": "embedded",
         "halfcheetah": "medium-replay",
         "walker2d": "medium-replay",
+        "ant": "medium-replay",
+        "kitchen_partial": "partial",
+        "kitchen_mixed": "mixed",
     }
-    # ρ and ξ of Appendix B.
+    assert {name for task in TASKS.values() for name in task.levels.values()} <= {
+        *FILES,
+        *BUNDLED,
+    }
+    # ρ and ξ of Appendix B for the first three; of the others it has none.
     overrides = {
         name: (task.overrides["stitching"]["radius"], task.overrides["filter"]["margin"])
         for name, task in TASKS.items()
@@ -161,6 +189,9 @@ def test_what_a_config_takes_over():
         "hopper": (0.1, 500.0),
         "halfcheetah": (3.0, 1000.0),
         "walker2d": (1.0, 1000.0),
+        "ant": (1.0, 1000.0),
+        "kitchen_partial": (1.0, 1.0),
+        "kitchen_mixed": (1.0, 1.0),
     }
     assert all(
         set(task.overrides) == {"stitching", "filter"}
@@ -183,5 +214,5 @@ def test_a_task_is_a_constant(task):
 def test_the_section_of_the_environment():
     allowed = Config.__dataclass_fields__["name"].metadata["allowed"]
     assert all(allowed.check(name) for name in TASKS)
-    assert not allowed.check("ant")
+    assert not allowed.check("humanoid")
     assert Config().name == "hopper"

@@ -26,6 +26,11 @@ def _walker2d_alive(observations: Observations) -> Alive:
     return (height > 0.8) & (height < 2.0) & (jnp.abs(angle) < 1.0)
 
 
+def _ant_alive(observations: Observations) -> Alive:
+    height = observations[..., 0]
+    return jnp.isfinite(observations).all(-1) & (height >= 0.2) & (height <= 1.0)
+
+
 def _d4rl_levels(name: str) -> dict[str, str]:
     levels = ("medium", "medium-replay", "medium-expert")
     return {level: f"{name}-{level}-v2" for level in levels}
@@ -34,6 +39,26 @@ def _d4rl_levels(name: str) -> dict[str, str]:
 def _overrides(radius: float, margin: float) -> Mapping[str, Mapping[str, Any]]:
     sections = {"stitching": {"radius": radius}, "filter": {"margin": margin}}
     return MappingProxyType({name: MappingProxyType(fields) for name, fields in sections.items()})
+
+
+def _kitchen(level: str) -> Task:
+    """D4RL's Kitchen: four subtasks, of which a return counts how many are done."""
+    context, horizon = 20, 76  # C, and H with H - C = 56 (Appendix B)
+    teacher = MappingProxyType({"context": context, "horizon": horizon})
+    return Task(
+        name=f"kitchen_{level}",
+        gymnasium_id=f"tskd_jax.envs.variants:tskd_jax/Kitchen{level.capitalize()}-v0",
+        state_size=60,
+        bounds=Bounds.symmetric(1.0, 9),
+        episode_limit=280,
+        random_return=0.0,
+        expert_return=4.0,
+        rule_known=False,  # the episode ends when each subtask has been done once
+        levels=MappingProxyType({level: f"kitchen-{level}-v0"}),
+        default_level=level,
+        overrides=_overrides(radius=1.0, margin=1.0),
+        paper=MappingProxyType({"trajectory_generator": teacher}),
+    )
 
 
 # -v4 has the physics file of D4RL's v2; -v5 changed rewards and a friction.
@@ -80,6 +105,21 @@ _ALL = (
         default_level="medium-replay",
         overrides=_overrides(radius=1.0, margin=1000.0),
     ),
+    Task(
+        name="ant",
+        gymnasium_id="tskd_jax.envs.variants:tskd_jax/Ant-v4",
+        state_size=111,
+        bounds=Bounds.symmetric(1.0, 8),
+        episode_limit=1000,
+        random_return=-325.6,
+        expert_return=3879.7,
+        alive=_ant_alive,
+        levels=MappingProxyType(_d4rl_levels("ant")),
+        default_level="medium-replay",
+        overrides=_overrides(radius=1.0, margin=1000.0),
+    ),
+    _kitchen("partial"),
+    _kitchen("mixed"),
 )
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
 # Of `own` only what a config takes over is known: without a simulator, students are judged offline.

@@ -51,6 +51,7 @@ class Task:
       overrides: section -> field -> value that a config has for this environment at every preset
         (Appendix B). Neither these nor the levels are a part of what the environment is: tasks
         that differ in nothing else are equal.
+      paper: the same, at preset `paper` alone.
     """
 
     name: str
@@ -66,6 +67,9 @@ class Task:
     levels: Mapping[str, str] = dataclass_field(default_factory=_nothing, compare=False)
     default_level: str = dataclass_field(default="", compare=False)
     overrides: Mapping[str, Mapping[str, Any]] = dataclass_field(
+        default_factory=_nothing, compare=False
+    )
+    paper: Mapping[str, Mapping[str, Any]] = dataclass_field(
         default_factory=_nothing, compare=False
     )
 
