@@ -8,7 +8,6 @@ nobody recorded.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import ANY, PROBABILITY, WIDTHS, field
 from tskd_jax.machine.types import Leaf
-from tskd_jax.models.referee import act, of_each_seed, stack
+from tskd_jax.models.referee import of_each_seed
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.policy import Policy
 from tskd_jax.training.batching import uniform_rows
@@ -110,17 +109,17 @@ def training(
       policies: P, of one shape.
       keys: (P,).
     """
-    model, bounds = create(config, recorded), policies[0].bounds
+    model = create(config, recorded)
     names = ("observations", "actions", "rewards", "next_observations", "terminals")
     columns = tuple(np.asarray(getattr(recorded, name)) for name in names)
+    # A student's network is larger than Q's: it is asked once for each transition.
+    next_actions = np.stack([policy(recorded.next_observations) for policy in policies])
 
     def draw(data, key):
-        columns, policy = data
-        return uniform_rows(columns, key, config.batch_size), policy
+        return uniform_rows(data, key, config.batch_size)
 
     def loss(params, target, batch, _key):
-        (states, actions, rewards, next_states, terminals), policy = batch
-        next_actions = bounds.stretch(act(policy, next_states))
+        (states, actions, rewards, next_states, terminals), next_actions = batch
         following = jnp.where(terminals, 0.0, model.one(target, next_states, next_actions))
         goal = jax.lax.stop_gradient(rewards / model.scale + config.discount * following)
         return jnp.square(goal - model.one(params, states, actions)).mean()
@@ -130,7 +129,7 @@ def training(
         init=model.init,
         loss=loss,
         draw=draw,
-        data=(columns, stack(policies)),
+        data=(columns, next_actions),
         optimizer=config.optimizer(),
         steps=config.steps,
         keys=keys,
@@ -167,14 +166,13 @@ def fitted_q(
     starts = recorded.initial_observations
     starts = starts[np.linspace(0, len(starts) - 1, min(len(starts), MOST_STARTS)).astype(int)]
     model = create(config, recorded)
-    values = np.asarray(_values(model, fitted.params, stack(policies), policies[0].bounds, starts))
+    actions = np.stack([policy(starts) for policy in policies])
+    values = np.asarray(_values(model, fitted.params, starts, actions))
     means = np.split(values.mean(1), len(keys))
     return values, [{"value": float(one.mean())} for one in means]
 
 
-def _values(model: FittedQ, params: Any, policies: Any, bounds: Any, starts: np.ndarray):
-    def of_student(params, policy):
-        actions = bounds.stretch(act(policy, jnp.asarray(starts)))
-        return model.scale * model.one(params, jnp.asarray(starts), actions)
-
-    return jax.jit(jax.vmap(of_student))(params, policies)
+@jax.jit
+def _values(model: FittedQ, params: Leaf, starts: np.ndarray, actions: np.ndarray) -> jax.Array:
+    """(P, E) raw units, of actions (P, E, n) in states (E, m)."""
+    return model.scale * jax.vmap(model.one, (0, None, 0))(params, starts, actions)

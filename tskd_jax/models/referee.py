@@ -74,16 +74,12 @@ def judge(
       key: of the members that answer; the same for all policies.
       keep_states: whether the states are given, too.
     """
+    stacked = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *((one.weights, one.biases) for one in policies)
+    )
     bounds = policies[0].bounds
     return jax.device_get(
-        _judge(world, stack(policies), task, bounds, jnp.asarray(starts), key, keep_states)
-    )
-
-
-def stack(policies: Sequence[Policy]) -> Leaf:
-    """(weights, biases) of policies of one shape, with the policies as leading axis."""
-    return jax.tree.map(
-        lambda *leaves: np.stack(leaves), *((one.weights, one.biases) for one in policies)
+        _judge(world, stacked, task, bounds, jnp.asarray(starts), key, keep_states)
     )
 
 
@@ -106,8 +102,8 @@ def judge_some(
     return judge(world, policies, task, starts[chosen], member_key)
 
 
-def act(params: Leaf, states: jax.Array) -> jax.Array:
-    """(batch, m) -> (batch, n) in [-1, 1]: as `Policy`, compiled, before its bounds."""
+def _act(params, states: jax.Array) -> jax.Array:
+    """As `Policy`, compiled, before its bounds."""
     weights, biases = params
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         states = jax.nn.relu(states @ weight + bias[None])
@@ -122,7 +118,7 @@ def _judge(
 
     def step(carry):
         time, states, alive, verdict = carry
-        actions = bounds.stretch(jax.vmap(act)(policies, states))
+        actions = bounds.stretch(jax.vmap(_act)(policies, states))
         everyone, rewards = world(states.reshape(-1, size), actions.reshape(-1, actions.shape[-1]))
         members = jax.random.randint(
             jax.random.fold_in(key, time), (episodes,), 0, everyone.shape[1]
