@@ -147,6 +147,37 @@ def test_observations_of_a_wrong_size(shape):
         make_policy()(np.zeros(shape))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_observations_that_are_no_numbers(value):
+    one = np.zeros(11)
+    one[[3, 7]] = value
+    for states in (one, np.stack([np.zeros(11), one]), np.stack([[one, one]])):
+        with pytest.raises(PolicyError, match="not finite, in dimension 3, 7"):
+            make_policy()(states)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ((np.zeros(11, np.float32), {}), "tuple"),  # what env.reset() gives
+        ({"observation": np.zeros(11)}, "dict"),
+        ("hopper", "str"),
+    ],
+)
+def test_what_is_no_observation(given, kind):
+    with pytest.raises(PolicyError, match=f"that are a {kind}; this policy takes an array") as e:
+        make_policy()(given)
+    assert "(…, 11)" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_a_path_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_policy("~/student.npz", make_policy())
+    assert (tmp_path / "student.npz").exists()
+    assert load_policy("~/student.npz").parameters == make_policy().parameters
+
+
 def test_a_fresh_interpreter_without_jax(tmp_path):
     policy = make_policy()
     save_policy(tmp_path / "student.npz", policy)

@@ -65,11 +65,28 @@ class Policy:
         return sum(array.size for array in (*self.weights, *self.biases))
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Actions (…, n) for observations (…, m), raw units."""
-        x = np.asarray(observations, np.float32)
-        if x.shape[-1:] != self.weights[0].shape[:1]:
+        """Actions (…, n) for observations (…, m), raw units.
+
+        Raises:
+          PolicyError: the observations are no arrays of m numbers, or one is not finite, as of a
+            sensor that has failed.
+        """
+        size = len(self.weights[0])
+        try:
+            x = np.asarray(observations, np.float32)
+        except (TypeError, ValueError) as error:
             raise PolicyError(
-                f"observations of shape {x.shape}; this policy takes (…, {len(self.weights[0])})"
+                f"observations that are a {type(observations).__name__}; this policy takes an "
+                f"array (…, {size}): of what env.reset() gives the first part, of a Dict its "
+                "parts side by side"
+            ) from error
+        if x.shape[-1:] != (size,):
+            raise PolicyError(f"observations of shape {x.shape}; this policy takes (…, {size})")
+        if not np.isfinite(x).all():
+            bad = np.flatnonzero(~np.isfinite(x).all(tuple(range(x.ndim - 1))))
+            raise PolicyError(
+                f"observations that are not finite, in dimension {', '.join(map(str, bad))}; an "
+                "action for them would mean nothing"
             )
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = np.maximum(x @ weight + bias, 0)
@@ -82,7 +99,7 @@ def save_policy(path: str | os.PathLike, policy: Policy) -> None:
     arrays |= {f"bias_{i}": array for i, array in enumerate(policy.biases)}
     for name, end in (("action_low", policy.bounds.low), ("action_high", policy.bounds.high)):
         arrays[name] = np.array(end, np.float32)
-    with open(path, "wb") as file:
+    with open(os.path.expanduser(path), "wb") as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
@@ -94,6 +111,7 @@ def load_policy(path: str | os.PathLike) -> Policy:
     Raises:
       PolicyError: the file is missing, damaged, or not a student.
     """
+    path = os.path.expanduser(path)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

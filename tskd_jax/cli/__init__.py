@@ -37,6 +37,9 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line (`argv[0]` is the program) and return the exit status."""
     # What a dependency prints while it is imported is no business of the user's.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Pictures are files, and nothing of the simulator is shown: what a notebook or a shell profile
+    # says of how to show either may need what is not there.
+    os.environ |= {"MPLBACKEND": "Agg", "MUJOCO_GL": "disable"}
     # Text that the terminal cannot show is shown plainly, and never the end of a run.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

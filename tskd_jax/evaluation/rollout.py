@@ -44,7 +44,8 @@ def evaluate_students(
     """(seeds, episodes) returns of one policy for each student seed, all episodes in lockstep."""
 
     def act(observations, _time):
-        blocks = np.split(observations, len(policies))
+        # The last state of an episode that has ended is asked about, too, and may be no number.
+        blocks = np.split(np.nan_to_num(observations), len(policies))
         return np.concatenate(
             [policy(block) for policy, block in zip(policies, blocks, strict=True)]
         )
