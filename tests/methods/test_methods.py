@@ -1,8 +1,11 @@
 """What each method is made of: stages, in what order, and what a field of the config changes."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from methods.traced import TracedRun, trace
@@ -12,6 +15,9 @@ from tskd_jax.data.selection import best_episodes
 from tskd_jax.data.trajectories import IMAGINED, RECORDED
 from tskd_jax.methods import METHODS, tskd, tskd_one_step
 from tskd_jax.methods.base import stage_keys
+from tskd_jax.methods.parts import choosing
+from tskd_jax.models import contest
+from tskd_jax.training.callbacks import TrainingCallbacks
 
 TEACHER = ["inverse_dynamics", "trajectory_generator"]
 PRICING = ["dynamics", "reward_generator"]
@@ -23,6 +29,10 @@ ALONE = {"imagination.enabled": False}
 def chosen(name):
     """The stages in which the referee compares two choices of data."""
     return f"student.{name}.choice_0", f"student.{name}.choice_1", f"choice.{name}"
+
+
+NO_ENDS = {"random_return": None, "expert_return": None}  # a score is a return
+SHARE = ("best_share", "student.share_0.1", "student.share_0.5", "confirmed_share")
 
 
 def paper():
@@ -40,13 +50,13 @@ def quick():
         ("filtered_bc", paper(), {}, ["student.filtered_bc"]),
         ("best_episode_bc", paper(), {}, ["student.best_episode_bc"]),
         ("chosen_bc", paper(), {}, ["student.chosen_bc"]),
-        ("chosen_bc", paper(), REFEREE, ["world", "best_share", "student.chosen_bc"]),
+        ("chosen_bc", paper(), REFEREE, ["world", *SHARE, "student.chosen_bc"]),
         (
             "tskd",
             paper(),
             REFEREE | {"stitching.enabled": False, "imagination.world": "mean"},
             [
-                *("world", "best_share", *TEACHER, "imagination", "accept"),
+                *("world", *SHARE, *TEACHER, "imagination", "accept"),
                 *(*chosen("tskd"), "student.tskd"),
             ],
         ),
@@ -55,7 +65,7 @@ def quick():
             paper(),
             REFEREE | {"imagination.world": "mean", "aggregation.rounds": 2},
             [
-                *("world", "best_share", *TEACHER, "imagination", "accept"),
+                *("world", *SHARE, *TEACHER, "imagination", "accept"),
                 *chosen("tskd_one_step"),
                 *("student.tskd_one_step", "aggregation.tskd_one_step.0"),
                 *chosen("tskd_one_step.0"),
@@ -176,6 +186,44 @@ def test_the_filter_keeps_the_share_that_the_referee_chooses(tiny_trajectories):
     (data,) = outcome.data
     assert data.returns().min() == least
     assert 0.5 * tiny_trajectories.size <= data.size < tiny_trajectories.size
+
+
+def test_whole_students_may_keep_the_configs_own_share(tiny_trajectories, monkeypatch):
+    monkeypatch.setattr(TracedRun, "CONFIRMED", 0)
+    run, outcome = trace("chosen_bc", paper(), tiny_trajectories, REFEREE)
+    _, least = best_episodes(tiny_trajectories, 0.1, 1000)
+    assert outcome.data[0].returns().min() == least
+    # Its students are those that were asked about.
+    assert run.keys["student.chosen_bc"] == run.keys["student.share_0.1"]
+
+
+def test_a_share_that_is_the_configs_own_needs_no_whole_students(tiny_trajectories):
+    run, _ = trace("chosen_bc", paper(), tiny_trajectories, REFEREE | {"filter.share": 0.5})
+    assert list(run.keys) == ["world", "best_share", "student.chosen_bc"]
+
+
+def test_the_share_of_whole_students(monkeypatch, tiny_task):
+    """The larger one unless the smaller is better by more than its standard error."""
+    worth = {}
+    monkeypatch.setattr(
+        choosing.referee, "judge_some", lambda _world, own, *_: SimpleNamespace(**worth[own[0]])
+    )
+    config = contest.Config()
+    world = {"any": np.zeros(1)}
+    for small, chosen in ((50.0, 1), (50.4, 1), (53.0, 0)):
+        returns = np.array([[small - 1], [small + 1]])  # a standard error of 1
+        worth |= {
+            "few": {"returns": returns, "left": returns < 0},
+            "many": {"returns": np.array([[50.0], [50.0]]), "left": returns < 0},
+        }
+        number, (means,) = choosing.confirmed_share(
+            *(config, {"0.02": ["few"], "0.1": ["many"]}, world, replace(tiny_task, **NO_ENDS)),
+            *(np.zeros((1, 3)),),
+            keys=jax.random.key(0)[None],
+            callbacks=TrainingCallbacks(),
+        )
+        assert number == chosen
+        assert means == {"0.02": small, "0.1": 50.0}
 
 
 def test_the_referee_may_leave_out_what_is_imagined(tiny_trajectories, monkeypatch):

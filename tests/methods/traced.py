@@ -23,6 +23,7 @@ class TracedRun:
     """
 
     CHOSEN = -1  # which of several choices of data the referee takes
+    CONFIRMED = 1  # which of the two shares, 0.1 and 0.5
 
     def __init__(self, recorded: Trajectories):
         self.recorded = recorded
@@ -53,6 +54,8 @@ class TracedRun:
             return [data for _ in seeds]
         if own == "best_share":
             return 0.5
+        if own == "confirmed_share":
+            return self.CONFIRMED
         if own == "best_data":
             return [self.CHOSEN % len(inputs[0]) for _ in seeds]
         if own == "cloning":

@@ -24,9 +24,10 @@ from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 
 # What --stop_after takes; behind a dot, of which method.
 STAGES = (
-    *("dataset", "world", "best_share", "inverse_dynamics", "baseline", "trajectory_generator"),
-    *("imagination", "dynamics", "accept", "reward_generator", "value", "stitching", "student"),
-    *("choice", "aggregation", "evaluation", "referee", "fitted_q", "check_in_simulator"),
+    *("dataset", "world", "best_share", "confirmed_share", "inverse_dynamics", "baseline"),
+    *("trajectory_generator", "imagination", "dynamics", "accept", "reward_generator", "value"),
+    *("stitching", "student", "choice", "aggregation", "evaluation", "referee", "fitted_q"),
+    "check_in_simulator",
 )
 BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
 
@@ -116,9 +117,9 @@ def report_memory(config: Config, task: Task, run: Run) -> None:
 
 def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, begun: int) -> None:
     """Write the students, and into the manifest what the method used and made."""
-    # The same student may have been asked for before: as a choice, or by another method.
     stages, used = run.manifest["stages"], list(dict.fromkeys(run.used[begun:]))
-    student = [key for key in used if stages[key]["name"].startswith("student.")][-1]
+    # The last one: it may have been asked for before, as a choice, or by another method.
+    student = next(key for key in reversed(run.used) if stages[key]["name"].startswith("student."))
     # In the simulator, or where there is none, in the learned world.
     judging = [key for key in used if stages[key]["name"].startswith(("evaluation.", "referee."))]
     seconds = stages[student]["seconds"] + stages[judging[0]]["seconds"]

@@ -13,7 +13,6 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment
 from tskd_jax.methods.parts.models import train_world
 from tskd_jax.models import cloning, contest, referee
-from tskd_jax.models.referee import Verdict
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy
 from tskd_jax.training import seeds
@@ -25,6 +24,10 @@ Configs = tuple[contest.Config, cloning.Config]
 def choose_share(exp: Experiment) -> Experiment:
     """The experiment with the filter's share whose students are worth most in the learned world.
 
+    Short students of all shares say which is promising. They are not those that a method ends with:
+    of little data longer training makes worse students. So the promising share takes the place of
+    the config's own only if whole students say so, too.
+
     It is chosen once, in the world of the first seed: the dataset is the same for all.
     """
     config, (share, *others) = exp.config, exp.config.selection.shares
@@ -33,7 +36,27 @@ def choose_share(exp: Experiment) -> Experiment:
     if others:
         configs = config.selection, config.student
         share = exp.stage(best_share, configs, exp.recorded, train_world(exp), exp.task)
-    return exp.having(filter=replace(config.filter, rule="share", share=share))
+        if share != config.filter.share and config.filter.share in config.selection.shares:
+            share = _confirmed(exp, sorted((share, config.filter.share)))
+    return _keeping(exp, share)
+
+
+def _keeping(exp: Experiment, share: float) -> Experiment:
+    return exp.having(filter=replace(exp.config.filter, rule="share", share=share))
+
+
+def _confirmed(exp: Experiment, shares: Sequence[float]) -> float:
+    """Of two shares, the smaller first, the one whose whole students are worth more."""
+    students = {}
+    for share in shares:
+        keeping = _keeping(exp, share)
+        title = f"{share:g}"
+        students[title] = keeping.distil(keeping.select([exp.recorded]), f"share_{title}")
+    number = exp.stage(
+        *(confirmed_share, exp.config.selection, students, train_world(exp), exp.task),
+        exp.recorded.initial_observations,
+    )
+    return shares[number]
 
 
 def best_share(
@@ -57,12 +80,32 @@ def best_share(
         choices[f"{share:g}"] = recorded.select(kept)
     students = contest.short_students(config, student, list(choices.values()), task, callbacks)
     world, starts = seeds.of_seed(worlds, 0), recorded.initial_observations
-    verdicts = _judged(config, students, world, task, starts, keys[0])
-    scores = [task.normalized_score(verdict.returns) for verdict in verdicts]
+    judged = dict(zip(choices, students, strict=True))
+    scores, means, _ = _judged(config, judged, world, task, starts, keys[0])
     number = contest.largest_of_the_best(scores)
-    means = {title: float(one.mean()) for title, one in zip(choices, scores, strict=True)}
     callbacks.report(f"chosen in the learned world: filter.share={_told(number, means)}")
     return shares[number], [means]
+
+
+def confirmed_share(
+    config: contest.Config,
+    students: Mapping[str, Sequence[Policy]],
+    worlds: World,
+    task: Task,
+    starts: np.ndarray,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks,
+) -> tuple[int, list[dict[str, float]]]:
+    """The number of the share to keep, as `contest.largest_of_the_best` has it.
+
+    The score of each is among the metrics.
+    """
+    world = seeds.of_seed(worlds, 0)
+    scores, means, _ = _judged(config, students, world, task, starts, keys[0])
+    number = contest.largest_of_the_best(scores)
+    callbacks.report(f"by whole students: filter.share={_told(number, means)}")
+    return number, [means]
 
 
 def choose_data(
@@ -111,11 +154,12 @@ def best_data(
     """The number of the best choice for each seed; the score of each is among the metrics."""
     chosen, metrics = [], []
     for index, key in enumerate(keys):
-        own = [referee.of_each_seed(each, len(keys))[index] for each in students.values()]
-        verdicts = _judged(config, own, seeds.of_seed(worlds, index), task, starts, key)
-        scores = [task.normalized_score(verdict.returns) for verdict in verdicts]
-        number = contest.surely_best(scores, [verdict.left for verdict in verdicts])
-        means = {title: float(one.mean()) for title, one in zip(students, scores, strict=True)}
+        own = {
+            title: referee.of_each_seed(each, len(keys))[index] for title, each in students.items()
+        }
+        world = seeds.of_seed(worlds, index)
+        scores, means, left = _judged(config, own, world, task, starts, key)
+        number = contest.surely_best(scores, left)
         chosen.append(number)
         metrics.append(means)
         callbacks.report(f"chosen in the learned world: {_told(number, means)}")
@@ -124,14 +168,25 @@ def best_data(
 
 def _judged(
     config: contest.Config,
-    students: Sequence[Sequence[Policy]],
+    students: Mapping[str, Sequence[Policy]],
     world: World,
     task: Task,
     starts: np.ndarray,
     key: jax.Array,
-) -> list[Verdict]:
-    """What the world says of the students of each choice: from the same states, by one key."""
-    return [referee.judge_some(world, own, task, starts, config.episodes, key) for own in students]
+) -> tuple[list[np.ndarray], dict[str, float], list[np.ndarray]]:
+    """What the world says of the students of each choice: from the same states, by one key.
+
+    Returns:
+      (scores of each choice, (students, episodes); the mean of each; which episodes left what the
+      world knows).
+    """
+    verdicts = [
+        referee.judge_some(world, own, task, starts, config.episodes, key)
+        for own in students.values()
+    ]
+    scores = [task.normalized_score(verdict.returns) for verdict in verdicts]
+    means = {title: float(one.mean()) for title, one in zip(students, scores, strict=True)}
+    return scores, means, [verdict.left for verdict in verdicts]
 
 
 def _told(number: int, scores: Mapping[str, Any]) -> str:
