@@ -51,6 +51,7 @@ setup(
         ],
         "collect": ["sbx-rl>=0.20,<1"],
         "minari": ["minari[hdf5,hf]>=0.5.3,<0.6"],  # only to download
+        "ogbench": ["ogbench>=1.1,<2"],
         "parquet": ["pyarrow>=18"],
         # Kitchen does not work with newer MuJoCo.
         "robotics": ["gymnasium-robotics>=1.4.2,<1.5", "mujoco>=3.2,<3.12"],

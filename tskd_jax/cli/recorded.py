@@ -53,7 +53,7 @@ def read_recorded(config: Config) -> Recorded:
     columns = load.read_columns(source, config.dataset.keys, warnings.append)
     facts: dict[str, Any] = {"name": source}
     where = source
-    if not source.startswith("d4rl:"):
+    if not load.of_package(source):
         path = load.resolve(source)
         where, facts["sha256"] = str(path), load.content_hash(path)
     recorded = from_arrays(columns.arrays, where, checks)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tskd_jax.data.arrays import Columns, from_arrays
 from tskd_jax.data.checks import DEFAULT, DatasetChecks
 from tskd_jax.data.d4rl_files import FILES, local_file
-from tskd_jax.data.formats import d4rl, episodes, lerobot, minari, npz, tables
+from tskd_jax.data.formats import d4rl, episodes, lerobot, minari, npz, ogbench, tables
 from tskd_jax.data.keys import AS_CUSTOMARY, ROLES, Keys
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
@@ -105,6 +105,8 @@ def read_columns(
     given = os.fspath(path_or_name)
     if given.startswith("d4rl:"):
         return d4rl.read_with_package(given.removeprefix("d4rl:"))
+    if given.startswith(ogbench.PREFIX):
+        return ogbench.read(given.removeprefix(ogbench.PREFIX))
     path = resolve(given)
     if path.is_dir():
         if (path / lerobot.INFO).is_file():
@@ -133,7 +135,7 @@ def load_dataset(
         file for each episode, Minari's, or LeRobot's; `hopper-sac-replay` (bundled); a D4RL name
         such as `hopper-medium-replay-v2` (from `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`); a Minari
         id such as `mujoco/hopper/medium-v0` (from `$MINARI_DATASETS_PATH` or
-        `~/.minari/datasets`); or `d4rl:NAME`, which asks the optional `d4rl` package.
+        `~/.minari/datasets`); or `d4rl:NAME` and `ogbench:NAME`, which ask these packages.
       checks: what the file must satisfy beyond its format.
       keys: which of its keys or columns hold what, where they have other names.
 
@@ -142,8 +144,13 @@ def load_dataset(
     """
     columns = read_columns(path_or_name, keys, checks.warn)
     given = os.fspath(path_or_name)
-    name = given if given.startswith("d4rl:") else str(resolve(given))
+    name = given if of_package(given) else str(resolve(given))
     return from_arrays(columns.arrays, name, checks)
+
+
+def of_package(name: str) -> bool:
+    """Whether a package gives the dataset, and not a file."""
+    return name.startswith(("d4rl:", ogbench.PREFIX))
 
 
 def content_hash(path: Path) -> str:
