@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from tskd_jax.data.checks import DatasetChecks
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.report.summary import unit
 from tskd_jax.run import files
 
 STEPS = 150  # of a trajectory that are shown
+OWN_FILE = DatasetChecks(warn=lambda _line: None)  # a run's own files: nothing to say of them
 BLUE, GREY = "#2a6f97", "#a9b4c2"
 
 
@@ -23,7 +25,7 @@ def draw(folder: Path, summary: dict[str, Any]) -> list[str]:
     imagined = first_dataset(folder, "imagined")
     best = folder / "best_recorded.hdf5"
     if imagined is not None and best.exists():
-        recorded = load_dataset(best)
+        recorded = load_dataset(best, OWN_FILE)
         one_step = bool((imagined.lengths == 1).all())
         figure = _steps(recorded, imagined) if one_step else _trajectories(recorded, imagined)
         drawn["trajectories.png"] = figure
@@ -36,7 +38,7 @@ def first_dataset(folder: Path, name: str) -> Trajectories | None:
     """NAME.hdf5, or that of the first seed; None where there is none."""
     paths = [folder / f"{name}.hdf5", *sorted(folder.glob(f"{name}/seed_*.hdf5"))]
     found = [path for path in paths if path.exists()]
-    return load_dataset(found[0]) if found else None
+    return load_dataset(found[0], OWN_FILE) if found else None
 
 
 def _scores(summary: dict[str, Any]):
