@@ -1,6 +1,7 @@
 """A robot of one's own: data of any size, with a simulator of Gymnasium or with none at all."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,13 +42,31 @@ def robot() -> Trajectories:
     )
 
 
+def write_table(path: Path, data: Trajectories) -> None:
+    """A table with one row for each step, whose columns are named as the robot has it."""
+    joints = [f"joint_{i}" for i in range(14)]
+    columns = ["episode", *joints, *(f"action_{i}" for i in range(6)), "reward", "terminal"]
+    rows = (
+        [episode, *map(repr, map(float, (*state, *action, reward))), int(terminal)]
+        for episode, state, action, reward, terminal in zip(
+            *(data.episode_of, data.observations, data.actions, data.rewards, data.terminals),
+            strict=True,
+        )
+    )
+    lines = [columns, *rows]
+    path.write_text("\n".join(",".join(map(str, line)) for line in lines))
+
+
 def test_a_robot_without_a_simulator(tmp_path, capsys):
     recorded = robot()
-    d4rl.write(tmp_path / "robot.hdf5", recorded, {})
-    paths = f"--config.dataset.path={tmp_path / 'robot.hdf5'}", f"--workdir={tmp_path / 'run'}"
+    write_table(tmp_path / "robot.csv", recorded)
+    paths = (
+        *(f"--config.dataset.path={tmp_path / 'robot.csv'}", f"--workdir={tmp_path / 'run'}"),
+        "--config.dataset.observations=joint_*",
+    )
     assert main(["tskd-jax", OWN, *paths, *FEW, "--config.methods=bc,tskd"]) == 0
     table = capsys.readouterr().out
-    assert "robot.hdf5: return in the learned world, mean ± standard error, 2 seeds × 3" in table
+    assert "robot.csv: return in the learned world, mean ± standard error, 2 seeds × 3" in table
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert list(summary["scores"]) == ["bc", "tskd"]
     assert not (tmp_path / "run/returns.npz").exists()

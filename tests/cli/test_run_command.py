@@ -292,7 +292,10 @@ def test_another_file_of_the_same_name_is_refused(dataset, tmp_path, capfd):
         (["--config=configs/hopper.py", "more"], "more"),
         (["--config=configs/halfcheetah.py:small,medium"], "halfcheetah"),
         (["--config=hopper", "--config.dataset.path="], "has no value"),
-        (["--config=hoppper"], "ant, halfcheetah, hopper, kitchen_mixed, kitchen_partial, own, walker2d"),
+        (
+            ["--config=hoppper"],
+            "ant, halfcheetah, hopper, kitchen_mixed, kitchen_partial, own, walker2d",
+        ),
         (["--config=hopper", "--config.methods=bc,magic"], "magic"),
         (["--config=hopper", "--reuse=nowhere"], "nowhere"),
         (["fly"], "no command"),
