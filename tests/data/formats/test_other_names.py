@@ -182,7 +182,8 @@ def test_groups_within_themselves(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", ["it is empty"]),
+        ("", ["the file is empty"]),
+        ("0,1.5,2e-3\n1,2,3\n", ["the first line holds numbers", "names the columns"]),
         ("reward,reward\n1,2\n", ["'reward' stands twice"]),
         ("observation_0,action_0,reward\n1,2,3\n", ["'terminals' is missing", "'action_0'"]),
         ("observation_0,action_0,reward,done\n1,2,3,1\n", ["--config.dataset.terminals=done"]),

@@ -45,12 +45,18 @@ def csv_columns(path: Path, budget: Budget) -> tuple[list[str], Callable[..., np
     delimiter = max(DELIMITERS, key=line.count)
     header = [one.strip() for one in next(csv.reader([line], delimiter=delimiter), [])]
     twice = [one for one in header if header.count(one) > 1]
-    if not header or twice:
-        problem = f"the column {twice[0]!r} stands twice" if twice else "it is empty"
-        raise DatasetError(f"{path}: {problem} in the first line, which names the columns")
+    problem = ""
+    if not header:
+        problem = "the file is empty"
+    elif all(map(_is_number, header)):
+        problem = "the first line holds numbers"
+    elif twice:
+        problem = f"the column {twice[0]!r} stands twice"
+    if problem:
+        raise DatasetError(f"{path}: {problem}; the first line names the columns")
 
     def read(names: Sequence[str], text: bool = False) -> np.ndarray:
-        numbers: dict[str, Any] = {} if text else {"converters": _number}
+        has_words = not text and _has_words(path, header, names, delimiter)
         try:
             return np.loadtxt(
                 path,
@@ -62,7 +68,7 @@ def csv_columns(path: Path, budget: Budget) -> tuple[list[str], Callable[..., np
                 comments=None,
                 quotechar='"',
                 encoding="utf-8-sig",
-                **(numbers if not text and _has_words(path, header, names, delimiter) else {}),
+                converters=_number if has_words else None,
             )
         except (ValueError, IndexError) as error:
             raise DatasetError(
@@ -84,6 +90,14 @@ def _has_words(path: Path, header: Sequence[str], names: Sequence[str], delimite
         for one in names
         if header.index(one) < len(first)
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(text: str) -> float:
