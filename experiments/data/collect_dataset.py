@@ -23,6 +23,7 @@ One file over 300 lines: it runs alone, in an environment of its own (SAC), with
 """
 
 import argparse
+import copy
 import json
 import math
 import platform
@@ -216,7 +217,9 @@ def train(args: argparse.Namespace) -> None:
 
     env = env_util.make_vec_env(args.env, n_envs=NUM_ENVS, seed=args.seed)
     size = args.steps + NUM_ENVS
-    model = sbx.SAC("MlpPolicy", env, buffer_size=size, seed=args.seed, **HYPERPARAMETERS)
+    # The library adds to what it is given, and run.json must be what the next command expects.
+    own = copy.deepcopy(HYPERPARAMETERS)
+    model = sbx.SAC("MlpPolicy", env, buffer_size=size, seed=args.seed, **own)
     args.workdir.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(run_settings(args), indent=2) + "\n"
     (args.workdir / "run.json").write_text(settings, encoding="utf-8")

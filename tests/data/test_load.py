@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tskd_jax.data import load
 from tskd_jax.data.arrays import Columns
 from tskd_jax.data.formats import d4rl
 from tskd_jax.data.load import Config, content_hash, load_dataset, resolve
@@ -144,59 +145,79 @@ def test_content_hash(tmp_path):
     assert content_hash(tmp_path / "a") == hashlib.sha256(b"tskd").hexdigest()
 
 
-@pytest.fixture(scope="module")
-def bundled():
-    return load_dataset(BUNDLED)
+# Name -> its task, least rows, and for returns: the worst below, the best above, the median below.
+EMBEDDED = {
+    "hopper-sac-replay": ("hopper", 100_000, (50, 2500, 1000)),
+    "halfcheetah-sac-replay": ("halfcheetah", 60_000, (0, 5000, 4000)),
+}
 
 
-def test_bundled_file_is_small_and_not_called_d4rl():
-    path = resolve(BUNDLED)
+@pytest.fixture(scope="module", params=EMBEDDED)
+def embedded(request):
+    """(name, task, data) of each dataset that comes with the package."""
+    assert set(EMBEDDED) == set(load.BUNDLED)
+    return request.param, get_task(EMBEDDED[request.param][0]), load_dataset(request.param)
+
+
+def test_embedded_file_is_small_and_not_called_d4rl(embedded):
+    path = resolve(embedded[0])
     assert path.stat().st_size <= 12 * 10**6
     with h5py.File(path) as file:
-        names = (BUNDLED, path.name, str(file.attrs["name"]))
+        names = (embedded[0], path.name, str(file.attrs["name"]))
     assert not any("d4rl" in name.lower() for name in names)
+    assert names[0] == names[2]
 
 
-def test_bundled_size_and_returns(bundled):
-    assert bundled.size >= 100_000
-    assert bundled.observations.shape[1] == 11
-    assert bundled.actions.shape[1] == 3
-    assert np.abs(bundled.actions).max() <= 1
+def test_embedded_size_and_returns(embedded):
+    name, task, data = embedded
+    _, rows, (worst, best, middle) = EMBEDDED[name]
+    assert data.size >= rows
+    assert data.observations.shape[1] == task.state_size
+    assert data.actions.shape[1] == task.action_size
+    assert np.abs(data.actions).max() <= 1
     # Poor episodes and a few good ones: there is something to stitch and something to filter.
-    returns = bundled.returns()
-    assert returns.min() < 50
-    assert returns.max() >= 2500
-    assert np.median(returns) < 1000
-    assert bundled.lengths.max() <= 1000
-    assert describe(bundled)["transitions"] == bundled.lengths.sum() == bundled.size
+    returns = data.returns()
+    assert returns.min() < worst
+    assert returns.max() >= best
+    assert np.median(returns) < middle
+    assert data.lengths.max() <= 1000
+    assert describe(data)["transitions"] == data.lengths.sum() == data.size
 
 
-def test_bundled_next_states_follow(bundled):
-    inside = np.ones(bundled.size, bool)
-    inside[bundled.ends] = False
+def test_embedded_next_states_follow(embedded):
+    _, _, data = embedded
+    inside = np.ones(data.size, bool)
+    inside[data.ends] = False
     rows = np.flatnonzero(inside)
-    np.testing.assert_array_equal(bundled.next_observations[rows], bundled.observations[rows + 1])
-    assert not bundled.terminals[rows].any()
+    np.testing.assert_array_equal(data.next_observations[rows], data.observations[rows + 1])
+    assert not data.terminals[rows].any()
 
 
-def test_bundled_episodes_end_where_the_task_says(bundled):
-    task = get_task("hopper")
-    alive = np.asarray(task.alive(bundled.next_observations))
+def test_embedded_episodes_end_where_the_task_says(embedded):
+    _, task, data = embedded
+    alive = np.asarray(task.alive(data.next_observations))
     # The observation clips velocities, and single precision rounds: a bound is met to about 1e-6.
-    np.testing.assert_array_equal(~alive, bundled.terminals)
-    truncated = ~bundled.terminals[bundled.ends]
-    assert (bundled.lengths[truncated] == task.episode_limit).all()
+    np.testing.assert_array_equal(~alive, data.terminals)
+    truncated = ~data.terminals[data.ends]
+    assert (data.lengths[truncated] == task.episode_limit).all()
 
 
-def test_bundled_transitions_are_the_simulators(bundled):
+def test_embedded_transitions_are_the_simulators(embedded):
     # Clipped velocities hide part of the state, and contacts amplify what rounding leaves of it:
     # the median must be at rounding, and all but a few within a thousandth.
-    rows = np.random.default_rng(0).permutation(bundled.size)
-    rows = rows[(np.abs(bundled.observations[rows]) < 10).all(1)][:40]
-    states, actions = bundled.observations[rows], bundled.actions[rows]
-    following, _ = step_from(get_task("hopper"), states, actions)
-    error = np.abs(following - bundled.next_observations[rows]).max(1)
-    moved = np.abs(states - bundled.next_observations[rows]).max(1)
+    _, task, data = embedded
+    rows = np.random.default_rng(0).permutation(data.size)
+    rows = rows[(np.abs(data.observations[rows]) != 10).all(1)][:40]
+    states, actions = data.observations[rows], data.actions[rows]
+    following, _ = step_from(task, states, actions)
+    error = np.abs(following - data.next_observations[rows]).max(1)
+    moved = np.abs(states - data.next_observations[rows]).max(1)
     assert np.median(error) < 1e-4
     assert (error < 1e-3).mean() >= 0.9
     assert np.median(moved) > 0.1
+
+
+def test_the_files_that_are_shipped_are_those_of_the_embedded_names():
+    folder = resolve(BUNDLED).parent
+    assert {path.name for path in folder.glob("*.hdf5")} == set(load.BUNDLED.values())
+    assert sum(path.stat().st_size for path in folder.glob("*")) < 36 * 10**6

@@ -151,6 +151,7 @@ def test_what_a_config_takes_over():
             "medium-expert": "hopper-medium-expert-v2",
         },
         "halfcheetah": {
+            "embedded": "halfcheetah-sac-replay",
             "medium": "halfcheetah-medium-v2",
             "medium-replay": "halfcheetah-medium-replay-v2",
             "medium-expert": "halfcheetah-medium-expert-v2",
@@ -170,7 +171,7 @@ def test_what_a_config_takes_over():
     }
     assert {name: task.default_level for name, task in TASKS.items()} == {
         "hopper": "embedded",
-        "halfcheetah": "medium-replay",
+        "halfcheetah": "embedded",
         "walker2d": "medium-replay",
         "ant": "medium-replay",
         "kitchen_partial": "partial",

@@ -16,7 +16,10 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
 from tskd_jax.fields import ANY, field
 
-BUNDLED = {"hopper-sac-replay": "hopper_sac_replay.hdf5"}
+BUNDLED = {
+    "hopper-sac-replay": "hopper_sac_replay.hdf5",
+    "halfcheetah-sac-replay": "halfcheetah_sac_replay.hdf5",
+}
 SUFFIXES = (".hdf5", ".h5", npz.SUFFIX, *tables.CSV, ".parquet")
 
 

@@ -87,8 +87,10 @@ _ALL = (
         expert_return=12135.0,
         alive=never_ends,
         position_size=8,
-        levels=MappingProxyType(_d4rl_levels("halfcheetah")),
-        default_level="medium-replay",
+        levels=MappingProxyType(
+            {"embedded": "halfcheetah-sac-replay"} | _d4rl_levels("halfcheetah")
+        ),
+        default_level="embedded",
         overrides=_overrides(radius=3.0, margin=1000.0),
     ),
     Task(
