@@ -6,7 +6,8 @@ PRESET: quick (default), small, paper. LEVEL: embedded (default), medium, medium
 medium-expert: D4RL's files, which are not shipped (`tskd-jax data get NAME`); with
 `--config.dataset.path=FILE` any other (docs/datasets.md).
 
-No score of today's version has been measured; docs/imagination.md has those of earlier ones.
+quick takes 9 to 10 minutes on two CPU cores: BC 2.8 ± 0.6, filtered BC 46.0 ± 0.1, TSKD, one step
+46.5 ± 0.0 (5 × 10 episodes of one teacher, at cd3e46f).
 """
 
 from tskd_jax.config import make_config
