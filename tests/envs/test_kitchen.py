@@ -14,7 +14,7 @@ BOTH = pytest.mark.parametrize("level", ["partial", "mixed"])
 
 @pytest.fixture
 def kitchen(level):
-    pytest.importorskip("gymnasium_robotics")
+    pytest.importorskip("gymnasium_robotics", reason="Kitchen: pip install -e '.[robotics]'")
     with make_environment(TASKS[f"kitchen_{level}"].gymnasium_id) as env:
         yield env
 

@@ -75,11 +75,11 @@ def download(
     for url in urls or wanted.urls():
         try:
             partial = _fetch(url, path, on_progress, wait)
-            _check(partial, path, wanted)
+            found = _check(partial, path, wanted)
             _to_disk(partial)
             os.replace(partial, path)
             _note_of(path).unlink(missing_ok=True)
-            _remember(path, url)
+            _remember(path, url, found)
             return path
         except _Unsuitable as problem:
             problems.append(f"{url}: {problem}")
@@ -159,8 +159,11 @@ def _require_room(path: Path, total: int | None, there: int) -> None:
         )
 
 
-def _check(partial: Path, path: Path, wanted: D4rlFile) -> None:
-    """Refuse a file that is not the dataset; it is removed, so that the next try begins anew."""
+def _check(partial: Path, path: Path, wanted: D4rlFile) -> str:
+    """The SHA-256 of a file that is the dataset.
+
+    Another one is refused and removed, so that the next try begins anew.
+    """
     try:
         size = partial.stat().st_size
         if wanted.size is not None and size != wanted.size:
@@ -183,6 +186,7 @@ def _check(partial: Path, path: Path, wanted: D4rlFile) -> None:
                 episodes = int(ends.sum()) + int(not ends[-1:].all())
                 if episodes != wanted.episodes:
                     raise _Unsuitable(f"{episodes} episodes, {wanted.episodes} are known")
+        return found
     except DatasetError as error:
         partial.unlink(missing_ok=True)
         raise _Unsuitable(str(error)) from error
@@ -191,11 +195,11 @@ def _check(partial: Path, path: Path, wanted: D4rlFile) -> None:
         raise
 
 
-def _remember(path: Path, url: str) -> None:
+def _remember(path: Path, url: str, sha256: str) -> None:
     """Write the file's hash into the lock, which later downloads are held to."""
     lock = path.with_name(LOCK)
     known = _read_json(lock)
-    known[path.name] = {"sha256": content_hash(path), "size": path.stat().st_size, "url": url}
+    known[path.name] = {"sha256": sha256, "size": path.stat().st_size, "url": url}
     partial = lock.with_name(f".{lock.name}.partial")
     partial.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, lock)

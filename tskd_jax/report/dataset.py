@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.run import files
+from tskd_jax.report.figures import BLUE, save
 
 SHOWN_STATES = 20_000  # of the projection
 SHOWN_EPISODES, SHOWN_STEPS = 5, 300
@@ -93,9 +93,9 @@ def draw(data: Trajectories, names: Sequence[str], path: Path) -> None:
 
     figure, grid = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     returns = data.returns()
-    grid[0, 0].hist(returns, bins=40, weights=data.lengths, color="#2a6f97")
+    grid[0, 0].hist(returns, bins=40, weights=data.lengths, color=BLUE)
     grid[0, 0].set(xlabel="return of the episode", ylabel="transitions")
-    grid[0, 1].scatter(data.lengths, returns, s=8, alpha=0.5, color="#2a6f97")
+    grid[0, 1].scatter(data.lengths, returns, s=8, alpha=0.5, color=BLUE)
     grid[0, 1].set(xlabel="steps", ylabel="return")
     rows = np.random.default_rng(0).permutation(data.size)[:SHOWN_STATES]
     plane = _plane(data.observations)[rows]
@@ -116,9 +116,7 @@ def draw(data: Trajectories, names: Sequence[str], path: Path) -> None:
     grid[1, 1].legend(title="return", frameon=False, fontsize="small")
     for axes in (grid[0, 0], grid[0, 1], grid[1, 1]):
         axes.spines[["top", "right"]].set_visible(False)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
-    plt.close(figure)
+    save(figure, path)
 
 
 def _plane(states: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ def draw(folder: Path, summary: dict[str, Any]) -> list[str]:
         figure = _steps(recorded, imagined) if one_step else _trajectories(recorded, imagined)
         drawn["trajectories.png"] = figure
     for name, figure in drawn.items():
-        _save(figure, folder / name)
+        save(figure, folder / name)
     return list(drawn)
 
 
@@ -59,7 +59,8 @@ def _scores(summary: dict[str, Any]):
     return figure
 
 
-def _save(figure, path: Path) -> None:
+def save(figure, path: Path) -> None:
+    """Write a figure as PNG; what was there stays until it is whole."""
     from matplotlib import pyplot as plt
 
     with files.replacing(path) as temporary:
@@ -100,19 +101,17 @@ def _trajectories(recorded: Trajectories, imagined: Trajectories):
     figure, grid = plt.subplots(
         3, 2, figsize=(9, 6), sharex=True, sharey="row", layout="constrained"
     )
+    second = min(1, recorded.observations.shape[1] - 1)  # a state may be a single number
     columns = [("recorded, best five", recorded), ("imagined, first five", imagined)]
     for column, (title, data) in enumerate(columns):
         grid[0, column].set_title(title)
         for episode in range(min(5, len(data.lengths))):
             start = data.starts[episode]
             rows = slice(start, start + min(STEPS, data.lengths[episode]))
-            # A state may be a single number.
-            second = min(1, data.observations.shape[1] - 1)
             series = (*data.observations[rows][:, [0, second]].T, data.rewards[rows])
             for row, values in enumerate(series):
                 grid[row, column].plot(values, lw=0.9, alpha=0.8)
         grid[2, column].set_xlabel("time step")
-    second = min(1, recorded.observations.shape[1] - 1)
     for row, label in enumerate(("observation 0", f"observation {second}", "reward")):
         grid[row, 0].set_ylabel(label)
     return figure
