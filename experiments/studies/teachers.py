@@ -38,7 +38,7 @@ def opened(
         request=request,
     )
     try:
-        recorded, task = load_recorded(config, run)
+        recorded, _, task = load_recorded(config, run)
         yield Experiment("trial", config, task, recorded, run), run
     finally:
         run.close()

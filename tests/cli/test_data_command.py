@@ -8,6 +8,7 @@ import pytest
 from tskd_jax.cli import main
 from tskd_jax.data import Keys, Trajectories, load_dataset, save_d4rl
 from tskd_jax.data.trajectories import COLUMNS
+from tskd_jax.presets import PRESETS
 
 ROWS = ["episode,x,speed,torque,reward,terminal"]
 ROWS += [
@@ -67,6 +68,17 @@ def test_json(run, table):
     assert set(found["memory"]["teacher"]) == {"paper", "small", "quick"}
 
 
+def test_the_time_that_a_teacher_takes(run, table, monkeypatch):
+    monkeypatch.setattr("tskd_jax.presets.PRESETS", {"quick": PRESETS["quick"]})
+    _, out, _ = run("data", *NAMED, table, "--json", "--time")
+    seconds = json.loads(out)["seconds"]
+    assert list(seconds) == ["quick"]
+    # 5,000 updates, none of which takes less than a tenth of a millisecond.
+    assert 0.5 < seconds["quick"] < 5000
+    _, out, _ = run("data", *NAMED, table, "--time")
+    assert "time         of training DDR-I alone, here: quick " in out
+
+
 def test_the_config_of_a_named_robot(run):
     status, out, _ = run("data", "--config=hopper")
     assert status == 0
@@ -86,6 +98,10 @@ def test_warnings_are_on_the_page(run, tmp_path):
     assert "warning: " in out
     assert "all 4 returns are -10: no episode is better than another" in out
     assert "no reward is above 0, but imagination is asked for y=0.9" in out
+    # The presets for two cores aim at the best advantages, which are there whatever rewards are.
+    _, out, _ = run("data", tmp_path / "a.hdf5", "--config=own:quick")
+    assert "aims at advantages of rank 1" in out
+    assert "no reward is above 0" not in out
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """A robot of one's own: data of any size, with a simulator of Gymnasium or with none at all."""
 
 import json
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
 from tiny import ROOT, TINY_FLAGS
 
+from tskd_jax.data import Keys, load_dataset
 from tskd_jax.data.formats import d4rl
-from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.simulator import record
 from tskd_jax.envs.tasks import Task
 from tskd_jax.main import main
@@ -22,48 +22,13 @@ FEW = (
 )
 
 
-def robot() -> Trajectories:
-    """12 episodes of a linear system of 14 states and 6 joints, each with its own range."""
-    rng, high = np.random.default_rng(0), np.arange(1, 7) / 3
-    push, lengths = 0.1 * rng.normal(size=(6, 14)), rng.integers(25, 40, 12)
-    columns = {name: [] for name in ("observations", "actions", "rewards", "next_observations")}
-    for length in lengths:
-        state = rng.normal(size=14)
-        for action in rng.uniform(-high, 0.5 * high, size=(length, 6)):
-            following = 0.95 * state + action @ push
-            row = (state, action, -np.abs(following).mean(), following)
-            for name, value in zip(columns, row, strict=True):
-                columns[name].append(value)
-            state = following
-    return from_columns(
-        terminals=np.zeros(sum(lengths), bool),
-        lengths=lengths,
-        **{name: np.array(column) for name, column in columns.items()},
-    )
-
-
-def write_table(path: Path, data: Trajectories) -> None:
-    """A table with one row for each step, whose columns are named as the robot has it."""
-    joints = [f"joint_{i}" for i in range(14)]
-    columns = ["episode", *joints, *(f"action_{i}" for i in range(6)), "reward", "terminal"]
-    rows = (
-        [episode, *map(repr, map(float, (*state, *action, reward))), int(terminal)]
-        for episode, state, action, reward, terminal in zip(
-            *(data.episode_of, data.observations, data.actions, data.rewards, data.terminals),
-            strict=True,
-        )
-    )
-    lines = [columns, *rows]
-    path.write_text("\n".join(",".join(map(str, line)) for line in lines))
-
-
-def test_a_robot_without_a_simulator(tmp_path, capsys):
-    recorded = robot()
-    write_table(tmp_path / "robot.csv", recorded)
-    paths = (
-        *(f"--config.dataset.path={tmp_path / 'robot.csv'}", f"--workdir={tmp_path / 'run'}"),
-        "--config.dataset.observations=joint_*",
-    )
+def test_the_example_of_the_docs(tmp_path, capsys, monkeypatch):
+    """A robot without a simulator: what docs/own-data.md shows, with tiny models."""
+    page = (ROOT / "docs/own-data.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {})
+    columns = ("--config.dataset.observations=joint_*", "--config.dataset.actions=motor_*")
+    paths = (*columns, "--config.dataset.path=robot.csv", "--workdir=run")
     assert main(["tskd-jax", OWN, *paths, *FEW, "--config.methods=bc,tskd"]) == 0
     table = capsys.readouterr().out
     assert "robot.csv: return in the learned world, mean ± standard error, 2 seeds × 3" in table
@@ -73,9 +38,19 @@ def test_a_robot_without_a_simulator(tmp_path, capsys):
     judged = np.load(tmp_path / "run/referee.npz")["bc"]
     assert summary["scores"]["bc"]["mean"] == pytest.approx(judged.mean())
     assert (tmp_path / "run/scores.png").stat().st_size > 5000
-    # The student acts, each joint within what was recorded of it.
-    policy = load_policy(tmp_path / "run/student.npz")
-    actions = policy(10 * recorded.observations)
+    # A tenth of the episodes is held out, and what students do in them is told by dimension.
+    kept = summary["methods"]["bc"]["data"][0]
+    assert (kept["episodes"], summary["dataset"]["episodes"]) == (270, 300)
+    assert "action error (better half)" in table
+    errors = summary["action_errors"]["bc"]
+    assert len(errors["all"]) == len(errors["better_half"]) == 6
+    assert all(0.5 < error < 1.5 for error in errors["all"])
+    assert 0 <= summary["within_data"]["tskd"] <= 1
+    # The student acts, each motor within what was recorded of it.
+    keys = Keys(observations="joint_*", actions="motor_*")
+    recorded = load_dataset("robot.csv", keys=keys)
+    assert recorded.observations.shape[1] == 14
+    actions = load_policy(tmp_path / "run/student.npz")(10 * recorded.observations)
     assert actions.shape == recorded.actions.shape
     assert (actions >= recorded.actions.min(0) - 1e-5).all()
     assert (actions <= recorded.actions.max(0) + 1e-5).all()

@@ -11,6 +11,7 @@ from tskd_jax.data.formats import d4rl
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation.fitted_q import fitted_q
+from tskd_jax.evaluation.offline import action_errors, within_data
 from tskd_jax.evaluation.scores import summarize
 from tskd_jax.evaluation.stages import check_in_simulator, evaluate, evaluate_teacher, judge
 from tskd_jax.machine import hosts, memory
@@ -27,19 +28,20 @@ STAGES = (
     *("dataset", "world", "best_share", "confirmed_share", "inverse_dynamics", "baseline"),
     *("trajectory_generator", "imagination", "dynamics", "accept", "reward_generator", "value"),
     *("stitching", "student", "choice", "aggregation", "evaluation", "referee", "fitted_q"),
-    "check_in_simulator",
+    *("held_out", "within_data", "check_in_simulator"),
 )
 BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
+
+Found = dict[str, dict[str, np.ndarray]]
+"""Of each file of results, an array for each method."""
 
 
 def compare(config: Config, run: Run) -> dict[str, Any] | None:
     """Run all methods and write the report; gives the summary, in the first process only."""
-    recorded, task = load_recorded(config, run)
+    recorded, held_out, task = load_recorded(config, run)
     report_memory(config, task, run)
-    returns: dict[str, np.ndarray] = {}
-    judged: dict[str, np.ndarray] = {}
-    left: dict[str, np.ndarray] = {}
-    fitted: dict[str, np.ndarray] = {}
+    found: Found = {file: {} for file in summary.FILES}
+    returns, judged = found[summary.RETURNS], found[summary.JUDGED]
     for name, title, method, varied in comparisons(config):
         exp = Experiment(name, varied, task, recorded, run)
         begun = len(run.used)
@@ -49,26 +51,42 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
                 *(evaluate, config.evaluation.episodes, outcome.policies, task, config.seeds),
                 name=f"evaluation.{name}",
             )
-        if config.referee.episodes:
-            judged[name], left[name] = exp.stage(
-                *(judge, config.referee.episodes, train_world(exp), outcome.policies, task),
-                recorded.initial_observations,
-                name=f"referee.{name}",
-            )
-        if config.fitted_q.enabled:
-            fitted[name] = exp.stage(
-                *(fitted_q, config.fitted_q, recorded, outcome.policies),
-                name=f"fitted_q.{name}",
-            )
+        _judge_offline(exp, config, outcome, held_out, found)
         _note(name, title, config, outcome, run, begun)
         score = summarize(task.normalized_score(returns.get(name, judged.get(name))))
         run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
-    found = {summary.RETURNS: returns, summary.JUDGED: judged, summary.LEFT: left}
-    found[summary.FITTED_Q] = fitted
     return _write_report(found, run) if hosts.is_first() else None
+
+
+def _judge_offline(
+    exp: Experiment, config: Config, outcome: Outcome, held_out: Trajectories | None, found: Found
+) -> None:
+    """What can be said of a method's students without a simulator, as far as it is asked for."""
+    name, recorded = exp.name, exp.recorded
+    if config.referee.episodes:
+        found[summary.JUDGED][name], found[summary.LEFT][name] = exp.stage(
+            *(judge, config.referee.episodes, train_world(exp), outcome.policies, exp.task),
+            recorded.initial_observations,
+            name=f"referee.{name}",
+        )
+    if config.fitted_q.enabled:
+        found[summary.FITTED_Q][name] = exp.stage(
+            *(fitted_q, config.fitted_q, recorded, outcome.policies),
+            name=f"fitted_q.{name}",
+        )
+    if held_out is not None:
+        found[summary.ERRORS][name] = exp.stage(
+            *(action_errors, outcome.policies, held_out), name=f"held_out.{name}"
+        )
+    if config.evaluation.visited_states:
+        found[summary.WITHIN][name] = exp.stage(
+            *(within_data, config.evaluation.visited_states, train_world(exp)),
+            *(outcome.policies, exp.task, recorded),
+            name=f"within_data.{name}",
+        )
 
 
 def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
@@ -207,7 +225,7 @@ def _write(name: str, datasets: Sequence[Trajectories], config: Config, run: Run
                 d4rl.write(path, data, {"origin": f"tskd_jax, from {source}", "seed": seed})
 
 
-def _write_report(found: dict[str, dict[str, np.ndarray]], run: Run) -> dict[str, Any]:
+def _write_report(found: Found, run: Run) -> dict[str, Any]:
     """What was found by file, and summary, then the pictures: these never take a result away."""
     for name, arrays in found.items():
         if arrays:

@@ -21,6 +21,7 @@ from tskd_jax.machine.signals import Request
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("plot", None, "Draw it, too, into this PNG file.", flag_values=values)
+    flags.DEFINE_bool("time", False, "Time DDR-I at each scale, a minute.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print it as JSON.", flag_values=values)
 
 
@@ -43,7 +44,7 @@ def main(argv: list[str], request: Request) -> int:
 
     config, _ = finalize(needed(given))
     recorded = read_recorded(config)
-    found = look(config, recorded)
+    found = look(config, recorded, values["time"].value)
     print(json.dumps(found, indent=2) if values["json"].value else dataset.page(found))
     if values["plot"].value:
         path = Path(values["plot"].value).expanduser()
@@ -54,8 +55,8 @@ def main(argv: list[str], request: Request) -> int:
     return 0
 
 
-def look(config: Any, recorded: Any) -> dict[str, Any]:
-    """What the page says, as numbers and words."""
+def look(config: Any, recorded: Any, timed: bool) -> dict[str, Any]:
+    """What the page says, as numbers and words; how long DDR-I takes only where it is asked for."""
     from tskd_jax.data.inspection import inspect, neighbourhoods
     from tskd_jax.data.selection import select_episodes
     from tskd_jax.machine import memory
@@ -64,13 +65,15 @@ def look(config: Any, recorded: Any) -> dict[str, Any]:
     deviation = data.observations.std(0)
     raw = config.stitching.radius_unit == "raw"
     unit = np.ones_like(deviation) if raw else np.where(deviation > 0, deviation, 1.0)
+    scales = _scales(config.environment.name)
     chosen = select_episodes(config.filter, data, data, task.episode_limit)
     sampling, horizon = config.sampling, config.trajectory_generator.horizon
-    target = (
-        f"the {sampling.target_quantile:.0%} quantile of what near states reach"
-        if sampling.target_quantile
-        else f"{sampling.target_return:g} of the largest return-to-go"
-    )
+    if sampling.target_quantile:
+        target = f"the {sampling.target_quantile:.0%} quantile of what near states reach"
+    elif config.trajectory_generator.condition == "advantage":
+        target = f"advantages of rank {sampling.target_return:g} (1 is the best)"
+    else:
+        target = f"{sampling.target_return:g} of the largest return-to-go"
     rule = config.filter.rule
     detail = {"share": f" {config.filter.share:g}", "margin": f" {config.filter.margin:g}"}
     return {
@@ -92,26 +95,44 @@ def look(config: Any, recorded: Any) -> dict[str, Any]:
         },
         "memory": {
             "data": memory.readable(sum(np.asarray(leaf).nbytes for leaf in vars(data).values())),
-            "teacher": {
-                name: memory.readable(size) for name, size in _teacher_bytes(task.state_size)
-            },
+            "teacher": {name: _bytes(one, task.state_size) for name, one in scales.items()},
         },
+    } | ({"seconds": {name: _seconds(one, data) for name, one in scales.items()}} if timed else {})
+
+
+def _scales(environment: str) -> dict[str, Any]:
+    """Preset -> its config of DDR-I."""
+    from tskd_jax.config import finalize, make_config
+    from tskd_jax.presets import PRESETS
+
+    return {
+        name: finalize(make_config(environment, name))[0].trajectory_generator for name in PRESETS
     }
 
 
-def _teacher_bytes(state_size: int) -> list[tuple[str, int]]:
-    """(preset, bytes that a training of DDR-I takes at least)."""
-    from dataclasses import replace
-
-    from tskd_jax.presets import PRESETS
+def _bytes(section: Any, state_size: int) -> str:
+    """What a training of DDR-I takes at least."""
+    from tskd_jax.machine import memory
     from tskd_jax.teacher import diffuser, trajectory_generator
 
-    found = []
-    for name, preset in PRESETS.items():
-        section = replace(trajectory_generator.Config(), **preset.get("trajectory_generator", {}))
-        token = trajectory_generator.token_size(section, state_size)
-        found.append((name, diffuser.training_bytes(section, token)))
-    return found
+    token = trajectory_generator.token_size(section, state_size)
+    return memory.readable(diffuser.training_bytes(section, token))
+
+
+def _seconds(section: Any, data: Any) -> float:
+    """What training DDR-I takes on this machine, by a few of its updates."""
+    from dataclasses import replace
+
+    import jax
+
+    from tskd_jax.teacher import trajectory_generator
+    from tskd_jax.training.timing import seconds_of_update
+
+    # Neither makes a difference to the time, and both need another training first.
+    section = replace(section, condition="return", residual=False)
+    keys = jax.random.key(0)[None]
+    plan, _ = trajectory_generator.training(section, data, None, None, keys)
+    return plan.steps * plan.keys.size * seconds_of_update(plan)
 
 
 def _as_flags(argv: list[str]) -> list[str]:

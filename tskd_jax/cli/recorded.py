@@ -9,6 +9,7 @@ from tskd_jax.data import load
 from tskd_jax.data.arrays import from_arrays
 from tskd_jax.data.checks import DatasetChecks, dataset_warnings
 from tskd_jax.data.d4rl_files import FILES
+from tskd_jax.data.splits import hold_out
 from tskd_jax.data.trajectories import Trajectories, describe
 from tskd_jax.envs import own
 from tskd_jax.envs.recorded_check import check_dynamics, check_rule
@@ -71,8 +72,10 @@ def read_recorded(config: Config) -> Recorded:
     return Recorded(recorded, task, facts, dict(columns.names))
 
 
-def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Task]:
-    """The dataset, which is the one that the run began with, and its task.
+def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Trajectories | None, Task]:
+    """What is trained on, what is held out, if anything, and the task.
+
+    The dataset must be the one that the run began with.
 
     Raises:
       DatasetError: it cannot be used, is of another environment, or has changed.
@@ -95,11 +98,22 @@ def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Task]:
     run.record("notes", "dataset", facts)
     run.record("notes", "task", summary.task_facts(found.task))
     run.stop_if_requested("dataset")
-    return run.freeze(found.trajectories), found.task
+    share = config.evaluation.held_out
+    kept, held_out = hold_out(found.trajectories, share)
+    if held_out is not None:
+        run.report(f"{len(held_out.lengths)} episodes are held out")
+    elif share:
+        run.report(f"warning: too few episodes to hold out {share:.0%} of them: none is")
+    return run.freeze(kept), held_out, found.task
 
 
 def _asks_for_too_much(config: Config, recorded: Trajectories) -> bool:
-    """Whether y is to be a share of the largest return-to-go, and that is not above 0."""
+    """Whether y is to be a share of the largest return-to-go, and that is not above 0.
+
+    As an advantage it is a rank, and the largest one can be reached whatever the rewards are.
+    """
+    if config.trajectory_generator.condition != "return":
+        return False
     imagines = any(METHODS[name].imagines_from for name in config.methods)
     negative = recorded.rewards.max() <= 0 and recorded.rewards.min() < 0
     return imagines and not config.sampling.target_quantile and bool(negative)

@@ -6,6 +6,23 @@ import numpy as np
 from tskd_jax.data.trajectories import Trajectories
 
 
+def hold_out(trajectories: Trajectories, share: float) -> tuple[Trajectories, Trajectories | None]:
+    """(episodes to train on, episodes held out): of every return as many, in order of return.
+
+    Args:
+      trajectories: E episodes.
+      share: of the episodes; below one episode, none is held out.
+    """
+    episodes = len(trajectories.lengths)
+    count = min(int(share * episodes + 1e-9), episodes - 1)
+    if count < 1:
+        return trajectories, None
+    order = np.argsort(trajectories.returns(), kind="stable")
+    held = np.zeros(episodes, bool)
+    held[order[((np.arange(count) + 0.5) * episodes / count).astype(int)]] = True
+    return trajectories.select(~held), trajectories.select(held)
+
+
 def split_rows(
     trajectories: Trajectories, share: float, key: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:

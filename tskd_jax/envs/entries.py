@@ -131,7 +131,12 @@ OWN_TASK = Task(
     state_size=0,
     bounds=Bounds((), ()),
     episode_limit=0,
-    overrides=MappingProxyType({"referee": MappingProxyType({"episodes": 40})}),
+    overrides=MappingProxyType(
+        {
+            "referee": MappingProxyType({"episodes": 40}),
+            "evaluation": MappingProxyType({"held_out": 0.1, "visited_states": 500}),
+        }
+    ),
 )
 
 

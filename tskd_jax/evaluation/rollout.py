@@ -7,7 +7,7 @@ import numpy as np
 
 from tskd_jax.envs.simulator import Act, episode_seeds, record
 from tskd_jax.envs.tasks import Task
-from tskd_jax.fields import COUNT, NOT_NEGATIVE, field
+from tskd_jax.fields import COUNT, NOT_NEGATIVE, between, field
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class Config:
         NOT_NEGATIVE,
         "transitions tried in the simulator, of the dataset (at most 500) and "
         "of what is imagined; 0: none",
+    )
+    held_out: float = field(
+        0.0, between(0, 0.9), "share of the episodes that nothing is trained on, to compare with"
+    )
+    visited_states: int = field(
+        0, NOT_NEGATIVE, "of each student in the learned world, looked for in the data; 0: none"
     )
 
 

@@ -18,7 +18,7 @@ def page(found: dict[str, Any]) -> str:
 
     Args:
       found: what `tskd_jax.data.inspection.inspect` gives, with `name`, `sha256` (if a file),
-        `warnings`, `task`, `stitching`, `filter`, `imagination` and `memory`.
+        `warnings`, `task`, `stitching`, `filter`, `imagination`, `memory` and perhaps `seconds`.
     """
     quantiles, lengths = found["return_quantiles"], found["lengths"]
     lines = [
@@ -57,8 +57,18 @@ def page(found: dict[str, Any]) -> str:
         f"{found['memory']['data']}; DDR-I at least "
         + ", ".join(f"{name} {size}" for name, size in found["memory"]["teacher"].items()),
     ]
+    if "seconds" in found:
+        spent = ", ".join(f"{name} {_duration(s)}" for name, s in found["seconds"].items())
+        lines.append(f"  time         of training DDR-I alone, here: {spent}")
     lines += ["", *(f"warning: {line}" for line in found["warnings"])] if found["warnings"] else []
     return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _dimension_lines(kind: str, dimensions: Sequence[dict[str, Any]]) -> list[str]:

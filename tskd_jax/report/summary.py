@@ -21,6 +21,9 @@ TEACHER = "teacher"
 RETURNS, JUDGED = "returns.npz", "referee.npz"  # in the simulator, in the learned world
 LEFT = "referee_left.npz"  # which of these episodes left what the world knows
 FITTED_Q = "fitted_q.npz"  # discounted returns by fitted Q evaluation
+ERRORS = "action_errors.npz"  # of actions in held-out episodes, by dimension
+WITHIN = "within_data.npz"  # shares of the states visited that lie where the data are
+FILES = (RETURNS, JUDGED, LEFT, FITTED_Q, ERRORS, WITHIN)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -75,6 +78,14 @@ def make(folder: Path) -> dict[str, Any]:
         },
         # In discounted returns, raw units of reward.
         "fitted_q": {name: summarize(one) for name, one in _arrays(folder / FITTED_Q).items()},
+        # Root mean squares by dimension, in deviations of the action, means over students.
+        "action_errors": {
+            name: dict(zip(("all", "better_half"), errors.mean(0).tolist(), strict=True))
+            for name, errors in _arrays(folder / ERRORS).items()
+        },
+        "within_data": {
+            name: float(shares.mean()) for name, shares in _arrays(folder / WITHIN).items()
+        },
         # How far the subject is above each of the others.
         "gains": {
             name: difference(scores[subject], one)

@@ -36,6 +36,10 @@ def table(summary: dict[str, Any]) -> str:
             )
             + "".join(f"   {texts.get(name, ''):>{wide}}" for _, wide, texts in offline)
         )
+    errors = summary.get("action_errors", {}).get(subject)
+    if errors:
+        found = " ".join(f"{error:.2f}" for error in errors["all"])
+        lines += ["", f"action error of {methods[subject]['title']} by dimension: {found}"]
     groups = ", ".join(f"{name} {spent:.0f}" for name, spent in by_group(summary["seconds"]))
     return "\n".join([*lines, "", f"seconds per stage: {groups}"])
 
@@ -57,7 +61,18 @@ def _offline(summary: dict[str, Any]) -> list[tuple[str, int, dict[str, str]]]:
         columns += [("learned world", 14, verdicts), ("left", 4, left)]
     if fitted:
         columns.append(("fitted Q", 14, {name: score_text(one) for name, one in fitted.items()}))
+    if errors := summary.get("action_errors", {}):
+        texts = {name: _error_text(one) for name, one in errors.items()}
+        columns.append(("action error (better half)", 26, texts))
+    if within := summary.get("within_data", {}):
+        columns.append(("in data", 7, {name: f"{share:.0%}" for name, share in within.items()}))
     return columns
+
+
+def _error_text(errors: dict[str, list[float]]) -> str:
+    """Over all held-out episodes, and over the better half of them."""
+    means = [sum(found) / len(found) for found in errors.values()]
+    return "{:.2f} ({:.2f})".format(*means)
 
 
 def _gain(name: str, summary: dict[str, Any]) -> str:

@@ -1,0 +1,149 @@
+"""Students beside recorded data: how far their actions are off, and whether they stay within it.
+
+Not in the paper. No simulator is needed, and nothing is trained; what neither figure says is what a
+student is worth: that is asked of the learned world (`tskd_jax.models.referee`) and of fitted Q
+evaluation (`tskd_jax.evaluation.fitted_q`).
+"""
+
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task
+from tskd_jax.models import referee
+from tskd_jax.models.world import World
+from tskd_jax.policy import Policy
+from tskd_jax.training import seeds
+from tskd_jax.training.callbacks import TrainingCallbacks
+
+EPISODES = 8  # of each student in the learned world
+MOST_RECORDED = 200_000  # states among which the nearest is looked for
+QUANTILE = 0.95  # of the distances between recorded states: what counts as within the data
+QUERIES = 1000  # recorded states whose distances say what is near
+CHUNK = 256  # states whose nearest is looked for at once
+
+
+def action_errors(
+    policies: Sequence[Policy],
+    held_out: Trajectories,
+    *,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """How far actions are from recorded ones in episodes that no student has seen.
+
+    The better half counts by itself: a student of the best episodes is meant to differ from what
+    was done in poor ones.
+
+    Args:
+      policies: P.
+      held_out: E episodes.
+
+    Returns:
+      ((P, 2, n) root mean square by dimension, in standard deviations of what was recorded there,
+      over all episodes and over those of at least the median return; metrics).
+    """
+    del callbacks
+    deviation = held_out.actions.std(0)
+    unit = np.where(deviation > 0, deviation, 1.0)
+    returns = held_out.returns()
+    better = np.flatnonzero(returns >= np.median(returns))
+    found = np.stack(
+        [
+            [
+                np.sqrt(np.square(policy(data.observations) - data.actions).mean(0)) / unit
+                for data in (held_out, held_out.select(better))
+            ]
+            for policy in policies
+        ]
+    )
+    means = found.mean((0, 2))
+    return found, [{"action_error": float(means[0]), "action_error_better": float(means[1])}]
+
+
+def within_data(
+    count: int,
+    worlds: World,
+    policies: Sequence[Policy],
+    task: Task,
+    recorded: Trajectories,
+    *,
+    keys: jax.Array,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """Which share of the states that a student visits lies where the data are.
+
+    The student is rolled out in the learned world of its seed. A state is within the data if its
+    nearest recorded one is as near as those of 95% of the recorded states are, each of which is
+    looked for in other episodes than its own. Distances are in standard deviations (L2).
+
+    Args:
+      count: states of each student, drawn from those of 8 episodes.
+      worlds: of each seed.
+      policies: P, of one shape.
+      task: its termination rule and episode limit.
+      recorded: the dataset; of a large one 200,000 states, evenly.
+      keys: of each pipeline seed.
+
+    Returns:
+      ((P,) shares; metrics of each pipeline seed).
+    """
+    del callbacks
+    rows = _evenly(recorded.size, MOST_RECORDED)
+    deviation = recorded.observations.std(0)
+    unit = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
+    mean = recorded.observations.mean(0)
+    data, episodes = (recorded.observations[rows] - mean) / unit, recorded.episode_of[rows]
+    some = _evenly(len(rows), QUERIES)
+    apart = _nearest(data[some], episodes[some], data, episodes)
+    limit = np.quantile(apart, QUANTILE) if len(recorded.lengths) > 1 else np.inf
+    shares, metrics = [], []
+    groups = referee.of_each_seed(policies, len(keys))
+    for index, (key, group) in enumerate(zip(keys, groups, strict=True)):
+        starts = recorded.initial_observations
+        drawn = np.asarray(jax.random.randint(key, (EPISODES,), 0, len(starts)))
+        world = seeds.of_seed(worlds, index)
+        verdict = referee.judge(world, group, task, starts[drawn], key, keep_states=True)
+        of_seed = []
+        for place in range(len(group)):
+            visited = jax.tree.map(operator.itemgetter([place]), verdict).visited()
+            visited = (visited[_evenly(len(visited), count)] - mean) / unit
+            nobody = np.full(len(visited), -1)
+            of_seed.append((_nearest(visited, nobody, data, episodes) <= limit).mean())
+        shares += of_seed
+        metrics.append({"within": float(np.mean(of_seed))})
+    return np.array(shares, np.float64), metrics
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    """Indices of so many of `count`, from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
+def _nearest(
+    queries: np.ndarray, own: np.ndarray, states: np.ndarray, episodes: np.ndarray
+) -> np.ndarray:
+    """(Q,) L2 distances to the nearest state of another episode than a query's own."""
+    count = len(queries)
+    pad = -count % CHUNK  # all chunks are of one size: the kernel is compiled once
+    queries, own = (np.concatenate([part, part[:1].repeat(pad, 0)]) for part in (queries, own))
+    squares = [
+        np.asarray(
+            _squares(queries[first : first + CHUNK], own[first : first + CHUNK], states, episodes)
+        )
+        for first in range(0, count, CHUNK)
+    ]
+    return np.sqrt(np.maximum(np.concatenate(squares)[:count], 0))
+
+
+@jax.jit
+def _squares(
+    queries: jax.Array, own: jax.Array, states: jax.Array, episodes: jax.Array
+) -> jax.Array:
+    products = jnp.matmul(queries, states.T, precision=jax.lax.Precision.HIGHEST)
+    norms = (queries**2).sum(1)[:, None] + (states**2).sum(1)[None]
+    apart = jnp.where(own[:, None] == episodes[None], jnp.inf, norms - 2 * products)
+    return apart.min(1)
