@@ -39,7 +39,7 @@ _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 _STUDENT = _FAST | {"batch_size": 64}
 _METHODS = ("bc", "filtered_bc", "chosen_bc", "tskd_one_step")
 # What is made of a dataset is judged in the learned world before it is believed (docs/referee.md).
-_SELECTION = {"by": "referee", "shares": (0.02, 0.05, 0.1, 0.2, 0.4)}
+_SELECTION = {"by": "referee", "shares": (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)}
 
 # Preset -> section (or field at the top) -> field -> value.
 PRESETS: dict[str, dict[str, Any]] = {
