@@ -2,10 +2,9 @@
 
     tskd-jax run --config=walker2d[:PRESET,LEVEL]
 
-PRESET: quick (default), small, paper. LEVEL: medium, medium-replay (default), medium-expert: D4RL's
-files, which are not shipped; with `--config.dataset.path=FILE.hdf5` any file in their format.
-
-No score of today's version has been measured.
+PRESET: quick (default), small, paper. LEVEL: embedded (default), medium, medium-replay,
+medium-expert: D4RL's files, which are not shipped (`tskd-jax data get NAME`); with
+`--config.dataset.path=FILE` any other (docs/datasets.md).
 """
 
 from tskd_jax.config import make_config

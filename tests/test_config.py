@@ -93,7 +93,7 @@ def test_unknown_preset_or_level():
     with pytest.raises(ConfigError, match=r"'tiny' is neither a preset .*paper, small, quick"):
         load("hopper", "tiny")
     with pytest.raises(ConfigError, match="embedded"):
-        load("walker2d", "embedded")
+        load("ant", "embedded")
 
 
 def test_steps_multiplier_scales_every_training():

@@ -149,6 +149,7 @@ def test_content_hash(tmp_path):
 EMBEDDED = {
     "hopper-sac-replay": ("hopper", 100_000, (50, 2500, 1000)),
     "halfcheetah-sac-replay": ("halfcheetah", 60_000, (0, 5000, 4000)),
+    "walker2d-sac-replay": ("walker2d", 80_000, (50, 3000, 1000)),
 }
 
 

@@ -157,6 +157,7 @@ def test_what_a_config_takes_over():
             "medium-expert": "halfcheetah-medium-expert-v2",
         },
         "walker2d": {
+            "embedded": "walker2d-sac-replay",
             "medium": "walker2d-medium-v2",
             "medium-replay": "walker2d-medium-replay-v2",
             "medium-expert": "walker2d-medium-expert-v2",
@@ -172,7 +173,7 @@ def test_what_a_config_takes_over():
     assert {name: task.default_level for name, task in TASKS.items()} == {
         "hopper": "embedded",
         "halfcheetah": "embedded",
-        "walker2d": "medium-replay",
+        "walker2d": "embedded",
         "ant": "medium-replay",
         "kitchen_partial": "partial",
         "kitchen_mixed": "mixed",

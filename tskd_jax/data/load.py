@@ -19,6 +19,7 @@ from tskd_jax.fields import ANY, field
 BUNDLED = {
     "hopper-sac-replay": "hopper_sac_replay.hdf5",
     "halfcheetah-sac-replay": "halfcheetah_sac_replay.hdf5",
+    "walker2d-sac-replay": "walker2d_sac_replay.hdf5",
 }
 SUFFIXES = (".hdf5", ".h5", npz.SUFFIX, *tables.CSV, ".parquet")
 

@@ -103,8 +103,8 @@ _ALL = (
         expert_return=4592.3,
         alive=_walker2d_alive,
         position_size=8,
-        levels=MappingProxyType(_d4rl_levels("walker2d")),
-        default_level="medium-replay",
+        levels=MappingProxyType({"embedded": "walker2d-sac-replay"} | _d4rl_levels("walker2d")),
+        default_level="embedded",
         overrides=_overrides(radius=1.0, margin=1000.0),
     ),
     Task(
