@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import processes
 import pytest
+from scipy.stats import spearmanr
 from tiny import TINY_FLAGS
 
 import tskd_jax
@@ -221,6 +222,17 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
         assert fitted[name].shape[0] == 2
         said = summary["fitted_q"][name]["mean"]
         assert said == pytest.approx(float(fitted[name].mean()), rel=1e-5)
+    # How well both agree with the simulator about the four students.
+    played = np.load(workdir / "returns.npz")
+    means = [
+        np.concatenate([one[name].mean(1) for name in ("bc", "tskd")])
+        for one in (played, returns, fitted)
+    ]
+    assert summary["agreement"] == {
+        "referee": pytest.approx(spearmanr(means[0], means[1]).statistic, abs=1e-6),
+        "fitted_q": pytest.approx(spearmanr(means[0], means[2]).statistic, abs=1e-6),
+    }
+    assert "rank correlation with the simulator over students: learned world " in out
     # Of the student and its evaluation, and not of what judges it besides.
     stages = json.loads((workdir / "manifest.json").read_text())["stages"]
     for method in summary["methods"].values():

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from tskd_jax.evaluation.scores import difference, interquartile_mean, standard_error, summarize
+from tskd_jax.evaluation.scores import (
+    difference,
+    interquartile_mean,
+    rank_correlation,
+    standard_error,
+    summarize,
+)
 
 
 def test_interquartile_mean_by_hand():
@@ -98,3 +104,11 @@ def test_no_interval_where_there_is_no_spread_to_tell_it_from():
     one, two = np.array([[1.0, 3]]), np.array([[4.0, 4], [4, 4]])
     assert difference(one, two) == {"mean": -2.0, "interval": None}
     assert difference(two, two + 1) == {"mean": -1.0, "interval": [-1.0, -1.0]}
+
+
+def test_ranks_that_agree():
+    # By hand: ranks 1 2 3 4 and 1 3 2 4 differ by 0 1 1 0: 1 - 6 · 2 / (4 · 15) = 0.8.
+    found = rank_correlation(np.array([1.0, 2.0, 3.0, 4.0]), np.array([10.0, 30.0, 20.0, 99.0]))
+    assert found == pytest.approx(0.8)
+    assert rank_correlation(np.array([1.0, 2.0]), np.array([5.0, 5.0])) is None
+    assert rank_correlation(np.array([1.0]), np.array([2.0])) is None

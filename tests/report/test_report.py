@@ -61,6 +61,21 @@ def test_scores_in_the_learned_world_stand_beside_those_of_the_simulator():
     assert len({len(line) for line in lines[3:7]}) == 1
 
 
+def test_what_is_said_without_a_simulator():
+    errors = {"tskd": {"all": [0.5, 1.0], "better_half": [0.25, 0.25]}}
+    within = {"bc": 0.995, "tskd": 0.5}
+    agreement = {"referee": 0.875, "fitted_q": None}
+    lines = table(
+        summary(action_errors=errors, within_data=within, agreement=agreement)
+    ).splitlines()
+    assert lines[3].endswith("action error (better half)   in data")
+    assert lines[4].endswith("100%")
+    assert lines[6].split()[-3:] == ["0.75", "(0.25)", "50%"]
+    assert len({len(line) for line in lines[3:7]}) == 1
+    assert "action error of TSKD by dimension: 0.50 1.00" in lines
+    assert "rank correlation with the simulator over students: learned world 0.88" in lines
+
+
 def test_the_same_students_gain_nothing():
     same = summary()
     same["methods"]["filtered_bc"]["student"] = "c"

@@ -58,6 +58,15 @@ def difference(scores: np.ndarray, others: np.ndarray) -> dict[str, Any]:
     return {"mean": mean, "interval": interval}
 
 
+def rank_correlation(scores: np.ndarray, others: np.ndarray) -> float | None:
+    """Spearman's, of two verdicts on the same (S,) students; None where nothing ranks."""
+    from scipy import stats
+
+    if min(len(set(scores.tolist())), len(set(others.tolist()))) < 2:
+        return None
+    return float(stats.spearmanr(scores, others).statistic)
+
+
 def interquartile_mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
     """The mean of the middle half."""
     from scipy import stats

@@ -13,7 +13,7 @@ from tskd_jax import __version__
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.tasks import Task, normalized_score
 from tskd_jax.errors import WorkdirError
-from tskd_jax.evaluation.scores import difference, summarize
+from tskd_jax.evaluation.scores import difference, rank_correlation, summarize
 from tskd_jax.run import files
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
@@ -65,6 +65,7 @@ def make(folder: Path) -> dict[str, Any]:
     if not task["gymnasium_id"]:
         scores, judged = judged, {}
     left = {name: float(episodes.mean()) for name, episodes in _arrays(folder / LEFT).items()}
+    fitted = _arrays(folder / FITTED_Q)
     subject = config["methods"][-1]
     names = stage_names(manifest)
     return {
@@ -77,7 +78,7 @@ def make(folder: Path) -> dict[str, Any]:
             name: summarize(one) | {"left": left.get(name)} for name, one in judged.items()
         },
         # In discounted returns, raw units of reward.
-        "fitted_q": {name: summarize(one) for name, one in _arrays(folder / FITTED_Q).items()},
+        "fitted_q": {name: summarize(one) for name, one in fitted.items()},
         # Root mean squares by dimension, in deviations of the action, means over students.
         "action_errors": {
             name: dict(zip(("all", "better_half"), errors.mean(0).tolist(), strict=True))
@@ -85,6 +86,12 @@ def make(folder: Path) -> dict[str, Any]:
         },
         "within_data": {
             name: float(shares.mean()) for name, shares in _arrays(folder / WITHIN).items()
+        },
+        # Spearman's, over the students, of what is said without the simulator and its own scores.
+        "agreement": {
+            name: _agreement(methods, scores, verdicts)
+            for name, verdicts in (("referee", judged), ("fitted_q", fitted))
+            if verdicts and task["gymnasium_id"]
         },
         # How far the subject is above each of the others.
         "gains": {
@@ -100,6 +107,19 @@ def make(folder: Path) -> dict[str, Any]:
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
         "config": config,
     }
+
+
+def _agreement(
+    methods: dict[str, Any], scores: dict[str, np.ndarray], verdicts: dict[str, np.ndarray]
+) -> float | None:
+    # Several methods may have ended with the same students.
+    names = {
+        methods[name].get("student", name): name for name in verdicts if name in scores
+    }.values()
+    if not names:
+        return None
+    means = (np.concatenate([one[name].mean(1) for name in names]) for one in (scores, verdicts))
+    return rank_correlation(*means)
 
 
 def task_facts(task: Task) -> dict[str, Any]:

@@ -40,6 +40,13 @@ def table(summary: dict[str, Any]) -> str:
     if errors:
         found = " ".join(f"{error:.2f}" for error in errors["all"])
         lines += ["", f"action error of {methods[subject]['title']} by dimension: {found}"]
+    agreement = [
+        f"{title} {summary['agreement'][name]:.2f}"
+        for name, title in (("referee", "learned world"), ("fitted_q", "fitted Q"))
+        if summary.get("agreement", {}).get(name) is not None
+    ]
+    if agreement:
+        lines += ["", f"rank correlation with the simulator over students: {', '.join(agreement)}"]
     groups = ", ".join(f"{name} {spent:.0f}" for name, spent in by_group(summary["seconds"]))
     return "\n".join([*lines, "", f"seconds per stage: {groups}"])
 
