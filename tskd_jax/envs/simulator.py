@@ -98,9 +98,16 @@ def record(
       seeds: (E,) of the environments' start states.
       on_progress: called with (time, episode limit) every 50 steps.
     """
+    with _seeded():
+        return _record(act, task, seeds, on_progress)
+
+
+def _record(
+    act: Act, task: Task, seeds: Sequence[int], on_progress: Callable[[int, int], None]
+) -> Trajectories:
     environments = [make_environment(task.gymnasium_id) for _ in seeds]
     observations = np.stack(
-        [env.reset(seed=int(seed))[0] for env, seed in zip(environments, seeds, strict=True)]
+        [_start(env, int(seed)) for env, seed in zip(environments, seeds, strict=True)]
     )
     episodes: list[list[tuple]] = [[] for _ in seeds]
     running = list(range(len(seeds)))
@@ -129,6 +136,27 @@ def record(
         origin=np.full(sum(lengths), -1),  # of no dataset yet
         **{name: np.array(column) for name, column in zip(names, columns, strict=True)},
     )
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """NumPy's global generator is the caller's own again afterwards."""
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _start(environment: gymnasium.Env, seed: int) -> np.ndarray:
+    """The observation in which an episode starts.
+
+    Some environments (OGBench's) draw from NumPy's global generator and from their own space of
+    actions, which the seed of `reset` does not reach.
+    """
+    np.random.seed(seed)
+    environment.unwrapped.action_space.seed(seed)
+    return environment.reset(seed=seed)[0]
 
 
 def episode_seeds(student_seed: int, episodes: int) -> list[int]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tskd_jax.data import load_dataset
+from tskd_jax.data.trajectories import COLUMNS
 from tskd_jax.errors import DatasetError
 
 STATES = np.arange(8.0)[:, None]
@@ -44,10 +45,27 @@ def test_a_task(package):
     asked = package(lambda: DATA)
     data = load_dataset("ogbench:cube-single-play-singletask-v0")
     assert asked == ["cube-single-play-singletask-v0"]
-    assert data.lengths.tolist() == [3, 1, 4]
-    assert data.terminals.tolist() == [False, False, True, True] + [False] * 4
-    assert data.rewards.tolist() == DATA["rewards"].tolist()
-    np.testing.assert_array_equal(data.next_observations, STATES + 1)
+    # The fourth step begins in the goal: as an episode of its own it would be perfect.
+    stays = [0, 1, 2, 4, 5, 6, 7]
+    assert data.lengths.tolist() == [3, 4]
+    assert data.terminals.tolist() == [False, False, True] + [False] * 4
+    assert data.rewards.tolist() == DATA["rewards"][stays].tolist()
+    np.testing.assert_array_equal(data.next_observations, STATES[stays] + 1)
+
+
+def test_a_trajectory_that_leaves_its_goal_and_one_that_begins_in_it(package, tmp_path):
+    masks = np.array([0, 0, 1, 0, 0, 1, 1, 0.0])
+    package(lambda: DATA | {"masks": masks})
+    data = load_dataset("ogbench:cube-single-play-singletask-v0")
+    # Rows 0 | 2, 3 | 4 (of another trajectory) | 5, 6, 7.
+    assert data.observations[:, 0].tolist() == [0, 2, 3, 4, 5, 6, 7]
+    assert data.lengths.tolist() == [1, 2, 1, 3]
+    assert data.terminals[data.ends].all()
+    # The same as a file.
+    np.savez(tmp_path / "a.npz", **(DATA | {"masks": masks}))
+    file = load_dataset(tmp_path / "a.npz")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(file, name), getattr(data, name))
 
 
 def test_without_a_task_there_is_no_reward(package):

@@ -9,6 +9,7 @@ import numpy as np
 from tskd_jax.data.arrays import Columns
 from tskd_jax.data.formats.budget import COPIES, Budget
 from tskd_jax.data.formats.gather import gather
+from tskd_jax.data.formats.ogbench import episodes_of
 from tskd_jax.data.keys import Keys
 from tskd_jax.errors import DatasetError, first_line
 
@@ -18,16 +19,15 @@ SUFFIX = ".npz"
 def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     """The columns of an npz file with D4RL's keys.
 
-    Where it has `masks`, as what OGBench's package gives, `terminals` are the ends of episodes, and
-    an episode's end is terminal where the mask is 0.
+    Where it has `masks`, it is what OGBench's package gives (`ogbench.episodes_of`).
 
     Raises:
       DatasetError: not such a file, or a key is missing, misshapen, or no numbers.
     """
     arrays = load(path, Budget())
     if "masks" in arrays and "terminals" in arrays and not keys.terminals:
-        arrays["ends"] = (arrays["terminals"] != 0) | (arrays["masks"] == 0)
-        arrays["terminals"] = arrays.pop("masks") == 0
+        rows = len(arrays["masks"])
+        arrays = episodes_of({key: one for key, one in arrays.items() if len(one) == rows})
         return gather(str(path), list(arrays), reader(arrays), keys, lambda _line: None)
     return gather(str(path), list(arrays), reader(arrays), keys, warn)
 
