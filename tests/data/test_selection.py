@@ -57,6 +57,25 @@ def test_a_share_goes_by_what_was_recorded():
     assert kept.tolist() == [1, 2]
 
 
+def test_where_a_step_costs_an_episode_that_was_cut_is_not_good():
+    # Limit 5. Cut after one and two steps, it has lost little; the full ones lose 4, 3 and 5.
+    data = make([[-1], [-1] * 4, [-1, -1], [-1] * 3, [-1] * 5], [False, True, False, True, False])
+    for share, expected in ((0.2, [3]), (0.4, [1, 3]), (0.8, [1, 3, 4]), (0.85, [0, 1, 3, 4])):
+        kept = select_episodes(Config("share", share=share), data, data, 5, pytest.fail)
+        assert kept.tolist() == expected
+        assert kept.tolist() == sorted(best_episodes(data, share, 5)[0])
+    # Likewise of data that was made.
+    made = make([[-1], [-1] * 3], [False, True])
+    kept = select_episodes(Config("share", share=0.2), made, data, 5, pytest.fail)
+    assert kept.tolist() == [1]
+
+
+def test_where_a_step_pays_an_episode_that_was_cut_may_be_good():
+    data = make([[9, 9], [1] * 5, [2] * 5], [False, True, True])
+    kept = select_episodes(Config("share", share=0.3), data, data, 5, pytest.fail)
+    assert kept.tolist() == [0, 2]
+
+
 def test_no_rule_keeps_all():
     kept = select_episodes(Config("none"), episodes(1, -5), episodes(9), LIMIT, pytest.fail)
     assert kept.tolist() == [0, 1]

@@ -48,8 +48,16 @@ def select_episodes(
     if config.rule == "margin":
         kept = returns > returns.max() - config.margin
     else:
-        _, least = best_episodes(recorded, config.share, episode_limit)
+        best, least = best_episodes(recorded, config.share, episode_limit)
         kept = returns >= least
+        if recorded.rewards.mean() < 0:
+            # Where a step costs, an episode that was cut looks good by what it had no time to lose:
+            # it is kept as `best_episodes` ranks it, behind all others.
+            cut, last = data.fragments(episode_limit), best[-1]
+            if recorded.fragments(episode_limit)[last]:
+                kept = ~cut | (returns >= recorded.returns()[last])
+            else:
+                kept &= ~cut
     if not kept.any():
         kept[returns.argmax()] = True
         report(
