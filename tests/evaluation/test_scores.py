@@ -106,6 +106,14 @@ def test_no_interval_where_there_is_no_spread_to_tell_it_from():
     assert difference(two, two + 1) == {"mean": -1.0, "interval": [-1.0, -1.0]}
 
 
+def test_students_that_all_fail_give_an_interval_and_no_warning(recwarn):
+    # Variance of the mean 1, none beside it: 4.303 standard errors at two degrees of freedom.
+    scores = np.array([[0.0], [3.0], [3.0]]) - 1000 / 3
+    found = difference(scores, np.full((5, 1), -1000.0 / 3))
+    assert found["interval"] == pytest.approx([2 - 4.30265, 2 + 4.30265], abs=1e-4)
+    assert not list(recwarn)
+
+
 def test_ranks_that_agree():
     # By hand: ranks 1 2 3 4 and 1 3 2 4 differ by 0 1 1 0: 1 - 6 · 2 / (4 · 15) = 0.8.
     found = rank_correlation(np.array([1.0, 2.0, 3.0, 4.0]), np.array([10.0, 30.0, 20.0, 99.0]))
