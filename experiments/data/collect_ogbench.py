@@ -14,6 +14,8 @@ import numpy as np
 import ogbench  # pyright: ignore[reportMissingImports]
 from absl import app, flags
 
+from tskd_jax.envs.simulator import start_episode
+
 NAME = flags.DEFINE_string("name", "pointmaze-medium-navigate", "Of one of its datasets of mazes.")
 EPISODES = flags.DEFINE_integer("episodes", 100, "To train on; a tenth for the validation.", 1)
 STEPS = flags.DEFINE_integer("steps", 1000, "Of an episode.", 1)
@@ -26,8 +28,7 @@ NOISE = 0.5  # deviation, of actions of length 1
 def walk(environment, seed: int, steps: int) -> dict[str, np.ndarray]:
     """One episode, with the state behind the last action as a last row."""
     rng = np.random.default_rng(seed)
-    np.random.seed(seed)  # the maze draws the start from it
-    observation, _ = environment.reset(seed=seed)
+    observation = start_episode(environment, seed)
     maze = environment.unwrapped
     cells = np.argwhere(maze.maze_map == 0)
     # From positions and velocities OGBench's package computes the rewards of a task.

@@ -107,7 +107,7 @@ def _record(
 ) -> Trajectories:
     environments = [make_environment(task.gymnasium_id) for _ in seeds]
     observations = np.stack(
-        [_start(env, int(seed)) for env, seed in zip(environments, seeds, strict=True)]
+        [start_episode(env, int(seed)) for env, seed in zip(environments, seeds, strict=True)]
     )
     episodes: list[list[tuple]] = [[] for _ in seeds]
     running = list(range(len(seeds)))
@@ -148,7 +148,7 @@ def _seeded() -> Iterator[None]:
         np.random.set_state(state)
 
 
-def _start(environment: gymnasium.Env, seed: int) -> np.ndarray:
+def start_episode(environment: gymnasium.Env, seed: int) -> np.ndarray:
     """The observation in which an episode starts.
 
     Some environments (OGBench's) draw from NumPy's global generator and from their own space of

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import ANY, PROBABILITY, WIDTHS, field
+from tskd_jax.machine.batching import evenly
 from tskd_jax.machine.types import Leaf
 from tskd_jax.models.referee import of_each_seed
 from tskd_jax.nn.mlp import MLP
@@ -164,7 +165,7 @@ def fitted_q(
     )
     fitted = fit(training(config, recorded, policies, of_students), callbacks)
     starts = recorded.initial_observations
-    starts = starts[np.linspace(0, len(starts) - 1, min(len(starts), MOST_STARTS)).astype(int)]
+    starts = starts[evenly(len(starts), MOST_STARTS)]
     model = create(config, recorded)
     actions = np.stack([policy(starts) for policy in policies])
     values = np.asarray(_values(model, fitted.params, starts, actions))

@@ -14,6 +14,7 @@ import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
+from tskd_jax.machine.batching import evenly
 from tskd_jax.models import referee
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy
@@ -92,35 +93,31 @@ def within_data(
       ((P,) shares; metrics of each pipeline seed).
     """
     del callbacks
-    rows = _evenly(recorded.size, MOST_RECORDED)
+    rows = evenly(recorded.size, MOST_RECORDED)
     deviation = recorded.observations.std(0)
     unit = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
     mean = recorded.observations.mean(0)
     data, episodes = (recorded.observations[rows] - mean) / unit, recorded.episode_of[rows]
-    some = _evenly(len(rows), QUERIES)
+    some = evenly(len(rows), QUERIES)
     apart = _nearest(data[some], episodes[some], data, episodes)
     limit = np.quantile(apart, QUANTILE) if len(recorded.lengths) > 1 else np.inf
     shares, metrics = [], []
     groups = referee.of_each_seed(policies, len(keys))
     for index, (key, group) in enumerate(zip(keys, groups, strict=True)):
-        starts = recorded.initial_observations
-        drawn = np.asarray(jax.random.randint(key, (EPISODES,), 0, len(starts)))
-        world = seeds.of_seed(worlds, index)
-        verdict = referee.judge(world, group, task, starts[drawn], key, keep_states=True)
+        verdict = referee.judge_some(
+            *(seeds.of_seed(worlds, index), group, task, recorded.initial_observations),
+            *(EPISODES, key),
+            keep_states=True,
+        )
         of_seed = []
         for place in range(len(group)):
             visited = jax.tree.map(operator.itemgetter([place]), verdict).visited()
-            visited = (visited[_evenly(len(visited), count)] - mean) / unit
+            visited = (visited[evenly(len(visited), count)] - mean) / unit
             nobody = np.full(len(visited), -1)
             of_seed.append((_nearest(visited, nobody, data, episodes) <= limit).mean())
         shares += of_seed
         metrics.append({"within": float(np.mean(of_seed))})
     return np.array(shares, np.float64), metrics
-
-
-def _evenly(count: int, most: int) -> np.ndarray:
-    """Indices of so many of `count`, from the first to the last."""
-    return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
 def _nearest(

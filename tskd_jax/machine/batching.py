@@ -49,3 +49,8 @@ def in_batches(
 
     outputs = memory.in_chunks(rows, size, compute)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """Indices of at most so many of `count`, from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)

@@ -95,11 +95,12 @@ def judge_some(
     starts: np.ndarray,
     episodes: int,
     key: jax.Array,
+    keep_states: bool = False,
 ) -> Verdict:
     """As `judge`, from so many of the states, drawn; the same for all policies."""
     start_key, member_key = jax.random.split(key)
     chosen = np.asarray(jax.random.randint(start_key, (episodes,), 0, len(starts)))
-    return judge(world, policies, task, starts[chosen], member_key)
+    return judge(world, policies, task, starts[chosen], member_key, keep_states)
 
 
 def _act(params, states: jax.Array) -> jax.Array:

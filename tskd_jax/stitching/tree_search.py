@@ -15,6 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from tskd_jax.machine.batching import evenly
 from tskd_jax.stitching.density_test import GaussianTest
 
 FIRST_RANGE = 4096
@@ -167,7 +168,7 @@ def first_passing(
 
 def _limit(likely: _Balls, near: _Balls) -> float:
     """Up to which radius the likely balls are the smaller ones, as a sample of queries shows."""
-    sample = np.linspace(0, len(near.radii) - 1, min(SAMPLE, len(near.radii))).astype(int)
+    sample = evenly(len(near.radii), SAMPLE)
     sample = sample[np.argsort(likely.radii[sample])]
     in_likely, in_near = (
         cKDTree(balls.points, balanced_tree=False).query_ball_point(

@@ -81,7 +81,8 @@ def best_share(
     students = contest.short_students(config, student, list(choices.values()), task, callbacks)
     world, starts = seeds.of_seed(worlds, 0), recorded.initial_observations
     judged = dict(zip(choices, students, strict=True))
-    number, means = _largest(config, judged, world, task, starts, keys[0])
+    scores, means, _ = _judged(config, judged, world, task, starts, keys[0])
+    number = contest.largest_of_the_best(scores)
     callbacks.report(f"chosen in the learned world: filter.share={_told(number, means)}")
     return shares[number], [means]
 
@@ -101,7 +102,8 @@ def confirmed_share(
     The score of each is among the metrics.
     """
     world = seeds.of_seed(worlds, 0)
-    number, means = _largest(config, students, world, task, starts, keys[0])
+    scores, means, _ = _judged(config, students, world, task, starts, keys[0])
+    number = contest.largest_of_the_best(scores)
     callbacks.report(f"by whole students: filter.share={_told(number, means)}")
     return number, [means]
 
@@ -162,19 +164,6 @@ def best_data(
         metrics.append(means)
         callbacks.report(f"chosen in the learned world: {_told(number, means)}")
     return chosen, metrics
-
-
-def _largest(
-    config: contest.Config,
-    students: Mapping[str, Sequence[Policy]],
-    world: World,
-    task: Task,
-    starts: np.ndarray,
-    key: jax.Array,
-) -> tuple[int, dict[str, float]]:
-    """(the number of the choice, as `contest.largest_of_the_best` has it; the mean of each)."""
-    scores, means, _ = _judged(config, students, world, task, starts, key)
-    return contest.largest_of_the_best(scores), means
 
 
 def _judged(
