@@ -74,6 +74,9 @@ def test_a_simulator_of_gymnasium(tmp_path, capsys):
     returns = np.load(tmp_path / "run/returns.npz")["bc"]
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["scores"]["bc"]["mean"] == pytest.approx(returns.mean())
+    # Nobody says what ends an episode there: it is learned, in a stage of its own.
+    assert recorded.terminals.sum() == 20
+    assert "termination" in summary["seconds"]
 
 
 def test_nothing_named(tmp_path, capsys):

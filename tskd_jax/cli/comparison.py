@@ -25,10 +25,10 @@ from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 
 # What --stop_after takes; behind a dot, of which method.
 STAGES = (
-    *("dataset", "world", "best_share", "confirmed_share", "inverse_dynamics", "baseline"),
-    *("trajectory_generator", "imagination", "dynamics", "accept", "reward_generator", "value"),
-    *("stitching", "student", "choice", "aggregation", "evaluation", "referee", "fitted_q"),
-    *("held_out", "within_data", "check_in_simulator"),
+    *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
+    *("baseline", "trajectory_generator", "imagination", "dynamics", "accept", "reward_generator"),
+    *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
+    *("fitted_q", "held_out", "within_data", "check_in_simulator"),
 )
 BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
 

@@ -1,6 +1,6 @@
 """The dataset of a config, checked against its environment, and the task that both say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tskd_jax.cli.fetch import get
@@ -16,6 +16,7 @@ from tskd_jax.envs.recorded_check import check_dynamics, check_rule
 from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import DatasetError
 from tskd_jax.methods import METHODS
+from tskd_jax.models import termination
 from tskd_jax.report import summary
 from tskd_jax.run.run import Run
 
@@ -75,7 +76,8 @@ def read_recorded(config: Config) -> Recorded:
 def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Trajectories | None, Task]:
     """What is trained on, what is held out, if anything, and the task.
 
-    The dataset must be the one that the run began with.
+    The dataset must be the one that the run began with. A termination rule that nobody knows is
+    learned, the first stage of a run.
 
     Raises:
       DatasetError: it cannot be used, is of another environment, or has changed.
@@ -104,7 +106,16 @@ def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Trajectories 
         run.report(f"{len(held_out.lengths)} episodes are held out")
     elif share:
         run.report(f"warning: too few episodes to hold out {share:.0%} of them: none is")
-    return run.freeze(kept), held_out, found.task
+    kept = run.freeze(kept)
+    return kept, held_out, _ruled(config, found.task, kept, run)
+
+
+def _ruled(config: Config, task: Task, recorded: Trajectories, run: Run) -> Task:
+    """The task with a rule learned from recorded ends, where it has none and there are any."""
+    if task.rule_known or not config.termination.learned or not recorded.terminals.any():
+        return task
+    rule = run.stage("termination", termination.train, config.termination, recorded)
+    return replace(task, alive=rule) if rule else task
 
 
 def _asks_for_too_much(config: Config, recorded: Trajectories) -> bool:

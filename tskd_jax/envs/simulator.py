@@ -154,7 +154,7 @@ def start_episode(environment: gymnasium.Env, seed: int) -> np.ndarray:
     Some environments (OGBench's) draw from NumPy's global generator and from their own space of
     actions, which the seed of `reset` does not reach.
     """
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)
     environment.unwrapped.action_space.seed(seed)
     return environment.reset(seed=seed)[0]
 

@@ -26,6 +26,7 @@ from tskd_jax.models.dynamics import Config as DynamicsConfig
 from tskd_jax.models.inverse_dynamics import Config as InverseDynamicsConfig
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.models.referee import Config as RefereeConfig
+from tskd_jax.models.termination import Config as TerminationConfig
 from tskd_jax.models.value import Config as ValueConfig
 from tskd_jax.models.world import Config as WorldConfig
 from tskd_jax.models.world import World
@@ -60,6 +61,7 @@ class Config:
     )
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    termination: TerminationConfig = field(default_factory=TerminationConfig)
     inverse_dynamics: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     value: ValueConfig = field(default_factory=ValueConfig)

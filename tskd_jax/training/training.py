@@ -142,9 +142,9 @@ def learning_rate_field(default: float, source: str) -> Any:
     return fields.field(default, fields.POSITIVE, f"of Adam ({source})")
 
 
-def schedule_field() -> Any:
+def schedule_field(default: str = "constant") -> Any:
     """How the learning rate changes."""
-    return fields.field("constant", SCHEDULES, "of the learning rate; cosine falls to 0")
+    return fields.field(default, SCHEDULES, "of the learning rate; cosine falls to 0")
 
 
 def adam(learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:
