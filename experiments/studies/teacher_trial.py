@@ -15,6 +15,9 @@ One row for each, written into NAME.csv in --results when it is known:
   and standard error over `--episodes`.
 - `imagined_steps`, `imagined_return`, `imagined_error`: of `--trajectories` imagined from recorded
   starts, the error as above, over all their steps.
+- `grounded`: normalised score of as many executed in the learned world, mean and standard error,
+  where the config has one (`imagination.world`): it should foretell `planner`. `grounded_steps`;
+  `grounded_left`, the share that left what the world knows; `grounded_error`, the error as above.
 - `student`: normalised score of students of nothing but what it imagines as the last of the
   config's methods does, mean and standard error over `config.seeds`, `--episodes` each;
   `student_error`: of that data, the error as above. With --students only: they take a minute or
@@ -43,7 +46,7 @@ from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import rollout
 from tskd_jax.evaluation.scores import standard_error
 from tskd_jax.methods.base import Experiment, Teacher, stage_keys
-from tskd_jax.methods.parts.models import train_trajectory_generator
+from tskd_jax.methods.parts.models import train_trajectory_generator, train_world
 from tskd_jax.teacher.imagination import imagine
 from tskd_jax.teacher.planner import planner_of_seed
 from tskd_jax.training import seeds
@@ -88,6 +91,10 @@ def measure(exp: Experiment, teacher: Teacher) -> dict[str, Any]:
     starts = starts[rng.integers(len(starts), size=TRAJECTORIES.value)]
     key = jax.random.key(2)[None]
     (whole,) = imagine(model, config.sampling, task, inverse, starts[None], key)
+    grounded = {}
+    if teacher.world is not None:
+        grounded = _grounded(exp, teacher, starts, key)
+        grounded |= {"grounded_error": check(grounded.pop("made"))["error"]}
     row = {
         "one_step": of_steps["error"],
         "nothing_moves": of_steps["nothing_moves"],
@@ -96,7 +103,7 @@ def measure(exp: Experiment, teacher: Teacher) -> dict[str, Any]:
         "imagined_steps": float(whole.lengths.mean()),
         "imagined_return": float(whole.returns().mean()),
         "imagined_error": check(whole)["error"],
-    }
+    } | grounded
     if STUDENTS.value:
         made = imagined(exp, config.sampling, teacher)
         of_students = score(config, task, made, EPISODES.value).mean(1)
@@ -106,16 +113,40 @@ def measure(exp: Experiment, teacher: Teacher) -> dict[str, Any]:
     return row | {"of_recorded": check(recorded)["error"]}
 
 
+def _grounded(
+    exp: Experiment, teacher: Teacher, starts: np.ndarray, key: jax.Array
+) -> dict[str, Any]:
+    """Whole trajectories in the learned world: `made`, and what is said of them."""
+    (made,) = imagine(
+        *(teacher.trajectory_generator, exp.config.sampling, exp.task, teacher.inverse_dynamics),
+        *(starts[None], key),
+        world=teacher.world,
+        random_member=exp.config.imagination.world == "random_member",
+    )
+    scores = exp.task.normalized_score(made.returns())
+    last = made.ends
+    ended = ~np.asarray(exp.task.alive(jnp.asarray(made.next_observations[last])))
+    return {
+        "made": made,
+        "grounded": float(scores.mean()),
+        "grounded_stderr": float(standard_error(scores)),
+        "grounded_steps": float(made.lengths.mean()),
+        "grounded_left": float((made.terminals[last] & ~ended).mean()),
+    }
+
+
 def main(_argv) -> None:
     chosen = list(variants(CONFIG.value, VARY.value, ("trajectory_generator", "sampling")))
     table = []
     with opened(*chosen[0][1], WORKDIR.value) as (exp, run):
         inverse = train_inverse_dynamics(exp)
+        grounds = exp.config.imagination.world != "none"
+        world = first_seed(train_world(exp)) if grounds else None
         for name, (config, _) in chosen:
             varied, used = Experiment(name, config, exp.task, exp.recorded, run), len(run.used)
             model = first_seed(train_trajectory_generator(varied))
             training, begin = seconds_of(run, run.used[used:]), time.perf_counter()
-            row = {"variant": name} | measure(varied, Teacher(model, inverse))
+            row = {"variant": name} | measure(varied, Teacher(model, inverse, world))
             row |= {"training_seconds": training}
             row |= {"seconds": training + time.perf_counter() - begin}
             table.append(row)

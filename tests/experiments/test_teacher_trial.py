@@ -56,6 +56,7 @@ def test_it_measures_a_teacher(dataset, tmp_path):
         "--config=configs/hopper.py:quick",
         *TINY_FLAGS,
         f"--config.dataset.path={dataset}",
+        "--config.imagination.world=random_member",
         f"--workdir={tmp_path / 'run'}",
         *("--episodes=2", "--trajectories=2", "--states=10", "--students"),
         *(f"--results={tmp_path}", "--name=tiny"),
@@ -66,6 +67,10 @@ def test_it_measures_a_teacher(dataset, tmp_path):
     assert 0 < float(row["one_step"]) < 1e6
     assert 0 < float(row["of_recorded"]) < 1e6
     assert 1 <= float(row["imagined_steps"]) <= 1000
+    assert 1 <= float(row["grounded_steps"]) <= 1000
+    assert -10 < float(row["grounded"]) < 200
+    assert 0 <= float(row["grounded_left"]) <= 1
+    assert 0 < float(row["grounded_error"]) < 1e6
     assert float(row["student_stderr"]) >= 0
     assert 0 < float(row["student_error"]) < 1e6
     assert 0 < float(row["training_seconds"]) < float(row["seconds"])

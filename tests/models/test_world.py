@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.models import world
 from tskd_jax.training import seeds
@@ -51,6 +52,31 @@ def test_it_learns_where_actions_lead_and_what_they_pay(linear, trained):
         assert metrics[seed]["held_out_reward_r2"] > 0.99
         # Members are networks of their own.
         assert 0 < metrics[seed]["disagreement"] < 0.02
+
+
+def test_errors_along_a_rollout(linear):
+    """What is said of rollouts of recorded actions is what one gets by walking them."""
+    change = (linear.next_observations - linear.observations).reshape(20, 100, 3)
+    walked = linear.observations[linear.starts, None] + np.cumsum(change, 1)
+    before, after = ((walked - part).reshape(2000, 3) for part in (change, 0 * change))
+    walks = linear.replace(observations=before, next_observations=after)
+    keys = jax.random.key(0)[None]
+    models, (metrics,) = world.train(CONFIG, walks, keys=keys)
+    model, (split_key, _) = seeds.of_seed(models, 0), jax.random.split(keys[0])
+    _, held_out = split_rows(walks, CONFIG.held_out, split_key)
+    (start,) = held_out[:1]
+    assert len(held_out) == 100
+    for length in (10, 50):
+        off = []
+        for first in range(start, start + 101 - length):
+            state = walks.observations[first : first + 1]
+            for row in range(first, first + length):
+                everyone, _ = world.predictions(model, state, walks.actions[row : row + 1])
+                state = everyone.mean(1)
+            off.append((state - walks.next_observations[row]) / walks.observations.std(0))
+        expected = np.sqrt(np.square(off).mean())
+        assert metrics[f"error_after_{length}"] == pytest.approx(expected, rel=1e-3)
+        assert metrics["held_out_error"] < expected < 0.5
 
 
 def test_seeds_trained_together_are_those_trained_one_by_one(linear, trained):

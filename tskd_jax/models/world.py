@@ -17,7 +17,7 @@ from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import COUNT, WIDTHS, between, field
-from tskd_jax.machine.batching import in_batches
+from tskd_jax.machine.batching import evenly, in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.training import seeds
@@ -37,6 +37,7 @@ MARGIN = 0.2  # of the recorded range, by which an answer may lie beyond it
 # A rollout is at its end where members disagree this many times as much as about all but this share
 # of the recorded transitions: on its way even a good policy meets more than recorded ones do.
 DOUBT, RARE = 1.5, 1e-4
+LENGTHS, STARTS = (10, 50), 256  # of the held-out rollouts by which a world is measured
 
 
 @dataclass(frozen=True)
@@ -218,8 +219,9 @@ def train(
 
     Returns:
       (the world with the seeds as leading axis of every leaf, parameters (S, members, …); metrics
-      of each seed: the error of s' in standard deviations of the state, root mean square; how far
-      members disagree, likewise; the share of the reward's variance that is explained).
+      of each seed: the error of s' in standard deviations of the state, root mean square; the same
+      after 10 and 50 recorded actions, where held-out episodes are as long; how far members
+      disagree; the share of the reward's variance that is explained).
     """
     plan, held_out = training(config, trajectories, keys)
     fitted = fit(plan, callbacks)
@@ -237,6 +239,7 @@ def train(
         missed = np.square(rewards.mean(1) - trajectories.rewards[rows]).mean()
         return {
             "held_out_error": float(np.sqrt(np.square(off).mean())),
+            **_errors_after(model, trajectories, rows, deviation),
             "disagreement": float(np.sqrt(np.square(next_states.std(1) / deviation).mean())),
             "held_out_reward_r2": float(1 - missed / max(spread, 1e-12)),
         }
@@ -244,11 +247,44 @@ def train(
     return models, [measure(seeds.of_seed(models, i), rows) for i, rows in enumerate(held_out)]
 
 
+def _errors_after(
+    model: World, trajectories: Trajectories, rows: np.ndarray, deviation: np.ndarray
+) -> dict[str, float]:
+    """How far the members' mean is off after so many recorded actions, from states of those rows.
+
+    What errs a little in a step errs much in an episode, since its errors feed themselves.
+    """
+    left = trajectories.ends[trajectories.episode_of] - np.arange(trajectories.size)
+    errors = {}
+    for length in LENGTHS:
+        starts = rows[left[rows] >= length - 1]
+        if not len(starts):
+            continue
+        steps = starts[evenly(len(starts), STARTS)][:, None] + np.arange(length)
+        states, actions = trajectories.observations[steps[:, 0]], trajectories.actions[steps]
+        reached = np.asarray(_rolled(model, states, actions))
+        off = (reached - trajectories.next_observations[steps[:, -1]]) / deviation
+        errors[f"error_after_{length}"] = float(np.sqrt(np.square(off).mean()))
+    return errors
+
+
 def _doubt(model: World, trajectories: Trajectories) -> float:
     """The `doubt` of a world of one seed."""
     columns = trajectories.observations, trajectories.actions
     apart = in_batches(lambda s, a: _apart(model, s, a), *columns)
     return float(DOUBT * np.quantile(apart, 1 - RARE))
+
+
+@jax.jit
+def _rolled(
+    model: World, states: Float[Array, "batch state"], actions: Float[Array, "batch time action"]
+) -> Float[Array, "batch state"]:
+    """The state after these actions, by the members' mean."""
+
+    def step(states, actions):
+        return model(states, actions)[0].mean(1), None
+
+    return jax.lax.scan(step, states, jnp.moveaxis(actions, 1, 0))[0]
 
 
 _apply = jax.jit(lambda model, states, actions: model(states, actions))
