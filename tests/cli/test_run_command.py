@@ -90,6 +90,7 @@ def test_everything_promised_is_there(finished, dataset):
 
 
 def test_the_student_acts(finished):
+    assert same_policy(finished / "student.npz", finished / "students/tskd/seed_0.npz")
     policy = load_policy(finished / "student.npz")
     actions = policy(np.zeros((4, 5, 11), np.float32))
     assert actions.shape == (4, 5, 3)
@@ -114,19 +115,18 @@ def test_stopping_after_each_stage_ends_in_the_same_students(finished, dataset, 
         assert f"stopped after {stage}" in capfd.readouterr().err
         assert not (workdir / "summary.json").exists()
     assert main(command(workdir, dataset)) == 0
-    with np.load(finished / "student.npz") as whole, np.load(workdir / "student.npz") as pieces:
-        for name in whole.files:
-            np.testing.assert_array_equal(whole[name], pieces[name])
+    assert same_policy(finished / "student.npz", workdir / "student.npz")
+
+
+def same_policy(left: Path, right: Path) -> bool:
+    with np.load(left) as a, np.load(right) as b:
+        return all(a[name].tobytes() == b[name].tobytes() for name in a.files)
 
 
 def same_students(left: Path, right: Path, count: int = 12) -> bool:
     files = sorted(path.relative_to(left) for path in left.glob("students/*/*.npz"))
     assert len(files) == count
-    for path in files:
-        with np.load(left / path) as a, np.load(right / path) as b:
-            if any(a[name].tobytes() != b[name].tobytes() for name in a.files):
-                return False
-    return True
+    return all(same_policy(left / path, right / path) for path in files)
 
 
 def test_killed_and_damaged_it_ends_in_the_same_students(finished, dataset, tmp_path):
@@ -214,6 +214,9 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
     assert made <= summary["seconds"].keys()
     returns = np.load(workdir / "referee.npz")
     assert {name: returns[name].shape for name in returns.files} == {"bc": (2, 3), "tskd": (2, 3)}
+    best = int(returns["tskd"].mean(1).argmax())
+    assert summary["student"] == {"seed": best, "chosen": True}
+    assert same_policy(workdir / "student.npz", workdir / f"students/tskd/seed_{best}.npz")
     out = capfd.readouterr().out
     assert "learned world" in out
     assert "fitted Q" in out

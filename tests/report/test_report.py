@@ -76,6 +76,13 @@ def test_what_is_said_without_a_simulator():
     assert "rank correlation with the simulator over students: learned world 0.88" in lines
 
 
+@pytest.mark.parametrize(("chosen", "said"), [(True, 1), (False, 0)])
+def test_which_student_is_given(chosen, said):
+    lines = table(summary(student={"seed": 1, "chosen": chosen})).splitlines()
+    line = "student.npz is that of seed 1, the best in the learned world"
+    assert lines.count(line) == said
+
+
 def test_the_same_students_gain_nothing():
     same = summary()
     same["methods"]["filtered_bc"]["student"] = "c"

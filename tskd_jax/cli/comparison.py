@@ -53,6 +53,8 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
             )
         _judge_offline(exp, config, outcome, held_out, found)
         _note(name, title, config, outcome, run, begun)
+        if name == config.methods[-1]:
+            _deploy(config, outcome, judged.get(name), run)
         score = summarize(task.normalized_score(returns.get(name, judged.get(name))))
         run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
@@ -145,9 +147,6 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
         for seed, policy in zip(config.seeds, outcome.policies, strict=True):
             with run.replacing(f"students/{name}/seed_{seed}.npz") as path:
                 save_policy(path, policy)
-        if name == config.methods[-1]:
-            with run.replacing("student.npz") as path:
-                save_policy(path, outcome.policies[0])
     run.record(
         "methods",
         name,
@@ -167,6 +166,15 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
             ],
         },
     )
+
+
+def _deploy(config: Config, outcome: Outcome, judged: np.ndarray | None, run: Run) -> None:
+    """Write the one student that a user takes: the best in the learned world, or else the first."""
+    place = 0 if judged is None else int(judged.mean(1).argmax())
+    if hosts.is_first():
+        with run.replacing("student.npz") as path:
+            save_policy(path, outcome.policies[place])
+    run.record("notes", "student", {"seed": config.seeds[place], "chosen": judged is not None})
 
 
 def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dict[str, np.ndarray]:

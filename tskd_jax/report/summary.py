@@ -73,6 +73,8 @@ def make(folder: Path) -> dict[str, Any]:
         "task": task,
         "subject": subject,
         "methods": methods,
+        # Whose student.npz is, and whether the learned world has chosen it; None: an older run.
+        "student": manifest["notes"].get("student"),
         "scores": {name: summarize(one) for name, one in scores.items()},
         "referee": {
             name: summarize(one) | {"left": left.get(name)} for name, one in judged.items()

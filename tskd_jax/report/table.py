@@ -47,6 +47,10 @@ def table(summary: dict[str, Any]) -> str:
     ]
     if agreement:
         lines += ["", f"rank correlation with the simulator over students: {', '.join(agreement)}"]
+    student = summary.get("student") or {"chosen": False}
+    if student["chosen"] and seeds > 1:
+        line = f"student.npz is that of seed {student['seed']}, the best in the learned world"
+        lines += ["", line]
     groups = ", ".join(f"{name} {spent:.0f}" for name, spent in by_group(summary["seconds"]))
     return "\n".join([*lines, "", f"seconds per stage: {groups}"])
 
