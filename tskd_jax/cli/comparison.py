@@ -54,7 +54,7 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
         _judge_offline(exp, config, outcome, held_out, found)
         _note(name, title, config, outcome, run, begun)
         if name == config.methods[-1]:
-            _deploy(config, outcome, judged.get(name), run)
+            _deploy(config, outcome, judged.get(name), found[summary.LEFT].get(name), run)
         score = summarize(task.normalized_score(returns.get(name, judged.get(name))))
         run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
@@ -168,9 +168,21 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
     )
 
 
-def _deploy(config: Config, outcome: Outcome, judged: np.ndarray | None, run: Run) -> None:
-    """Write the one student that a user takes: the best in the learned world, or else the first."""
-    place = 0 if judged is None else int(judged.mean(1).argmax())
+def _deploy(
+    config: Config,
+    outcome: Outcome,
+    judged: np.ndarray | None,
+    left: np.ndarray | None,
+    run: Run,
+) -> None:
+    """Write the one student that a user takes: the best in the learned world, or else the first.
+
+    An episode that left what the world knows counts as the worst of all: where rewards are
+    negative, ending early must not pay.
+    """
+    place = 0
+    if judged is not None and left is not None:
+        place = int(np.where(left, judged.min(), judged).mean(1).argmax())
     if hosts.is_first():
         with run.replacing("student.npz") as path:
             save_policy(path, outcome.policies[place])

@@ -43,7 +43,8 @@ class Task:
       random_return, expert_return: the ends of the normalised score; None where nobody has set
         them: scores are then returns.
       alive: the environment's termination rule, (..., m) -> (...); False ends an episode.
-      rule_known: whether that is so; if not, `alive` never ends one.
+      rule_known: whether that is so; if not, `alive` never ends one, or is learned from recorded
+        ends (`tskd_jax.models.termination`).
       position_size: how many leading observation entries are positions, where MuJoCo's state is
         (x, observation[:position_size]) and the velocities behind it; None where it is not.
       levels: dataset level -> dataset name.

@@ -110,14 +110,15 @@ class Termination:
 def train(
     config: Config, trajectories: Trajectories, *, callbacks: TrainingCallbacks | None = None
 ) -> tuple[Termination | None, dict[str, int | float]]:
-    """Learn what ends an episode, and measure it where nothing was learned.
+    """Learn what ends an episode, and measure it on episodes held out.
 
     The rule is a fact of the environment: it does not depend on a run's seed.
 
     Returns:
       (the rule, or None where ends are too few, or not to be recognised by the state; metrics:
       recorded ends; in episodes held out, the share of the ends that is recognised, and of the
-      other states the share that is taken for an end).
+      other states the share that is taken for an end, though the network's threshold has seen
+      these).
     """
     ended = np.flatnonzero(trajectories.terminals[trajectories.ends])
     report = callbacks.report if callbacks else lambda line: None
@@ -142,12 +143,13 @@ def train(
         rule = replace(rule, least=max(0.0, float(highest[false])))
         alive = _alive(rule, states)
     recognised = 1 - float(alive[ends & held_out].mean())
+    mistaken = (~alive[~ends & held_out]).sum()
     metrics = {
         "ends": len(ended),
         "recognised": recognised,
-        "false_alarms": float((~alive[~ends & held_out]).sum() / max(1, (~ends & held_out).sum())),
+        "false_alarms": float(mistaken / max(1, (~ends & held_out).sum())),
     }
-    if recognised < RECOGNISED:
+    if recognised < RECOGNISED or mistaken > (ends & held_out).sum():
         report(
             f"warning: of {len(ended)} ends of episodes {recognised:.0%} are recognised by their "
             "states; in imagination and in the learned world none ends early. Check that terminals "
@@ -205,12 +207,13 @@ def _limits(states: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     A limit lies halfway between the last state from which one went on and the first end beyond it.
     Those that explain most ends come first, and one is taken only if it explains more than `FACE`
-    of the ends that no limit before it does.
+    of all ends, and more than two, that no limit before it does: of many dimensions one is always
+    at its largest where an episode happens to end.
     """
     signed = np.concatenate([-states, states], 1)  # an end lies above a limit, in either direction
     most = signed[~ends].max(0)
     unexplained = signed[ends]
-    limits, fewest = np.full(signed.shape[1], np.inf), FACE * len(unexplained)
+    limits, fewest = np.full(signed.shape[1], np.inf), max(FACE * len(unexplained), 2)
     while len(unexplained):
         beyond = unexplained > most
         best = int(beyond.sum(0).argmax())
