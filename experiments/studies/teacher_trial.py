@@ -93,8 +93,8 @@ def measure(exp: Experiment, teacher: Teacher) -> dict[str, Any]:
     (whole,) = imagine(model, config.sampling, task, inverse, starts[None], key)
     grounded = {}
     if teacher.world is not None:
-        grounded = _grounded(exp, teacher, starts, key)
-        grounded |= {"grounded_error": check(grounded.pop("made"))["error"]}
+        made, grounded = _grounded(exp, teacher, starts, key)
+        grounded["grounded_error"] = check(made)["error"]
     row = {
         "one_step": of_steps["error"],
         "nothing_moves": of_steps["nothing_moves"],
@@ -115,8 +115,8 @@ def measure(exp: Experiment, teacher: Teacher) -> dict[str, Any]:
 
 def _grounded(
     exp: Experiment, teacher: Teacher, starts: np.ndarray, key: jax.Array
-) -> dict[str, Any]:
-    """Whole trajectories in the learned world: `made`, and what is said of them."""
+) -> tuple[Trajectories, dict[str, Any]]:
+    """Whole trajectories in the learned world, and what is said of them."""
     (made,) = imagine(
         *(teacher.trajectory_generator, exp.config.sampling, exp.task, teacher.inverse_dynamics),
         *(starts[None], key),
@@ -126,8 +126,7 @@ def _grounded(
     scores = exp.task.normalized_score(made.returns())
     last = made.ends
     ended = ~np.asarray(exp.task.alive(jnp.asarray(made.next_observations[last])))
-    return {
-        "made": made,
+    return made, {
         "grounded": float(scores.mean()),
         "grounded_stderr": float(standard_error(scores)),
         "grounded_steps": float(made.lengths.mean()),

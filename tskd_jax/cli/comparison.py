@@ -53,11 +53,10 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
             )
         _judge_offline(exp, config, outcome, held_out, found)
         _note(name, title, config, outcome, run, begun)
-        if name == config.methods[-1]:
-            _deploy(config, outcome, judged.get(name), found[summary.LEFT].get(name), run)
         score = summarize(task.normalized_score(returns.get(name, judged.get(name))))
         run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
+            _deploy(config, outcome, judged.get(name), found[summary.LEFT].get(name), run)
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
     return _write_report(found, run) if hosts.is_first() else None

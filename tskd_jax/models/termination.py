@@ -82,11 +82,15 @@ class Termination:
     least: float
     hidden: tuple[int, ...]
 
+    @property
+    def network(self) -> MLP:
+        return MLP(self.hidden, 1)
+
     def logits(
         self, params: Leaf, observations: Float[Array, "*batch state"]
     ) -> Float[Array, "*batch"]:
         """How likely each state ends an episode if half of all states did; raw units."""
-        output = MLP(self.hidden, 1).apply(params, self.states.normalize(observations))
+        output = self.network.apply(params, self.states.normalize(observations))
         return jnp.squeeze(output, -1)
 
     def __call__(self, observations: Float[Array, "*batch state"]) -> Bool[Array, "*batch"]:
@@ -192,7 +196,7 @@ def training(
     states = trajectories.next_observations
     return Training(
         name="termination",
-        init=lambda key: MLP(config.hidden, 1).init(key, jnp.zeros((1, states.shape[1]))),
+        init=lambda key: rule.network.init(key, jnp.zeros((1, states.shape[1]))),
         loss=loss,
         draw=draw,
         data=(states, np.flatnonzero(ends), np.flatnonzero(others)),
@@ -210,10 +214,11 @@ def _limits(states: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarra
     of all ends, and more than two, that no limit before it does: of many dimensions one is always
     at its largest where an episode happens to end.
     """
-    signed = np.concatenate([-states, states], 1)  # an end lies above a limit, in either direction
-    most = signed[~ends].max(0)
-    unexplained = signed[ends]
-    limits, fewest = np.full(signed.shape[1], np.inf), max(FACE * len(unexplained), 2)
+    going, ending = states[~ends], states[ends]
+    # An end lies above a limit, in either direction.
+    most = np.concatenate([-going.min(0), going.max(0)])
+    unexplained = np.concatenate([-ending, ending], 1)
+    limits, fewest = np.full(len(most), np.inf), max(FACE * len(ending), 2)
     while len(unexplained):
         beyond = unexplained > most
         best = int(beyond.sum(0).argmax())
