@@ -100,7 +100,7 @@ def test_steps_multiplier_scales_every_training():
     config = load("hopper")
     config.steps_multiplier = 0.01
     final, options = finalize(config)
-    assert len(config_module.TRAININGS) == 10
+    assert {"world", "student", "trajectory_generator", "iql"} <= set(config_module.TRAININGS)
     for section in config_module.TRAININGS:
         steps = getattr(final, section).steps
         assert steps == max(1, round(config[section].steps * 0.01))

@@ -18,7 +18,6 @@ from tskd_jax.evaluation.fitted_q import Config as FittedQConfig
 from tskd_jax.fields import ANY, LARGEST, POSITIVE, Allowed, field
 from tskd_jax.machine.hosts import FORM, is_form
 from tskd_jax.methods import METHODS
-from tskd_jax.methods.base import RECORDED_STATES
 from tskd_jax.methods.base import Config as MethodsConfig
 from tskd_jax.methods.checks import contradictions
 from tskd_jax.presets import PRESETS
@@ -206,14 +205,8 @@ def _compose(values: Mapping[str, Any]) -> Config:
     own = {name: sections.pop(name) for name in _OWN}
     top = {e.name: values[e.name] for e in dataclasses.fields(Config) if e.metadata}
     config = Config(**top, **sections, own=own)
-    for problem in contradictions(config):
+    for problem in contradictions(config, {name: METHODS[name] for name in config.methods}):
         raise ConfigError(problem)
-    inside = [name for name in config.methods if METHODS[name].imagines_from == RECORDED_STATES]
-    if inside and config.imagination.mode == "environment":
-        raise ConfigError(
-            "config.imagination.mode='environment' starts where the simulator does; "
-            f"config.methods={inside[0]} imagines from recorded states: choose mode='imagine'"
-        )
     return config
 
 

@@ -36,7 +36,7 @@ def main(_argv) -> None:
         shape = (count, task.action_size)
         state = {"velocity": np.zeros(shape), "target": np.zeros(shape)}
 
-        def act(_observations, time, state=state, rng=rng, shape=shape):
+        def act(_observations, time, _rewards, state=state, rng=rng, shape=shape):
             if time % HELD == 0:
                 state["target"] = rng.uniform(-1, 1, shape)
             drift = (1 - FOLLOWS) * state["velocity"] + FOLLOWS * state["target"]

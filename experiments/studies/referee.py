@@ -78,7 +78,9 @@ def students_of(folder: Path, summary: dict[str, Any], config: Any) -> list[dict
 
 def walk(policy: Policy, task: Task) -> Trajectories:
     """Where a student really goes."""
-    return record(lambda states, _time: policy(states), task, episode_seeds(0, WALKED.value))
+    return record(
+        lambda states, _time, _rewards: policy(states), task, episode_seeds(0, WALKED.value)
+    )
 
 
 def error_on(model: World, data: Trajectories, deviation: np.ndarray) -> float:

@@ -60,7 +60,7 @@ def test_a_simulator_of_gymnasium(tmp_path, capsys):
     name = "InvertedDoublePendulum-v5"
     task = Task("own", name, 9, Bounds((-1.0,), (1.0,)), 1000)
     rng = np.random.default_rng(0)
-    recorded = record(lambda states, _: rng.uniform(-1, 1, (len(states), 1)), task, range(20))
+    recorded = record(lambda states, *_: rng.uniform(-1, 1, (len(states), 1)), task, range(20))
     d4rl.write(tmp_path / "data.hdf5", recorded, {})
     flags = (
         *(f"--config.dataset.path={tmp_path / 'data.hdf5'}", f"--workdir={tmp_path / 'run'}"),

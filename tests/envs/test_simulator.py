@@ -62,11 +62,11 @@ def test_every_generator_of_an_environment_is_seeded():
         task = Task("own", name, 3, Bounds((-1.0,), (1.0,)), 10)
         np.random.seed(7)
         before = np.random.get_state()[1].copy()
-        once, again = (record(lambda o, t: np.zeros((len(o), 1)), task, [3, 4]) for _ in range(2))
+        once, again = (record(lambda o, *_: np.zeros((len(o), 1)), task, [3, 4]) for _ in range(2))
         np.testing.assert_array_equal(once.observations, again.observations)
         np.testing.assert_array_equal(np.random.get_state()[1], before)
         # Every episode starts by its own seed, whatever the others are.
-        (alone,) = record(lambda o, t: np.zeros((1, 1)), task, [4]).initial_observations
+        (alone,) = record(lambda o, *_: np.zeros((1, 1)), task, [4]).initial_observations
         np.testing.assert_array_equal(alone, once.initial_observations[1])
         assert (once.initial_observations[0] != once.initial_observations[1]).all()
     finally:

@@ -46,7 +46,7 @@ def log():
     del gymnasium.registry[TASK.gymnasium_id]
 
 
-def half(observations, _time):
+def half(observations, _time, _rewards):
     return np.full((len(observations), 1), 0.5)
 
 
@@ -75,7 +75,7 @@ def test_equal_seeds_are_episodes_of_their_own(log):
 def test_the_policy_sees_all_episodes_at_the_right_time(log):
     times = []
 
-    def act(observations, time):
+    def act(observations, time, _rewards):
         assert observations.shape == (2, 2)
         # Each counts down from its seed, and rests at 0 once it has ended.
         assert observations[:, 0].tolist() == [max(2 - time, 0), 5 - time]
@@ -88,7 +88,7 @@ def test_the_policy_sees_all_episodes_at_the_right_time(log):
 
 
 def test_actions_of_ended_episodes_are_ignored(log):
-    def act(observations, time):
+    def act(observations, time, _rewards):
         return np.where(observations[:, :1] > 0, 0.25, np.nan)
 
     np.testing.assert_allclose(rollout(act, TASK, [1, 3]), [100.25, 100.75])
@@ -105,7 +105,7 @@ def test_hopper_is_deterministic_by_seed():
     task = get_task("hopper")
     seen = []
 
-    def act(observations, _time):
+    def act(observations, _time, _rewards):
         return np.zeros((len(observations), 3))
 
     first = rollout(act, task, [5, 6, 5], lambda done, total: seen.append((done, total)))
@@ -119,7 +119,7 @@ def test_hopper_is_deterministic_by_seed():
 def test_halfcheetah_runs_to_the_limit():
     steps = []
 
-    def act(observations, time):
+    def act(observations, time, _rewards):
         steps.append(time)
         return np.zeros((len(observations), 6))
 
@@ -140,7 +140,7 @@ def test_students_act_in_their_own_episodes(log):
     assert returns.shape == (2, 3)
     for student, (seed, action) in enumerate([(4, 0.5), (0, -1.0)]):
         alone = rollout(
-            lambda observations, _time, action=action: np.full((3, 1), action),
+            lambda observations, _time, _rewards, action=action: np.full((3, 1), action),
             TASK,
             episode_seeds(seed, 3),
         )

@@ -18,7 +18,7 @@ from tskd_jax.machine import hosts, memory
 from tskd_jax.methods import METHODS, Experiment, Outcome
 from tskd_jax.methods.parts.models import train_world
 from tskd_jax.nn.mlp import count_parameters
-from tskd_jax.policy import save_policy
+from tskd_jax.policy import Policy, save_policy
 from tskd_jax.report import figures, summary, table
 from tskd_jax.run.run import Run
 from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
@@ -51,41 +51,52 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
                 *(evaluate, config.evaluation.episodes, outcome.policies, task, config.seeds),
                 name=f"evaluation.{name}",
             )
-        _judge_offline(exp, config, outcome, held_out, found)
+        if students := _students(outcome):
+            _judge_offline(exp, config, students, held_out, found)
         _note(name, title, config, outcome, run, begun)
         score = summarize(task.normalized_score(returns.get(name, judged.get(name))))
         run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
-            _deploy(config, outcome, judged.get(name), found[summary.LEFT].get(name), run)
+            _deploy(config, students, judged.get(name), found[summary.LEFT].get(name), run)
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
     return _write_report(found, run) if hosts.is_first() else None
 
 
+def _students(outcome: Outcome) -> list[Policy]:
+    """The policies, where all of them are students, which need no simulator and fit a file."""
+    students = [one for one in outcome.policies if isinstance(one, Policy)]
+    return students if len(students) == len(outcome.policies) else []
+
+
 def _judge_offline(
-    exp: Experiment, config: Config, outcome: Outcome, held_out: Trajectories | None, found: Found
+    exp: Experiment,
+    config: Config,
+    students: list[Policy],
+    held_out: Trajectories | None,
+    found: Found,
 ) -> None:
     """What can be said of a method's students without a simulator, as far as it is asked for."""
     name, recorded = exp.name, exp.recorded
     if config.referee.episodes:
         found[summary.JUDGED][name], found[summary.LEFT][name] = exp.stage(
-            *(judge, config.referee.episodes, train_world(exp), outcome.policies, exp.task),
+            *(judge, config.referee.episodes, train_world(exp), students, exp.task),
             recorded.initial_observations,
             name=f"referee.{name}",
         )
     if config.fitted_q.enabled:
         found[summary.FITTED_Q][name] = exp.stage(
-            *(fitted_q, config.fitted_q, recorded, outcome.policies),
+            *(fitted_q, config.fitted_q, recorded, students),
             name=f"fitted_q.{name}",
         )
     if held_out is not None:
         found[summary.ERRORS][name] = exp.stage(
-            *(action_errors, outcome.policies, held_out), name=f"held_out.{name}"
+            *(action_errors, students, held_out), name=f"held_out.{name}"
         )
     if config.evaluation.visited_states:
         found[summary.WITHIN][name] = exp.stage(
             *(within_data, config.evaluation.visited_states, train_world(exp)),
-            *(outcome.policies, exp.task, recorded),
+            *(students, exp.task, recorded),
             name=f"within_data.{name}",
         )
 
@@ -143,7 +154,7 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
     judging = [key for key in used if stages[key]["name"].startswith(("evaluation.", "referee."))]
     seconds = stages[student]["seconds"] + stages[judging[0]]["seconds"]
     if hosts.is_first():
-        for seed, policy in zip(config.seeds, outcome.policies, strict=True):
+        for seed, policy in zip(config.seeds, _students(outcome), strict=False):
             with run.replacing(f"students/{name}/seed_{seed}.npz") as path:
                 save_policy(path, policy)
     run.record(
@@ -169,7 +180,7 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
 
 def _deploy(
     config: Config,
-    outcome: Outcome,
+    students: list[Policy],
     judged: np.ndarray | None,
     left: np.ndarray | None,
     run: Run,
@@ -177,14 +188,16 @@ def _deploy(
     """Write the one student that a user takes: the best in the learned world, or else the first.
 
     An episode that left what the world knows counts as the worst of all: where rewards are
-    negative, ending early must not pay.
+    negative, ending early must not pay. A method that ends in no student leaves none.
     """
+    if not students:
+        return
     place = 0
     if judged is not None and left is not None:
         place = int(np.where(left, judged.min(), judged).mean(1).argmax())
     if hosts.is_first():
         with run.replacing("student.npz") as path:
-            save_policy(path, outcome.policies[place])
+            save_policy(path, students[place])
     run.record("notes", "student", {"seed": config.seeds[place], "chosen": judged is not None})
 
 

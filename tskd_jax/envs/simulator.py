@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import mujoco
@@ -12,8 +12,22 @@ from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import ConfigError
 
-# (observations (E, m), time) -> actions (E, n)
-Act = Callable[[np.ndarray, int], np.ndarray]
+# (observations (E, m), time, rewards (E,) of the last step) -> actions (E, n)
+Act = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """What plays with a memory, or plans: all that is not a `Policy`."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all networks that it acts by."""
+        ...
+
+    def start(self) -> Act:
+        """To play some episodes in lockstep, from time 0."""
+        ...
 
 
 def make_environment(gymnasium_id: str) -> gymnasium.Env:
@@ -92,8 +106,8 @@ def record(
     to finish would favour short ones.
 
     Args:
-      act: the policy. It is called with all E observations each time; those of episodes that have
-        ended are stale, and their actions are ignored.
+      act: the policy. It is called with all E observations and last rewards each time; those of
+        episodes that have ended are stale, and their actions are ignored.
       task: which simulator.
       seeds: (E,) of the environments' start states.
       on_progress: called with (time, episode limit) every 50 steps.
@@ -111,15 +125,15 @@ def _record(
     )
     episodes: list[list[tuple]] = [[] for _ in seeds]
     running = list(range(len(seeds)))
-    time = 0
+    time, rewards = 0, np.zeros(len(seeds))
     while running:
-        actions = np.asarray(act(observations, time))
+        actions = np.asarray(act(observations, time, rewards))
         still = []
         for e in running:
             action = actions[e].astype(np.float64)
             observation, reward, terminated, truncated, _ = environments[e].step(action)
             episodes[e].append((observations[e].copy(), action, reward, observation, terminated))
-            observations[e] = observation
+            observations[e], rewards[e] = observation, reward
             if not (terminated or truncated):
                 still.append(e)
         running = still

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tskd_jax.envs.simulator import Act, episode_seeds, record
+from tskd_jax.envs.simulator import Act, Actor, episode_seeds, record
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import COUNT, NOT_NEGATIVE, between, field
+from tskd_jax.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def rollout(
 
 
 def evaluate_students(
-    policies: Sequence[Callable[[np.ndarray], np.ndarray]],
+    policies: Sequence[Policy | Actor],
     task: Task,
     student_seeds: Sequence[int],
     episodes: int,
@@ -49,12 +50,22 @@ def evaluate_students(
 ) -> np.ndarray:
     """(seeds, episodes) returns of one policy for each student seed, all episodes in lockstep."""
 
-    def act(observations, _time):
+    acts = [_start(policy) for policy in policies]
+
+    def act(observations, time, rewards):
         # The last state of an episode that has ended is asked about, too, and may be no number.
-        blocks = np.split(np.nan_to_num(observations), len(policies))
+        blocks = np.split(np.nan_to_num(observations), len(acts))
+        gained = np.split(rewards, len(acts))
         return np.concatenate(
-            [policy(block) for policy, block in zip(policies, blocks, strict=True)]
+            [one(block, time, last) for one, block, last in zip(acts, blocks, gained, strict=True)]
         )
 
     seeds = [episode for student in student_seeds for episode in episode_seeds(student, episodes)]
     return rollout(act, task, seeds, on_progress).reshape(len(policies), episodes)
+
+
+def _start(policy: Policy | Actor) -> Act:
+    """What plays the episodes of one student seed."""
+    if isinstance(policy, Actor):
+        return policy.start()
+    return lambda observations, _time, _rewards: policy(observations)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.envs.simulator import episode_seeds
+from tskd_jax.envs.simulator import Actor, episode_seeds
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import Config, evaluate_students, rollout
@@ -26,7 +26,7 @@ Metrics = list[dict[str, Any]]
 
 def evaluate(
     episodes: int,
-    policies: Sequence[Policy],
+    policies: Sequence[Policy | Actor],
     task: Task,
     student_seeds: Sequence[int],
     *,

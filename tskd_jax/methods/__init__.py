@@ -16,6 +16,9 @@ METHODS: dict[str, Method] = {
     "best_episode_bc": _load("best_episode_bc"),
     "filtered_bc": _load("filtered_bc"),
     "chosen_bc": _load("chosen_bc"),
+    "iql": _load("iql"),
+    "td3_bc": _load("td3_bc"),
+    "cql": _load("cql"),
     "tskd": _load("tskd"),
     "tskd_one_step": _load("tskd_one_step"),
 }

@@ -15,6 +15,7 @@ from tskd_jax.data.load import Config as DatasetConfig
 from tskd_jax.data.selection import Config as FilterConfig
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import Config as EnvironmentConfig
+from tskd_jax.envs.simulator import Actor
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import NOT_NEGATIVE, integers, one_of
 from tskd_jax.fields import field as config_field
@@ -110,14 +111,15 @@ class Outcome:
     """What a method has made. Lists have an entry for each pipeline seed, or one for all.
 
     Attributes:
-      policies: one for each of `config.seeds`.
-      data: what the students imitate.
+      policies: one for each of `config.seeds`; of a method that ends in no student, actors that
+        only the simulator can judge.
+      data: what the students imitate, or what the actors were trained on.
       imagined: whole, as DDR-I imagined it; None where nothing is.
       accepted: what of it the ensemble finds likely.
       teacher: None where there is none.
     """
 
-    policies: list[Policy]
+    policies: Sequence[Policy | Actor]
     data: Sequence[Trajectories]
     imagined: Sequence[Trajectories] | None = None
     accepted: Sequence[Trajectories] | None = None
@@ -136,6 +138,7 @@ class Method:
       summary: one line for `--help` and the docs.
       train: (experiment, the method's own section) -> outcome.
       fields: the class of its own section, `config.NAME`.
+      needs_simulator: its policies plan or remember, so that nothing else judges them.
       imagines_from: where its teacher begins, in `EPISODE_STARTS` or `RECORDED_STATES`; "" where it
         has none.
       variants: name -> (title, overrides "section.field" -> value): the method with parts switched
@@ -146,6 +149,7 @@ class Method:
     summary: str
     train: Callable[["Experiment", Any], Outcome]
     fields: type = NoFields
+    needs_simulator: bool = False
     imagines_from: str = ""
     variants: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
 

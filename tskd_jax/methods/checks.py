@@ -1,13 +1,18 @@
 """Values of a config that are valid alone and contradict each other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tskd_jax.envs.entries import OWN
-from tskd_jax.methods.base import Config
+from tskd_jax.methods.base import RECORDED_STATES, Config, Method
 
 
-def contradictions(config: Config) -> Iterator[str]:
-    """Each contradiction in words, with what to choose instead."""
+def contradictions(config: Config, methods: Mapping[str, Method]) -> Iterator[str]:
+    """Each contradiction in words, with what to choose instead.
+
+    Args:
+      config: to be checked.
+      methods: those that it runs, by name.
+    """
     yield from _of_sampling(config)
     generator, dynamics = config.trajectory_generator, config.dynamics
     if generator.condition == "advantage" and generator.discount == 1:
@@ -37,6 +42,17 @@ def contradictions(config: Config) -> Iterator[str]:
             "config.referee.episodes=0 with no simulator (config.environment.gymnasium_id is "
             "empty): nothing would judge the students; choose 40"
         )
+    for name, method in methods.items():
+        if method.needs_simulator and not simulated:
+            yield (
+                f"config.methods={name} ends in no student, and nothing but a simulator judges it; "
+                "set config.environment.gymnasium_id, or leave it out"
+            )
+        if method.imagines_from == RECORDED_STATES and config.imagination.mode == "environment":
+            yield (
+                "config.imagination.mode='environment' starts where the simulator does; "
+                f"config.methods={name} imagines from recorded states: choose mode='imagine'"
+            )
     if not simulated and config.imagination.mode == "environment":
         yield "config.imagination.mode='environment' without a simulator; choose mode='imagine'"
     if len(set(config.seeds)) < len(config.seeds):

@@ -59,7 +59,7 @@ def training(
     network = MLP(config.hidden, task.action_size)
     columns = []
     for data in datasets:
-        mean, deviation = _scale(config, data)
+        mean, deviation = input_scale(data, config.normalize)
         columns.append(((data.observations - mean) / deviation, data.actions))
     data, axes = seeds.pad_rows(columns), 0
     if len(datasets) == 1:
@@ -106,7 +106,7 @@ def train(
       mean over students, or None where an earlier process had trained to the end).
     """
     fitted = fit(training(config, datasets, task, student_seeds, name), callbacks)
-    scales = [_scale(config, data) for data in datasets]
+    scales = [input_scale(data, config.normalize) for data in datasets]
     policies = [
         fold(seeds.of_seed(fitted.params, i), *scales[i % len(scales)], task.bounds)
         for i in range(len(student_seeds))
@@ -114,10 +114,10 @@ def train(
     return policies, [{"loss": fitted.metrics.get("loss")}]
 
 
-def _scale(config: Config, trajectories: Trajectories) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, deviation) by which the network's inputs are standardised."""
+def input_scale(trajectories: Trajectories, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, deviation) by which a network's inputs are standardised, where they are."""
     states = trajectories.observations
-    if not config.normalize:
+    if not normalize:
         size = states.shape[1]
         return np.zeros(size, np.float32), np.ones(size, np.float32)
     deviation = states.std(0)

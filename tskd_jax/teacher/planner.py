@@ -50,7 +50,7 @@ class Planner:
         self._history = np.zeros((0, 0, 0), np.float32)
         self.rewards: list[np.ndarray] = []
 
-    def __call__(self, observations: np.ndarray, time: int) -> np.ndarray:
+    def __call__(self, observations: np.ndarray, time: int, _rewards: np.ndarray) -> np.ndarray:
         """Actions (E, n) for observations (E, m) at time step `time`, which counts from 0."""
         context, episodes = self._model.config.context, len(observations)
         rows = np.resize(np.arange(episodes), devices.padded(episodes))

@@ -1,0 +1,256 @@
+"""What offline actor-critics share: their data, twin critics, and actors that end as policies.
+
+Each of them (`iql`, `td3_bc`, `cql`) is one loss over one tree of parameters, the sum of what its
+parts minimise, each with all others held fixed; the moving average of the tree holds the targets.
+An actor is a student's network, and is exported as one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task
+from tskd_jax.fields import ANY, POSITIVE_SHARE, PROBABILITY, WIDTHS, field
+from tskd_jax.machine.types import Leaf
+from tskd_jax.models.cloning import fold, input_scale
+from tskd_jax.nn.mlp import MLP
+from tskd_jax.policy import Bounds, Policy
+from tskd_jax.training import seeds
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.loop import fit
+from tskd_jax.training.training import (
+    Ema,
+    Training,
+    TrainingConfig,
+    adam,
+    batch_size_field,
+    learning_rate_field,
+    schedule_field,
+    steps_field,
+)
+
+RANGE = 1000.0  # of the returns, to which `scale_rewards` brings them
+
+
+@dataclass(frozen=True)
+class Config(TrainingConfig):
+    """The fields that all have; rate and schedule are the critics'."""
+
+    steps: int = steps_field(1_000_000, "as published")
+    batch_size: int = batch_size_field(256, "as published")
+    learning_rate: float = learning_rate_field(3e-4, "as published")
+    schedule: str = schedule_field()
+    hidden: tuple[int, ...] = field((256, 256), WIDTHS, "hidden layers of actor and critics")
+    discount: float = field(0.99, PROBABILITY, "γ")
+    target_average: float = field(0.005, POSITIVE_SHARE, "share of the new weights in the targets")
+    normalize: bool = field(True, ANY, "standardise states; folded into the actor on export")
+    scale_rewards: bool = field(
+        False, ANY, "divide rewards by a thousandth of the range of recorded returns"
+    )
+
+
+class Batch(NamedTuple):
+    """Transitions as the networks see them.
+
+    Attributes:
+      states, next_states: (B, m) standardised.
+      actions, next_actions: (B, n) in [-1, 1]; what was recorded in s and s', in the last state of
+        an episode 0.
+      rewards: (B,).
+      goes_on: (B,) 0 where s' ends the episode, else 1.
+    """
+
+    states: Leaf
+    actions: Leaf
+    rewards: Leaf
+    next_states: Leaf
+    next_actions: Leaf
+    goes_on: Leaf
+
+
+@dataclass(frozen=True)
+class Networks:
+    """An actor and twin critics of one width.
+
+    Attributes:
+      hidden: widths of the hidden layers.
+      state_size, action_size: m and n.
+      stochastic: whether the actor also has a log deviation for each action, behind its means.
+    """
+
+    hidden: tuple[int, ...]
+    state_size: int
+    action_size: int
+    stochastic: bool = False
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """Fresh parameters: `actor`, and `critic` with the twins as leading axis."""
+        actor_key, critic_key = jax.random.split(key)
+        inputs = jnp.zeros((1, self.state_size + self.action_size))
+        return {
+            "actor": self._actor.init(actor_key, inputs[:, : self.state_size]),
+            "critic": jax.vmap(lambda one: MLP(self.hidden, 1).init(one, inputs))(
+                jax.random.split(critic_key)
+            ),
+        }
+
+    @property
+    def _actor(self) -> MLP:
+        return MLP(self.hidden, self.action_size * (1 + self.stochastic))
+
+    def outputs(
+        self, params: Any, states: Float[Array, "*batch state"]
+    ) -> Float[Array, "*batch out"]:
+        """Of the actor's last layer: means before tanh, and log deviations behind them."""
+        return self._actor.apply(params["actor"], states)
+
+    def act(self, params: Any, states: Float[Array, "*batch state"]) -> Float[Array, "*batch n"]:
+        """Actions in [-1, 1]; of a stochastic actor the middle ones."""
+        return jnp.tanh(self.outputs(params, states)[..., : self.action_size])
+
+    def critics(
+        self,
+        params: Any,
+        states: Float[Array, "*batch state"],
+        actions: Float[Array, "*batch n"],
+    ) -> Float[Array, "2 *batch"]:
+        """Q(s, a) by each of the twins."""
+        inputs = jnp.concatenate([states, actions], -1)
+        values = jax.vmap(lambda one: MLP(self.hidden, 1).apply(one, inputs))(params["critic"])
+        return jnp.squeeze(values, -1)
+
+
+def networks(config: Config, task: Task, stochastic: bool = False) -> Networks:
+    """The networks for a task."""
+    return Networks(config.hidden, task.state_size, task.action_size, stochastic)
+
+
+def columns(config: Config, recorded: Trajectories, bounds: Bounds) -> Batch:
+    """All transitions of a dataset as one batch, on the host."""
+    mean, deviation = input_scale(recorded, config.normalize)
+    low, high = (np.array(end, np.float32)[None] for end in (bounds.low, bounds.high))
+    actions = np.clip(2 * (recorded.actions - low) / (high - low) - 1, -1, 1)
+    next_actions = np.roll(actions, -1, axis=0)
+    next_actions[recorded.ends] = 0
+    scale = RANGE / max(np.ptp(recorded.returns()), 1e-6) if config.scale_rewards else 1.0
+    return Batch(
+        states=(recorded.observations - mean) / deviation,
+        actions=actions,
+        rewards=(recorded.rewards * scale).astype(np.float32),
+        next_states=(recorded.next_observations - mean) / deviation,
+        next_actions=next_actions,
+        goes_on=1.0 - recorded.terminals.astype(np.float32),
+    )
+
+
+def training(
+    name: str,
+    config: Config,
+    recorded: Trajectories,
+    task: Task,
+    student_seeds: tuple[int, ...],
+    *,
+    init: Callable[[jax.Array], Any],
+    loss: Callable[[Any, Any, Batch, jax.Array], jax.Array],
+    optimizer: optax.GradientTransformation,
+    targets_every: int = 1,
+) -> Training:
+    """The training of one actor, with its critics, for each seed.
+
+    Args:
+      name: for messages.
+      config: of the part.
+      recorded: the dataset.
+      task: the bounds of the actions.
+      student_seeds: S.
+      init: key -> parameters.
+      loss: (parameters, targets, batch, key) -> what all parts minimise, summed.
+      optimizer: of all parameters.
+      targets_every: updates between two moves of the targets.
+    """
+
+    def draw(data, key):
+        return uniform_rows(data, key, config.batch_size)
+
+    return Training(
+        name=name,
+        init=init,
+        loss=loss,
+        draw=draw,
+        data=columns(config, recorded, task.bounds),
+        optimizer=optimizer,
+        steps=config.steps,
+        keys=jnp.stack([jax.random.key(seed) for seed in student_seeds]),
+        ema=Ema(decay=1 - config.target_average, every=targets_every),
+    )
+
+
+def train(
+    plan: Training,
+    config: Config,
+    recorded: Trajectories,
+    task: Task,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[list[Policy], list[dict[str, float | None]]]:
+    """The actors as policies on raw states, in the order of the seeds; and the last loss."""
+    fitted = fit(plan, callbacks)
+    scale = input_scale(recorded, config.normalize)
+    actors = _means(fitted.params["actor"], task.action_size)
+    policies = [
+        fold(seeds.of_seed(actors, index), *scale, task.bounds) for index in range(len(plan.keys))
+    ]
+    return policies, [{"loss": fitted.metrics.get("loss")}]
+
+
+def _means(actors: Any, action_size: int) -> Any:
+    """The actors of all seeds without the outputs for deviations, if they have any."""
+    layers = actors["params"]
+    last = f"Dense_{len(layers) - 1}"
+    means = {name: leaf[..., :action_size] for name, leaf in layers[last].items()}
+    return {"params": layers | {last: means}}
+
+
+def optimizers(
+    config: Config, rates: Mapping[str, float | optax.GradientTransformation]
+) -> optax.GradientTransformation:
+    """Adam of the config's rate for each part, or what `rates` says of one by its name."""
+    own = {
+        name: rate if isinstance(rate, optax.GradientTransformation) else adam(rate, "constant", 0)
+        for name, rate in rates.items()
+    }
+
+    # optax takes a label for a whole part.
+    def labels(params):
+        return {name: name if name in own else "" for name in params}
+
+    return optax.multi_transform({"": config.optimizer()} | own, labels)
+
+
+def delayed(every: int, inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optimizer that moves at each so many updates, and is not touched in between."""
+
+    def init(params):
+        return jnp.zeros((), jnp.int32), inner.init(params)
+
+    def update(grads, state, params=None):
+        count, kept = state[0] + 1, state[1]
+        moves = count % every == 0
+        updates, moved = inner.update(grads, kept, params)
+
+        def choose(new, old):
+            return jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, old)
+
+        return (
+            choose(updates, jax.tree.map(jnp.zeros_like, updates)),
+            (count, choose(moved, kept)),
+        )
+
+    return optax.GradientTransformation(init, update)

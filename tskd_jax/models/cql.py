@@ -1,0 +1,129 @@
+"""Conservative Q-learning (Kumar et al. 2020): soft actor-critic whose Q is pressed down where
+nobody acted.
+
+To the error of Q is added α · (log Σ_a exp Q(s, a) - Q(s, a_recorded) - τ) (their Equation 4, with
+Appendix F's importance sampling over actions of the actor in s and in s', and uniform ones); α is
+the Lagrangian's multiplier.
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task
+from tskd_jax.fields import ANY, COUNT, POSITIVE, field
+from tskd_jax.models import actor_critic
+from tskd_jax.models.actor_critic import Batch, networks
+from tskd_jax.policy import Policy
+from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.training import Training
+
+LOG_DEVIATION = (-20.0, 2.0)
+LARGEST_MULTIPLIER = 1e6
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Config(actor_critic.Config):
+    """`config.cql`."""
+
+    actor_learning_rate: float = field(1e-4, POSITIVE, "of actor, temperature and multiplier")
+    actions: int = field(10, COUNT, "drawn of each kind for log Σ exp Q")
+    weight: float = field(5.0, POSITIVE, "of the conservative term")
+    threshold: float = field(10.0, ANY, "τ, the gap that the multiplier α holds the term at")
+
+
+def conservative_gap(drawn: jax.Array, log_densities: jax.Array, recorded: jax.Array) -> jax.Array:
+    """log Σ_a exp Q(s, a) - Q(s, a_recorded), the first term by importance sampling.
+
+    Args:
+      drawn: (2, B, K) Q of drawn actions, by each of the twins.
+      log_densities: (B, K) of drawing them.
+      recorded: (2, B) Q of recorded actions.
+
+    Returns:
+      (2, B).
+    """
+    return jax.nn.logsumexp(drawn - log_densities[None], -1) - recorded
+
+
+def training(
+    config: Config, recorded: Trajectories, task: Task, student_seeds: tuple[int, ...]
+) -> Training:
+    """See `actor_critic.training`."""
+    parts, size = networks(config, task, stochastic=True), task.action_size
+
+    def init(key):
+        zero = jnp.zeros(())
+        return parts.init(key) | {"log_temperature": zero, "log_multiplier": zero}
+
+    def drawn(params, states, key, count):
+        """(B, count, n) actions of the actor, and their log densities (B, count)."""
+        middle, log_deviation = jnp.split(parts.outputs(params, states)[:, None], 2, -1)
+        log_deviation = jnp.clip(log_deviation, *LOG_DEVIATION)
+        noise = jax.random.normal(key, (len(states), count, size))
+        before = middle + jnp.exp(log_deviation) * noise
+        of_normal = -0.5 * jnp.square(noise) - log_deviation - HALF_LOG_2PI
+        # log(1 - tanh(u)²), without the rounding of 1 - 1.
+        of_tanh = 2 * (math.log(2) - before - jax.nn.softplus(-2 * before))
+        return jnp.tanh(before), (of_normal - of_tanh).sum(-1)
+
+    def loss(params, targets, batch: Batch, key):
+        fixed = jax.lax.stop_gradient
+        held, count = fixed(params), config.actions
+        keys = jax.random.split(key, 4)
+
+        def of_many(critics, actions):
+            states = jnp.repeat(batch.states[:, None], actions.shape[1], 1)
+            return parts.critics(critics, states, actions)
+
+        # The critics: to r + γ Q'(s', π(s')), and down where nobody acted.
+        next_q = parts.critics(targets, batch.next_states, parts.act(held, batch.next_states))
+        goal = fixed(batch.rewards + config.discount * batch.goes_on * next_q.min(0))
+        recorded_q = parts.critics(params, batch.states, batch.actions)
+        errors = jnp.square(recorded_q - goal[None]).mean(1).sum()
+        here, there = (
+            drawn(held, states, one, count)
+            for states, one in zip((batch.states, batch.next_states), keys, strict=False)
+        )
+        uniform = jax.random.uniform(keys[2], (len(batch.states), count, size), minval=-1, maxval=1)
+        anywhere = uniform, jnp.full(uniform.shape[:2], -size * math.log(2))
+        actions, densities = (
+            jnp.concatenate(kinds, 1) for kinds in zip(here, there, anywhere, strict=True)
+        )
+        gap = conservative_gap(of_many(params, actions), densities, recorded_q).mean(1)
+        multiplier = jnp.minimum(jnp.exp(params["log_multiplier"]), LARGEST_MULTIPLIER)
+        pressed = config.weight * (gap - config.threshold)
+        conservative = (fixed(multiplier) * pressed).sum() - (multiplier * fixed(pressed)).mean()
+
+        # The actor and its temperature, of soft actor-critic.
+        own, log_density = drawn(params, batch.states, keys[3], 1)
+        temperature = jnp.exp(params["log_temperature"])
+        worth = of_many(held, own).min(0)
+        of_actor = (fixed(temperature) * log_density - worth).mean()
+        of_temperature = -(temperature * fixed(log_density - size)).mean()
+        return errors + conservative + of_actor + of_temperature
+
+    slow = dict.fromkeys(("actor", "log_temperature", "log_multiplier"), config.actor_learning_rate)
+    return actor_critic.training(
+        *("cql", config, recorded, task, student_seeds),
+        init=init,
+        loss=loss,
+        optimizer=actor_critic.optimizers(config, slow),
+    )
+
+
+def train(
+    config: Config,
+    recorded: Trajectories,
+    task: Task,
+    student_seeds: tuple[int, ...],
+    *,
+    callbacks: TrainingCallbacks | None = None,
+) -> tuple[list[Policy], list[dict[str, float | None]]]:
+    """One actor for each of `student_seeds`; see `actor_critic.train`."""
+    plan = training(config, recorded, task, student_seeds)
+    return actor_critic.train(plan, config, recorded, task, callbacks)
