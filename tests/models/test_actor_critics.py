@@ -7,7 +7,7 @@ import pytest
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
-from tskd_jax.models import actor_critic, cql, iql, td3_bc
+from tskd_jax.models import actor_critic, cql, iql, rebrac, td3_bc
 from tskd_jax.policy import Bounds
 
 TASK = Task("toy", "", 1, Bounds((0.0,), (4.0,)), 10)
@@ -61,6 +61,7 @@ def bandit(rows: int = 2000) -> Trajectories:
     [
         (iql, {"steps": 1500, "temperature": 10.0}),
         (td3_bc, {"steps": 1500, "weight": 10.0, "actor_learning_rate": 1e-3}),
+        (rebrac, {"steps": 1500, "actor_weight": 0.1}),
         (cql, {"steps": 600, "weight": 0.1, "actor_learning_rate": 1e-3}),
     ],
 )

@@ -58,6 +58,16 @@ def difference(scores: np.ndarray, others: np.ndarray) -> dict[str, Any]:
     return {"mean": mean, "interval": interval}
 
 
+def mean_interval(x: np.ndarray) -> tuple[float, float] | None:
+    """Student's 95% interval of the mean of some numbers; None for one number."""
+    from scipy import stats
+
+    if len(x) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(x) - 1)) * standard_error(x)
+    return float(x.mean()) - half, float(x.mean()) + half
+
+
 def rank_correlation(scores: np.ndarray, others: np.ndarray) -> float | None:
     """Spearman's, of two verdicts on the same (S,) students; None where nothing ranks."""
     from scipy import stats

@@ -18,6 +18,7 @@ METHODS: dict[str, Method] = {
     "chosen_bc": _load("chosen_bc"),
     "iql": _load("iql"),
     "td3_bc": _load("td3_bc"),
+    "rebrac": _load("rebrac"),
     "cql": _load("cql"),
     "tskd": _load("tskd"),
     "tskd_one_step": _load("tskd_one_step"),

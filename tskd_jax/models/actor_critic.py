@@ -62,8 +62,8 @@ class Batch(NamedTuple):
 
     Attributes:
       states, next_states: (B, m) standardised.
-      actions, next_actions: (B, n) in [-1, 1]; what was recorded in s and s', in the last state of
-        an episode 0.
+      actions, next_actions: (B, n) in [-1, 1]; what was recorded in s and s'.
+      has_next: (B,) 0 where no action is recorded in s' (and `next_actions` is 0), else 1.
       rewards: (B,).
       goes_on: (B,) 0 where s' ends the episode, else 1.
     """
@@ -73,6 +73,7 @@ class Batch(NamedTuple):
     rewards: Leaf
     next_states: Leaf
     next_actions: Leaf
+    has_next: Leaf
     goes_on: Leaf
 
 
@@ -84,12 +85,14 @@ class Networks:
       hidden: widths of the hidden layers.
       state_size, action_size: m and n.
       stochastic: whether the actor also has a log deviation for each action, behind its means.
+      layer_norm: whether the critics normalise each of their hidden layers.
     """
 
     hidden: tuple[int, ...]
     state_size: int
     action_size: int
     stochastic: bool = False
+    layer_norm: bool = False
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Fresh parameters: `actor`, and `critic` with the twins as leading axis."""
@@ -97,7 +100,7 @@ class Networks:
         inputs = jnp.zeros((1, self.state_size + self.action_size))
         return {
             "actor": self._actor.init(actor_key, inputs[:, : self.state_size]),
-            "critic": jax.vmap(lambda one: MLP(self.hidden, 1).init(one, inputs))(
+            "critic": jax.vmap(lambda one: self._critic.init(one, inputs))(
                 jax.random.split(critic_key)
             ),
         }
@@ -105,6 +108,10 @@ class Networks:
     @property
     def _actor(self) -> MLP:
         return MLP(self.hidden, self.action_size * (1 + self.stochastic))
+
+    @property
+    def _critic(self) -> MLP:
+        return MLP(self.hidden, 1, layer_norm=self.layer_norm)
 
     def outputs(
         self, params: Any, states: Float[Array, "*batch state"]
@@ -124,13 +131,31 @@ class Networks:
     ) -> Float[Array, "2 *batch"]:
         """Q(s, a) by each of the twins."""
         inputs = jnp.concatenate([states, actions], -1)
-        values = jax.vmap(lambda one: MLP(self.hidden, 1).apply(one, inputs))(params["critic"])
+        values = jax.vmap(lambda one: self._critic.apply(one, inputs))(params["critic"])
         return jnp.squeeze(values, -1)
 
+    def critic_loss(self, params: Any, batch: Batch, goal: Float[Array, " batch"]) -> jax.Array:
+        """The mean squared error of Q(s, a) against its goal, summed over the twins."""
+        errors = self.critics(params, batch.states, batch.actions) - goal[None]
+        return jnp.square(errors).mean(1).sum()
 
-def networks(config: Config, task: Task, stochastic: bool = False) -> Networks:
-    """The networks for a task."""
-    return Networks(config.hidden, task.state_size, task.action_size, stochastic)
+    def noisy_act(
+        self,
+        params: Any,
+        states: Float[Array, "batch state"],
+        key: jax.Array,
+        deviation: float,
+        limit: float,
+    ) -> Float[Array, "batch n"]:
+        """Actions in [-1, 1] with clipped normal noise, at which targets are read (TD3)."""
+        actions = self.act(params, states)
+        noise = deviation * jax.random.normal(key, actions.shape)
+        return jnp.clip(actions + jnp.clip(noise, -limit, limit), -1, 1)
+
+
+def networks(config: Config, task: Task, **kind: bool) -> Networks:
+    """The networks for a task; `kind` as of `Networks`."""
+    return Networks(config.hidden, task.state_size, task.action_size, **kind)
 
 
 def columns(config: Config, recorded: Trajectories, bounds: Bounds) -> Batch:
@@ -139,14 +164,16 @@ def columns(config: Config, recorded: Trajectories, bounds: Bounds) -> Batch:
     low, high = (np.array(end, np.float32)[None] for end in (bounds.low, bounds.high))
     actions = np.clip(2 * (recorded.actions - low) / (high - low) - 1, -1, 1)
     next_actions = np.roll(actions, -1, axis=0)
-    next_actions[recorded.ends] = 0
+    has_next = np.ones(recorded.size, np.float32)
+    has_next[recorded.ends] = 0
     scale = RANGE / max(np.ptp(recorded.returns()), 1e-6) if config.scale_rewards else 1.0
     return Batch(
         states=(recorded.observations - mean) / deviation,
         actions=actions,
         rewards=(recorded.rewards * scale).astype(np.float32),
         next_states=(recorded.next_observations - mean) / deviation,
-        next_actions=next_actions,
+        next_actions=next_actions * has_next[:, None],
+        has_next=has_next,
         goes_on=1.0 - recorded.terminals.astype(np.float32),
     )
 

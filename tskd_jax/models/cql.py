@@ -66,17 +66,17 @@ def training(
         log_deviation = jnp.clip(log_deviation, *LOG_DEVIATION)
         noise = jax.random.normal(key, (len(states), count, size))
         before = middle + jnp.exp(log_deviation) * noise
-        of_normal = -0.5 * jnp.square(noise) - log_deviation - HALF_LOG_2PI
+        normal_density = -0.5 * jnp.square(noise) - log_deviation - HALF_LOG_2PI
         # log(1 - tanh(u)²), without the rounding of 1 - 1.
-        of_tanh = 2 * (math.log(2) - before - jax.nn.softplus(-2 * before))
-        return jnp.tanh(before), (of_normal - of_tanh).sum(-1)
+        tanh_density = 2 * (math.log(2) - before - jax.nn.softplus(-2 * before))
+        return jnp.tanh(before), (normal_density - tanh_density).sum(-1)
 
     def loss(params, targets, batch: Batch, key):
         fixed = jax.lax.stop_gradient
         held, count = fixed(params), config.actions
         keys = jax.random.split(key, 4)
 
-        def of_many(critics, actions):
+        def many_q(critics, actions):
             states = jnp.repeat(batch.states[:, None], actions.shape[1], 1)
             return parts.critics(critics, states, actions)
 
@@ -84,7 +84,7 @@ def training(
         next_q = parts.critics(targets, batch.next_states, parts.act(held, batch.next_states))
         goal = fixed(batch.rewards + config.discount * batch.goes_on * next_q.min(0))
         recorded_q = parts.critics(params, batch.states, batch.actions)
-        errors = jnp.square(recorded_q - goal[None]).mean(1).sum()
+        critic_loss = jnp.square(recorded_q - goal[None]).mean(1).sum()
         here, there = (
             drawn(held, states, one, count)
             for states, one in zip((batch.states, batch.next_states), keys, strict=False)
@@ -94,7 +94,7 @@ def training(
         actions, densities = (
             jnp.concatenate(kinds, 1) for kinds in zip(here, there, anywhere, strict=True)
         )
-        gap = conservative_gap(of_many(params, actions), densities, recorded_q).mean(1)
+        gap = conservative_gap(many_q(params, actions), densities, recorded_q).mean(1)
         multiplier = jnp.minimum(jnp.exp(params["log_multiplier"]), LARGEST_MULTIPLIER)
         pressed = config.weight * (gap - config.threshold)
         conservative = (fixed(multiplier) * pressed).sum() - (multiplier * fixed(pressed)).mean()
@@ -102,10 +102,10 @@ def training(
         # The actor and its temperature, of soft actor-critic.
         own, log_density = drawn(params, batch.states, keys[3], 1)
         temperature = jnp.exp(params["log_temperature"])
-        worth = of_many(held, own).min(0)
-        of_actor = (fixed(temperature) * log_density - worth).mean()
-        of_temperature = -(temperature * fixed(log_density - size)).mean()
-        return errors + conservative + of_actor + of_temperature
+        worth = many_q(held, own).min(0)
+        actor_loss = (fixed(temperature) * log_density - worth).mean()
+        temperature_loss = -(temperature * fixed(log_density - size)).mean()
+        return critic_loss + conservative + actor_loss + temperature_loss
 
     slow = dict.fromkeys(("actor", "log_temperature", "log_multiplier"), config.actor_learning_rate)
     return actor_critic.training(

@@ -53,9 +53,9 @@ def training(
     parts, value = networks(config, task), MLP(config.hidden, 1)
 
     def init(key):
-        of_parts, of_value = jax.random.split(key)
-        return parts.init(of_parts) | {
-            "value": value.init(of_value, jnp.zeros((1, task.state_size))),
+        parts_key, value_key = jax.random.split(key)
+        return parts.init(parts_key) | {
+            "value": value.init(value_key, jnp.zeros((1, task.state_size))),
             "log_deviation": jnp.zeros(task.action_size),
         }
 
@@ -66,17 +66,17 @@ def training(
         fixed = jax.lax.stop_gradient
         recorded_q = fixed(parts.critics(targets, batch.states, batch.actions).min(0))
         state_values = values(params, batch.states)
-        of_value = expectile_loss(recorded_q - state_values, config.expectile).mean()
-        following = fixed(values(params, batch.next_states)) * batch.goes_on
-        goal = batch.rewards + config.discount * following
-        errors = parts.critics(params, batch.states, batch.actions) - goal[None]
-        of_critics = jnp.square(errors).mean(1).sum()
+        value_loss = expectile_loss(recorded_q - state_values, config.expectile).mean()
+        next_values = fixed(values(params, batch.next_states)) * batch.goes_on
+        goal = batch.rewards + config.discount * next_values
+        critic_loss = parts.critic_loss(params, batch, goal)
         weights = advantage_weights(recorded_q - fixed(state_values), config.temperature)
         low, high = LOG_DEVIATION
         log_deviation = low + (high - low) * jax.nn.sigmoid(params["log_deviation"])
         off = (batch.actions - parts.act(params, batch.states)) / jnp.exp(log_deviation)[None]
         log_density = -(0.5 * jnp.square(off) + log_deviation[None]).sum(-1)
-        return of_value + of_critics - (weights * log_density).mean()
+        actor_loss = -(weights * log_density).mean()
+        return value_loss + critic_loss + actor_loss
 
     return actor_critic.training(
         *("iql", config, recorded, task, student_seeds),

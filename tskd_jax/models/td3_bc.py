@@ -34,17 +34,18 @@ def training(
 
     def loss(params, targets, batch: Batch, key):
         fixed = jax.lax.stop_gradient
-        noise = config.noise * jax.random.normal(key, batch.actions.shape)
-        noise = jnp.clip(noise, -config.noise_limit, config.noise_limit)
-        following = jnp.clip(parts.act(targets, batch.next_states) + noise, -1, 1)
-        next_q = parts.critics(targets, batch.next_states, following).min(0)
+        next_actions = parts.noisy_act(
+            targets, batch.next_states, key, config.noise, config.noise_limit
+        )
+        next_q = parts.critics(targets, batch.next_states, next_actions).min(0)
         goal = fixed(batch.rewards + config.discount * batch.goes_on * next_q)
-        errors = parts.critics(params, batch.states, batch.actions) - goal[None]
-        of_critics = jnp.square(errors).mean(1).sum()
+        critic_loss = parts.critic_loss(params, batch, goal)
+
         actions = parts.act(params, batch.states)
-        q = parts.critics({"critic": fixed(params["critic"])}, batch.states, actions)[0]
+        q = parts.critics(fixed(params), batch.states, actions)[0]
         weight = config.weight / fixed(jnp.abs(q).mean())
-        return of_critics + jnp.square(actions - batch.actions).mean() - weight * q.mean()
+        actor_loss = jnp.square(actions - batch.actions).mean() - weight * q.mean()
+        return critic_loss + actor_loss
 
     actor = actor_critic.delayed(
         config.actor_every, adam(config.actor_learning_rate, "constant", 0)

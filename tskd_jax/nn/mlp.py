@@ -14,15 +14,19 @@ class MLP(nn.Module):
     Attributes:
       hidden: widths of the hidden layers.
       outputs: width of the last layer.
+      layer_norm: whether each hidden layer's output is normalised, behind its ReLU.
     """
 
     hidden: Sequence[int]
     outputs: int
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         for width in self.hidden:
             x = nn.relu(nn.Dense(width)(x))
+            if self.layer_norm:
+                x = nn.LayerNorm()(x)
         return nn.Dense(self.outputs)(x)
 
 

@@ -1,0 +1,101 @@
+"""Table 1 of the paper: what its flags mean, what it marks, and that it goes on from its runs."""
+
+import csv
+
+import numpy as np
+import pytest
+from tiny import run_script
+
+from experiments.paper import table1
+from experiments.paper.published import table1 as published
+from tskd_jax.errors import ConfigError
+from tskd_jax.evaluation.scores import mean_interval
+
+METHODS = ["bc", "tskd"]
+
+
+def row(dataset, method, mean, seeds=5, paper=""):
+    return {
+        **{"dataset": dataset, "method": method, "seeds": seeds, "mean": mean, "paper": paper},
+        **{"stderr": 1.0, "low": mean - 2, "high": mean + 2},
+    }
+
+
+def test_what_the_paper_says():
+    assert published("hopper-medium-v2", "tskd") == (83.2, 8.1)
+    assert published("walker2d-medium-expert-v2", "decision_diffuser") == (108.8, None)
+    assert published("kitchen-mixed-v0", "mbts") is None
+    assert published("hopper_medium", "bc") is None
+    assert published("hopper-medium-v2", "rebrac") is None
+
+
+def test_datasets():
+    parse = table1.dataset
+    assert parse("hopper") == ("hopper-embedded", "hopper", "embedded", "")
+    assert parse("ant:medium") == ("ant-medium", "ant", "medium", "")
+    assert parse("own_robots/walker2d_x.hdf5") == (
+        *("walker2d_x", "walker2d", ""),
+        "own_robots/walker2d_x.hdf5",
+    )
+    assert parse("hopper-medium-v2")[1:] == ("hopper", "", "hopper-medium-v2")
+    assert parse("kitchen-mixed-v0").environment == "kitchen_mixed"
+    assert parse("hopper:a/b.npz") == ("b", "hopper", "", "a/b.npz")
+    with pytest.raises(ConfigError, match="begins with none of hopper"):
+        parse("robot.hdf5")
+
+
+def test_what_is_near_the_best_is_marked():
+    rows = [row("a_medium", "bc", 92.9), row("a_medium", "tskd", 100.0)]
+    rows += [row("b_medium", "bc", 95.0), row("b_medium", "tskd", 100.0, paper=83.2)]
+    assert table1.cells(rows, METHODS) == [
+        ("a_medium", ["92.9 ± 1.0 (91 … 95)", "**100.0 ± 1.0** (98 … 102)"]),
+        ("b_medium", ["**95.0 ± 1.0** (93 … 97)", "**100.0 ± 1.0** (98 … 102) [paper: 83.2]"]),
+        ("average, medium", ["94.0", "*100.0*"]),
+        ("average", ["94.0", "*100.0*"]),
+    ]
+
+
+def test_an_average_of_all_datasets_or_none():
+    rows = [row("a", "bc", 1.0), row("a", "tskd", 2.0), row("b", "bc", 3.0)]
+    assert table1.cells(rows, METHODS)[-1] == ("average", ["*2.0*", ""])
+
+
+def test_below_zero_the_best_is_still_near_itself():
+    rows = [row("a", "bc", -10.0), row("a", "tskd", -20.0)]
+    bc, tskd = table1.cells(rows, METHODS)[0][1]
+    assert bc.startswith("**-10.0")
+    assert tskd.startswith("-20.0")
+
+
+def test_latex():
+    lines = [("a_b", ["**1.0 ± 0.5** (0 … 2)", "*3.0*"]), ("average", ["", "1"])]
+    assert table1.latex(lines, METHODS).splitlines()[4:7] == [
+        r"a\_b & \textbf{1.0 $\pm$ 0.5} (0 \ldots{} 2) & \emph{3.0} \\",
+        r"\midrule",
+        r"average &  & 1 \\",
+    ]
+
+
+def test_the_interval_of_a_mean_by_hand():
+    low, high = mean_interval(np.array([1.0, 2.0, 3.0])) or (0, 0)
+    half = 4.302653 / np.sqrt(3)  # of Student's t with two degrees of freedom
+    np.testing.assert_allclose([low, high], [2 - half, 2 + half], rtol=1e-6)
+    assert mean_interval(np.array([1.0])) is None
+
+
+def test_it_makes_what_is_missing_and_reads_the_rest(dataset, tmp_path):
+    changes = ("student.steps=20", "evaluation.episodes=2", "referee.episodes=0")
+    settings = [f"--set={change}" for change in changes]
+    argv = [f"--datasets=hopper:{dataset}", "--scale=quick", f"--workdir={tmp_path}/runs"]
+    argv += [f"--results={tmp_path}", "--seeds=0,1", "--few=filtered_bc:1", *settings]
+    run_script("paper.table1", *argv, "--methods=bc")
+    before = (tmp_path / "runs" / dataset.stem / "bc" / "summary.json").stat().st_mtime_ns
+    run_script("paper.table1", *argv, "--methods=bc,filtered_bc")
+    assert (tmp_path / "runs" / dataset.stem / "bc" / "summary.json").stat().st_mtime_ns == before
+    with (tmp_path / "quick.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert [row["seeds"] for row in rows.values()] == ["2", "1"]
+    assert all(row["paper"] == "" for row in rows.values())
+    assert float(rows["bc"]["low"]) <= float(rows["bc"]["mean"]) <= float(rows["bc"]["high"])
+    assert (tmp_path / "quick.md").read_text().count("\n") == 4
+    assert "toprule" in (tmp_path / "quick.tex").read_text()
