@@ -1,12 +1,14 @@
 """Table 1 of the paper: what its flags mean, what it marks, and that it goes on from its runs."""
 
 import csv
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from tiny import run_script
+from tiny import ROOT, run_script
 
-from experiments.paper import table1
+from experiments.paper import runs, table1
 from experiments.paper.published import table1 as published
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation.scores import mean_interval
@@ -16,7 +18,7 @@ METHODS = ["bc", "tskd"]
 
 def row(dataset, method, mean, seeds=5, paper=""):
     return {
-        **{"dataset": dataset, "method": method, "seeds": seeds, "mean": mean, "paper": paper},
+        **{"dataset": dataset, "name": method, "seeds": seeds, "mean": mean, "paper": paper},
         **{"stderr": 1.0, "low": mean - 2, "high": mean + 2},
     }
 
@@ -30,7 +32,7 @@ def test_what_the_paper_says():
 
 
 def test_datasets():
-    parse = table1.dataset
+    parse = runs.parse_dataset
     assert parse("hopper") == ("hopper-embedded", "hopper", "embedded", "")
     assert parse("ant:medium") == ("ant-medium", "ant", "medium", "")
     assert parse("own_robots/walker2d_x.hdf5") == (
@@ -89,11 +91,17 @@ def test_it_makes_what_is_missing_and_reads_the_rest(dataset, tmp_path):
     argv = [f"--datasets=hopper:{dataset}", "--scale=quick", f"--workdir={tmp_path}/runs"]
     argv += [f"--results={tmp_path}", "--seeds=0,1", "--few=filtered_bc:1", *settings]
     run_script("paper.table1", *argv, "--methods=bc")
-    before = (tmp_path / "runs" / dataset.stem / "bc" / "summary.json").stat().st_mtime_ns
+    before = (tmp_path / "runs" / "quick" / dataset.stem / "bc" / "summary.json").stat().st_mtime_ns
     run_script("paper.table1", *argv, "--methods=bc,filtered_bc")
-    assert (tmp_path / "runs" / dataset.stem / "bc" / "summary.json").stat().st_mtime_ns == before
+    assert (
+        tmp_path / "runs" / "quick" / dataset.stem / "bc" / "summary.json"
+    ).stat().st_mtime_ns == before
+    command = [sys.executable, "-m", "experiments.paper.table1", *argv, "--methods=bc"]
+    other = subprocess.run([*command, "--set=student.steps=21"], cwd=ROOT, capture_output=True)
+    assert other.returncode == 2
+    assert b"a run with other student; choose another --workdir" in other.stderr
     with (tmp_path / "quick.csv").open() as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
+        rows = {row["name"]: row for row in csv.DictReader(file)}
     assert [row["seeds"] for row in rows.values()] == ["2", "1"]
     assert all(row["paper"] == "" for row in rows.values())
     assert float(rows["bc"]["low"]) <= float(rows["bc"]["mean"]) <= float(rows["bc"]["high"])
