@@ -6,14 +6,15 @@ import sys
 
 import numpy as np
 import pytest
-from tiny import ROOT, run_script
+from tiny import ROOT, import_script, run_script
 
-from experiments.paper import runs, table1
 from experiments.paper.published import table1 as published
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation.scores import mean_interval
 
 METHODS = ["bc", "tskd"]
+
+runs, table1 = import_script("paper.runs"), import_script("paper.table1")
 
 
 def row(dataset, method, mean, seeds=5, paper=""):

@@ -1,0 +1,15 @@
+"""The paper's Figure 6: Figure 3 on HalfCheetah and Walker2d; see `experiments.paper.figure3`."""
+
+import sys
+
+from absl import app
+
+from experiments.paper.figure3 import main
+from tskd_jax.cli.outcome import run_to_exit_status
+
+if __name__ == "__main__":
+    robots = ("halfcheetah", "walker2d")
+    app.run(
+        lambda _argv: sys.exit(run_to_exit_status(lambda request: main(request, robots))),
+        argv=sys.argv,
+    )
