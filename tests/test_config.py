@@ -102,7 +102,7 @@ def test_steps_multiplier_scales_every_training():
     final, options = finalize(config)
     assert {"world", "student", "trajectory_generator", "iql"} <= set(config_module.TRAININGS)
     for section in config_module.TRAININGS:
-        steps = getattr(final, section).steps
+        steps = (final.own | vars(final))[section].steps
         assert steps == max(1, round(config[section].steps * 0.01))
     assert config.student.steps == load("hopper").student.steps  # the argument is left alone
     # So that the same config is the same again, and JSON does not scale it twice.
