@@ -37,6 +37,12 @@ _STITCHING = {"rule": "density_first", "tolerance": 2.0, "allow_cycles": False}
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 # What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
 _STUDENT = _FAST | {"batch_size": 64}
+# Fewer updates than published, so that targets move faster: a value is carried back by one step for
+# each time constant, 1 / target_average, of the training.
+_SOME_UPDATES = _FAST | {"steps": 30_000, "target_average": 0.01}
+_FEW_UPDATES = _FAST | {"steps": 5_000, "target_average": 0.03}
+_REBRAC = {"batch_size": 256}
+_CQL = {"batch_size": 64, "actions": 4, "actor_learning_rate": 3e-4}  # 12 actions a state, not 30
 _METHODS = ("bc", "filtered_bc", "chosen_bc", "tskd_one_step")
 # What is made of a dataset is judged in the learned world before it is believed (docs/referee.md).
 _SELECTION = {"by": "referee", "shares": (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)}
@@ -63,6 +69,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "referee": {"episodes": 40},
         "fitted_q": {"steps": 50_000},
         "tskd_one_step": {"substitute": True},
+        "iql": _SOME_UPDATES,
+        "td3_bc": _SOME_UPDATES | {"actor_learning_rate": 1e-3},
+        "rebrac": _SOME_UPDATES | _REBRAC,
+        "cql": _SOME_UPDATES | _CQL,
     },
     "quick": {
         "methods": ("bc", "filtered_bc", "tskd_one_step"),
@@ -82,5 +92,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "student": _STUDENT | {"steps": 15_000},
         "fitted_q": {"steps": 20_000},
         "referee": {"episodes": 40},
+        "iql": _FEW_UPDATES,
+        "td3_bc": _FEW_UPDATES | {"actor_learning_rate": 1e-3},
+        "rebrac": _FEW_UPDATES | _REBRAC,
+        "cql": _FEW_UPDATES | _CQL,
     },
 }  # fmt: skip

@@ -128,11 +128,21 @@ class Networks:
         params: Any,
         states: Float[Array, "*batch state"],
         actions: Float[Array, "*batch n"],
-    ) -> Float[Array, "2 *batch"]:
+    ) -> Float[Array, "critics *batch"]:
         """Q(s, a) by each of the twins."""
         inputs = jnp.concatenate([states, actions], -1)
         values = jax.vmap(lambda one: self._critic.apply(one, inputs))(params["critic"])
         return jnp.squeeze(values, -1)
+
+    def first_critic(
+        self,
+        params: Any,
+        states: Float[Array, "*batch state"],
+        actions: Float[Array, "*batch n"],
+    ) -> Float[Array, "*batch"]:
+        """Q(s, a) by the first of the twins alone."""
+        first = {"critic": jax.tree.map(lambda leaf: leaf[:1], params["critic"])}
+        return self.critics(first, states, actions)[0]
 
     def critic_loss(self, params: Any, batch: Batch, goal: Float[Array, " batch"]) -> jax.Array:
         """The mean squared error of Q(s, a) against its goal, summed over the twins."""

@@ -42,7 +42,7 @@ def training(
         critic_loss = parts.critic_loss(params, batch, goal)
 
         actions = parts.act(params, batch.states)
-        q = parts.critics(fixed(params), batch.states, actions)[0]
+        q = parts.first_critic(fixed(params), batch.states, actions)
         weight = config.weight / fixed(jnp.abs(q).mean())
         actor_loss = jnp.square(actions - batch.actions).mean() - weight * q.mean()
         return critic_loss + actor_loss
