@@ -92,10 +92,10 @@ def score(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
     Raises:
       ConfigError: a flag or field is not valid, or the folder has a run with others.
     """
-    summary = _summary(dataset, wanted, request)
-    found = summary["scores"][wanted.method]
+    made = summary(dataset, wanted, request)
+    found = made["scores"][wanted.method]
     low, high = mean_interval(np.array(found["per_seed"])) or ("", "")
-    data = summary["config"]["dataset"]
+    data = made["config"]["dataset"]
     theirs = None if data["path"] else published(data["name"], wanted.method)
     return {
         "dataset": dataset.label,
@@ -106,12 +106,17 @@ def score(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
         "low": low,
         "high": high,
         "paper": theirs.mean if theirs and not wanted.changes else "",
-        "parameters": summary["methods"][wanted.method]["parameters"],
-        "seconds": sum(summary["seconds"].values()),
+        "parameters": made["methods"][wanted.method]["parameters"],
+        "seconds": sum(made["seconds"].values()),
     }
 
 
-def _summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
+def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
+    """The summary of the run of one method on one dataset, which is made where it is missing.
+
+    Raises:
+      ConfigError: a flag or field is not valid, or the folder has a run with others.
+    """
     beside = Path(WORKDIR.value) / SCALE.value / dataset.label
     place = beside / (wanted.name or wanted.method)
     final, options = finalize(_config(dataset, wanted))
