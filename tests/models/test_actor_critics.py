@@ -9,6 +9,7 @@ from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
 from tskd_jax.models import actor_critic, cql, iql, rebrac, td3_bc
 from tskd_jax.policy import Bounds
+from tskd_jax.training.callbacks import TrainingCallbacks
 
 TASK = Task("toy", "", 1, Bounds((0.0,), (4.0,)), 10)
 SMALL = {"hidden": (32, 32), "batch_size": 64, "learning_rate": 1e-3}
@@ -98,3 +99,29 @@ def test_a_delayed_part_rests_between_its_updates():
     for _ in range(2):
         _, expected = inner.update(grads, expected, params)
     jax.tree.map(np.testing.assert_array_equal, state[1], expected)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("module", [iql, td3_bc, rebrac, cql])
+def test_killed_it_goes_on_to_the_same_bits(module):
+    """The delayed optimizers count, too, in what is saved."""
+    data, states = bandit(100), []
+    config = module.Config(**SMALL | {"batch_size": 8}, steps=12)
+
+    def save(state):
+        if int(state.step) > 2:
+            states.append(jax.tree.map(jnp.copy, state))
+            raise Killed
+
+    whole, _ = module.train(config, data, TASK, (0, 1))
+    with pytest.raises(Killed):
+        module.train(config, data, TASK, (0, 1), callbacks=TrainingCallbacks(save=save))
+    assert 2 < int(states[0].step) < 12
+    restored = TrainingCallbacks(restore=lambda _fresh: states[0])
+    again, _ = module.train(config, data, TASK, (0, 1), callbacks=restored)
+    for one, other in zip(whole, again, strict=True):
+        for ours, theirs in zip(one.weights, other.weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
