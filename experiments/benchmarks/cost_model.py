@@ -51,6 +51,7 @@ from tskd_jax.machine import devices
 from tskd_jax.machine.signals import Request
 from tskd_jax.machine.throughput import flops_of_product, matmul_peak, over_products
 from tskd_jax.methods.parts import imagining
+from tskd_jax.methods.parts.pricing import DiffusionPricing
 from tskd_jax.methods.parts.stitching import stitching as stitch_epoch
 from tskd_jax.report import replay
 from tskd_jax.run.stages import Call
@@ -302,11 +303,13 @@ def imagination(call: Call, known: dict) -> Work:
 
 def stitching(call: Call, recorded: Trajectories, known: dict, stitched: float) -> list[Work]:
     """Search and rewards of an epoch."""
-    sampling, _, _, pricing, task, _ = call.inputs
-    model = of_seed(pricing.reward_generator, 0)
+    _, _, pricing, task, _ = call.inputs
     size, rows, of_seeds = task.state_size, recorded.size, len(call.seeds)
     # Every query against every state: what the accelerator's search does at most.
     search = Work(of_seeds, 2 * size * rows**2, 4 * size * rows, 4 * size * rows, 0, 1)
+    if not isinstance(pricing, DiffusionPricing):
+        return [search]  # a few layers for each edge
+    model, sampling = of_seed(pricing.reward_generator, 0), pricing.sampling
     edges = known_number(known, call.name, "edges_unique")
     if edges is None:
         edges = stitched * rows

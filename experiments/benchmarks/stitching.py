@@ -17,6 +17,7 @@ status 1 if any differ. Writes NAME.csv and NAME.png into --results.
 """
 
 import csv
+import functools
 import resource
 import sys
 import time
@@ -36,12 +37,12 @@ from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, concatenate, from_columns
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.tasks import Task
-from tskd_jax.models import dynamics, inverse_dynamics, value
-from tskd_jax.models.dynamics import DynamicsEnsemble
+from tskd_jax.methods.parts.pricing import DiffusionPricing
+from tskd_jax.models import dynamics, value
 from tskd_jax.models.value import Value
 from tskd_jax.stitching.neighbours import best_neighbour
 from tskd_jax.stitching.stitch import find_successors, search_arguments, stitch
-from tskd_jax.teacher import reward_generator
+from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.seeds import of_seed
 
 METHODS = ("ckdtree", "cpu", "accelerator", "epoch")
@@ -116,9 +117,13 @@ class Prepared:
         values, _ = value.train(config.value, [recorded], keys=keys[:1])
         ensembles, _ = dynamics.train(config.dynamics, recorded, keys=keys[1:2])
         self.values: Value = of_seed(values, 0)
-        self.ensemble: DynamicsEnsemble = of_seed(ensembles, 0)
-        self.inverse = of_seed(fresh_inverse_dynamics(config, recorded, task, keys[2:3]), 0)
-        self.rewards = of_seed(fresh_reward_generator(config, recorded, keys[2:3]), 0)
+        pricing = DiffusionPricing(
+            ensembles,
+            fresh_inverse_dynamics(config, recorded, task, keys[2:3]),
+            fresh_reward_generator(config, recorded, keys[2:3]),
+            config.reward_sampling,
+        )
+        self.pricing: DiffusionPricing = of_seed(pricing, 0)
         self.config, self.limit, self.key = config, task.episode_limit, keys[3]
 
     def search(self, data: Trajectories) -> dict[str, Any]:
@@ -128,15 +133,12 @@ class Prepared:
     def epoch(self, data: Trajectories) -> dict[str, Any]:
         """One epoch of stitching; its metrics."""
         successors, searched = find_successors(
-            data, self.ensemble, self.values, self.config.stitching
+            data, self.pricing.ensemble, self.values, self.config.stitching
         )
         _, stitched = stitch(
             data,
             successors,
-            lambda s, s_next: inverse_dynamics.actions_between(self.inverse, s, s_next),
-            lambda s, s_next: reward_generator.rewards_between(
-                self.rewards, self.config.reward_sampling, s, s_next, self.key
-            ),
+            functools.partial(self.pricing.price, key=self.key, callbacks=TrainingCallbacks()),
             episode_limit=self.limit,
             acceptance=self.config.stitching.acceptance,
             allow_cycles=self.config.stitching.allow_cycles,

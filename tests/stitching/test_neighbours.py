@@ -37,8 +37,9 @@ def log_normal(x, mean, deviation):
     return density.sum(-1)
 
 
-def double_loop(queries, states, values, radius, floor=None, test=None):
+def double_loop(queries, states, values, radius, floor=None, test=None, tested=None):
     """What `best_neighbour` promises, read aloud; the inner loop is a row of NumPy."""
+    tested = (states if tested is None else tested).astype(np.float64)
     index, value = np.full(len(queries), -1), np.full(len(queries), -np.inf)
     states = states.astype(np.float64)
     for q in range(len(queries)):
@@ -46,7 +47,7 @@ def double_loop(queries, states, values, radius, floor=None, test=None):
         if floor is not None:
             fits &= values > floor[q]
         if test is not None:
-            densities = log_normal(states[:, None], test.mean[q], test.deviation[q])
+            densities = log_normal(tested[:, None], test.mean[q], test.deviation[q])
             fits &= densities.min(1) > test.threshold[q]
         if fits.any():
             fitting = np.flatnonzero(fits)
@@ -415,6 +416,34 @@ def test_density_first_is_that_of_the_double_loop(backend, dimension):
     assert decided > 50  # without the test the answers are others
 
 
+@pytest.mark.parametrize("dimension", [1, 3, 11])
+def test_what_is_tested_may_lie_elsewhere(backend, dimension):
+    """As the next states of neighbours: near is the one, likely the other."""
+    decided = 0
+    for seed in range(12):
+        rng = np.random.default_rng([seed, dimension])
+        x, y, test = density_case(rng, dimension)
+        moved = y + rng.normal(scale=0.3, size=y.shape).astype(np.float32)
+        kind = (np.float32, np.float64)[seed % 2]
+        moved, values = moved.astype(kind), VALUES[list(VALUES)[seed % 5]](rng)
+        floor = FLOORS[list(FLOORS)[seed % 3]](rng, values)
+        radius = float(np.sort(distances(x, y), axis=None)[40 * QUERIES])
+        expected = double_loop(x, y, values, radius, floor, test, moved)
+        check(best_neighbour(x, y, values, radius, floor, backend, test, moved), expected)
+        decided += (expected[0] != double_loop(x, y, values, radius, floor, test)[0]).sum()
+        # Without a test there is nothing to ask of it.
+        plain = best_neighbour(x, y, values, radius, floor, backend, tested=moved)
+        check(plain, double_loop(x, y, values, radius, floor))
+    assert decided > 50
+
+
+def test_what_is_tested_is_finite_and_as_many_rows():
+    y, values = np.zeros((3, 2)), np.zeros(3)
+    for tested in (np.zeros((2, 2)), np.full((3, 2), np.nan)):
+        with pytest.raises(ValueError, match="tested"):
+            best_neighbour(y, y, values, 1.0, tested=tested)
+
+
 def test_density_is_that_of_the_worst_member(backend):
     # Member 0 is sure of the first state, member 1 of the second; both tolerate the third alone.
     y = np.array([[0.0], [2.0], [1.0]])
@@ -503,10 +532,10 @@ def searches(monkeypatch) -> list[tuple[str, int, int]]:
     seen = []
     lowest_rank = neighbours._lowest_rank
 
-    def record(queries, states, above, radius, test, backend):
+    def record(queries, states, above, radius, test, backend, *tested):
         seen.append((backend, len(queries), len(states)))
         assert (above <= len(states)).all()
-        return lowest_rank(queries, states, above, radius, test, backend)
+        return lowest_rank(queries, states, above, radius, test, backend, *tested)
 
     monkeypatch.setattr(neighbours, "_lowest_rank", record)
     return seen

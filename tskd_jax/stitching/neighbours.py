@@ -30,6 +30,7 @@ def best_neighbour(
     floor: np.ndarray | None = None,
     backend: str = "auto",
     test: GaussianTest | None = None,
+    tested: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The state of highest value within the radius of each query; exact on every backend.
 
@@ -41,6 +42,8 @@ def best_neighbour(
       floor: (Q,) only states of a value above it count; None is no floor.
       backend: `cpu` (trees), `accelerator` (a tiled kernel), or `auto` (`fastest_backend`).
       test: if given, only states that pass it count (density-first); None asks for distance alone.
+      tested: (N, m) what is tested of each state, in the same units: its next state, for instance.
+        None: the state itself.
 
     All queries are searched at once, or half as many wherever memory runs out.
 
@@ -54,6 +57,13 @@ def best_neighbour(
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r}; one of {BACKENDS}")
     queries, states, values, above, order = _ranked(queries, states, values, radius, floor)
+    if tested is not None:
+        tested = _real(tested)
+        if tested.shape != states.shape or not np.isfinite(tested).all():
+            raise ValueError(
+                f"tested {tested.shape} must be finite, and as the states {states.shape}"
+            )
+        tested = tested[order]
     if backend == "auto":
         backend = _fastest(queries, states, above, radius, test)
     index, value = np.full(len(queries), -1), np.full(len(queries), -np.inf)
@@ -62,7 +72,8 @@ def best_neighbour(
         def compute(first: int, size: int) -> np.ndarray:
             rows = np.arange(first, min(first + size, len(queries)))
             test_of_rows = None if test is None else test.select(rows)
-            return _lowest_rank(queries[rows], states, above[rows], radius, test_of_rows, backend)
+            search = queries[rows], states, above[rows], radius, test_of_rows, backend
+            return _lowest_rank(*search, tested)
 
         rank = np.concatenate(memory.in_chunks(len(queries), len(queries), compute))
         found = rank < above
@@ -119,34 +130,34 @@ def _real(array) -> np.ndarray:
     return array if array.dtype == np.float32 else array.astype(np.float64)
 
 
-def _lowest_rank(queries, states, above, radius, test, backend) -> np.ndarray:
+def _lowest_rank(queries, states, above, radius, test, backend, tested=None) -> np.ndarray:
     """(Q,) lowest rank that qualifies, `above` where none does."""
     radius = float(radius)
     # The radius is inclusive, whichever way a distance was rounded, and so is one of zero.
     bound = max(radius * (1 + 1e-12), 1e-150)
     if backend == "cpu":
-        return _search_trees(queries, states, above, bound, test)
-    rank = tile_search.first_candidate(queries, states, above, radius, test)
+        return _search_trees(queries, states, above, bound, test, tested)
+    rank = tile_search.first_candidate(queries, states, above, radius, test, tested=tested)
     # The kernel's limits are a little wide, so that it misses nothing: what it found is verified.
     found = np.flatnonzero(rank < above)
     offset = queries[found].astype(np.float64) - states[rank[found]]
     right = np.sqrt(np.square(offset).sum(1)) < bound
     if test is not None:
-        right &= test.passes(found, states[rank[found]])
+        right &= test.passes(found, (states if tested is None else tested)[rank[found]])
     # The few that were only just outside are searched again.
     rows = found[~right]
     again = None if test is None else test.select(rows)
-    rank[rows] = _search_trees(queries[rows], states, above[rows], bound, again)
+    rank[rows] = _search_trees(queries[rows], states, above[rows], bound, again, tested)
     return rank
 
 
-def _search_trees(queries, states, above, bound, test):
+def _search_trees(queries, states, above, bound, test, tested):
     # Here, so that a command that stitches nothing does not wait for SciPy.
     from tskd_jax.stitching import tree_search
 
     if test is None:
         return tree_search.first_within(queries, states, above, bound)
-    return tree_search.first_passing(queries, states, above, bound, test)
+    return tree_search.first_passing(queries, states, above, bound, test, tested)
 
 
 def _fastest(queries, states, above, radius, test) -> str:

@@ -21,8 +21,8 @@ from tskd_jax.stitching.density_test import GaussianTest
 from tskd_jax.stitching.neighbours import BACKENDS, best_neighbour, fastest_backend
 from tskd_jax.stitching.paths import follow
 
-# (states (N, m), next states (N, m)) -> one row for each pair
-PairFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (states (N, m), next states (N, m)) -> (actions (N, n), rewards (N,)), raw units
+Price = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 ROWS_AT_ONCE = 1 << 18  # density-tested together: bounds the memory of their Gaussians
 # Share of the states with a better neighbour, above which the radius restricts nothing.
 MAX_NEIGHBOUR_SHARE = 0.99
@@ -38,6 +38,11 @@ class Config:
     radius: float = field(0.1, NOT_NEGATIVE, "ρ of Equation 11 (Appendix B: 0.1, 1 or 3 by task)")
     radius_unit: str = field(
         "raw", one_of(["raw", "deviation"]), "of ρ: raw units, or standard deviations"
+    )
+    candidates: str = field(
+        "next",
+        one_of(["next", "both"]),
+        "states to stitch to: those near s' (paper), or also those after states near s (MBTS)",
     )
     rule: str = field(
         "value_first",
@@ -96,19 +101,19 @@ def find_successors(
       trajectories: N transitions; all their states are candidates.
       ensemble: the dynamics, of one seed.
       values: V, of one seed.
-      config: radius, radius_unit, rule, tolerance and backend.
+      config: radius, radius_unit, candidates, rule, tolerance and backend.
 
     Returns:
       (successor (N,): j, or -1 where no stitch is accepted; metrics: the search's backend and how
       often each test passed).
     """
     states, next_states = trajectories.observations, trajectories.next_observations
-    search, scale = search_arguments(trajectories, values, config)
-    queries, floor, backend = search.pop("queries"), search.pop("floor"), config.backend
-    if backend == "auto":
-        backend = fastest_backend(queries, floor=floor, **search)
-    search = functools.partial(best_neighbour, **search, backend=backend)
-    index, _ = search(queries, floor=floor)
+    arguments, scale = search_arguments(trajectories, values, config)
+    backend = fastest_backend(**arguments) if config.backend == "auto" else config.backend
+    search = functools.partial(_best_candidate, arguments, backend)
+    if config.candidates == "both":
+        search = functools.partial(search, followers=_followers(trajectories))
+    index = search(np.arange(trajectories.size))
     improvable = index >= 0
     # Only those need a density.
     for rows in _parts(np.flatnonzero(improvable), ROWS_AT_ONCE):
@@ -118,7 +123,7 @@ def find_successors(
             mean, deviation = dynamics.predictions(ensemble, states[rows])
             # Gaussians are scaled as states are; log N of x/scale is log N of x plus Σ log scale.
             test = GaussianTest(mean / scale, deviation / scale, threshold + np.log(scale).sum())
-            index[rows], _ = search(queries[rows], floor=floor[rows], test=test)
+            index[rows] = search(rows, test=test)
         else:
             densities = dynamics.log_densities(ensemble, states[rows], states[index[rows]])
             index[rows] = np.where(densities.min(1) > threshold, index[rows], -1)
@@ -129,6 +134,47 @@ def find_successors(
     }
 
 
+def _followers(trajectories: Trajectories) -> np.ndarray:
+    """(F,) the transitions that follow another one of their episode."""
+    follows = np.ones(trajectories.size, bool)
+    follows[trajectories.starts] = False
+    return np.flatnonzero(follows)
+
+
+def _best_candidate(
+    arguments: Mapping[str, Any],
+    backend: str,
+    rows: np.ndarray,
+    test: GaussianTest | None = None,
+    followers: np.ndarray | None = None,
+) -> np.ndarray:
+    """(R,) for each of these transitions the one with the best state to go on from, or -1.
+
+    Args:
+      arguments: of `search_arguments`; the states of all transitions are candidates for s'.
+      backend: of the search.
+      rows: (R,) the transitions asked about.
+      test: of these transitions, or None.
+      followers: (F,) transitions whose states are candidates, too, for every transition from near
+        the state before them (MBTS); None: there are no others than those near s'.
+    """
+    states, values = arguments["states"], arguments["values"]
+    common = {"radius": arguments["radius"], "floor": arguments["floor"][rows]}
+    common |= {"backend": backend, "test": test}
+    index, best = best_neighbour(arguments["queries"][rows], states, values, **common)
+    if followers is None or not len(followers):
+        return index
+    # Where one looks for neighbours of s is a step before what is valued and tested.
+    found, value = best_neighbour(
+        *(states[rows], states[followers - 1], values[followers]),
+        **common,
+        tested=states[followers],
+    )
+    found = np.where(found >= 0, followers[found], -1)
+    better = (value > best) | ((value == best) & (found < index))  # of equals the first
+    return np.where(better, found, index)
+
+
 def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
     """Rows in parts of at most that many; none for no row."""
     return [rows[start : start + most] for start in range(0, len(rows), most)]
@@ -137,8 +183,7 @@ def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
 def stitch(
     trajectories: Trajectories,
     successors: np.ndarray,
-    actions_between: PairFunction,
-    rewards_between: PairFunction,
+    price: Price,
     *,
     episode_limit: int,
     acceptance: float,
@@ -149,8 +194,8 @@ def stitch(
     Args:
       trajectories: E episodes.
       successors: (N,) from `find_successors`.
-      actions_between: f(s, ŝ'), called once for each edge that is walked.
-      rewards_between: DDR-II, likewise.
+      price: the action and the reward of going from s to ŝ'; asked once, about every edge that is
+        walked.
       episode_limit: of the environment.
       acceptance: p; the stitched one is taken if Σr̂ > Σr + p|Σr|.
       allow_cycles: as of `follow`.
@@ -165,9 +210,10 @@ def stitch(
     steps = {name: getattr(trajectories, name)[paths.transitions] for name in names}
     if len(edges):
         s, s_next = trajectories.observations[edges], trajectories.observations[successors[edges]]
+        actions, rewards = price(s, s_next)
         completed = {
-            "actions": actions_between(s, s_next)[edge_of_step],
-            "rewards": rewards_between(s, s_next)[edge_of_step],
+            "actions": actions[edge_of_step],
+            "rewards": rewards[edge_of_step],
             "next_observations": s_next[edge_of_step],
             "terminals": False,
             "source": STITCHED,

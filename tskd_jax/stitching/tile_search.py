@@ -58,6 +58,7 @@ def first_candidate(
     radius: float,
     test: GaussianTest | None,
     tile: Tile | None = None,
+    tested: np.ndarray | None = None,
 ) -> np.ndarray:
     """The lowest rank that may qualify; no lower one does.
 
@@ -68,6 +69,7 @@ def first_candidate(
       radius: inclusive.
       test: of the density, or None.
       tile: None: by device.
+      tested: (N, m) by rank, what is tested of each state; None: the state itself.
 
     Returns:
       (Q,) rank, or `above` where there is none.
@@ -88,7 +90,11 @@ def first_candidate(
         limit, ellipsoids = _upwards(np.square(within) * rounding), None
     if test is not None:
         mean, inverse = _single(test.mean), 1 / test.deviation
-        moved = (_moved(test.mean, mean) + moved_states) * inverse.max(-1)
+        moved_tested = moved_states
+        if tested is not None:
+            single = _single(tested)
+            moved_tested, tested = _moved(tested, single), single
+        moved = (_moved(test.mean, mean) + moved_tested) * inverse.max(-1)
         squares = test.square_limits()
         within = np.sqrt(np.maximum(squares, 0)) + moved
         limits = np.where(squares > 0, np.square(within) * rounding, -1)
@@ -103,13 +109,19 @@ def first_candidate(
     above_column = above[order].astype(np.int32)
     mesh = devices.mesh()
     columns, above_column = devices.spread((columns, above_column))
-    by_dimension = np.pad(y, ((0, -len(y) % tile.states), (0, 0))).T
-    given = columns, above_column, devices.copied(by_dimension)
+    given = columns, above_column, *(_by_dimension(part, tile) for part in (y, tested))
     memory.make_sure(memory.of_call(_search, *given, tile=tile, mesh=mesh))
     best = _search(*given, tile=tile, mesh=mesh)
     answer = np.empty(count, np.int64)
     answer[order] = devices.fetch(best)
     return answer
+
+
+def _by_dimension(states: np.ndarray | None, tile: Tile):
+    """(m, whole tiles) of states on the device."""
+    if states is None:
+        return None
+    return devices.copied(np.pad(states, ((0, -len(states) % tile.states), (0, 0))).T)
 
 
 def _power_of_two(count: int) -> int:
@@ -136,16 +148,25 @@ def _upwards(limit: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames=("tile", "mesh"))
-def _search(columns, above, states, *, tile: Tile, mesh: Mesh):
+def _search(columns, above, states, tested, *, tile: Tile, mesh: Mesh):
     spread, copied = devices.BY_ROWS, devices.COPIED
     search = functools.partial(_search_shard, tile=tile)
     return jax.shard_map(
-        search, mesh=mesh, in_specs=(spread, spread, copied), out_specs=spread, check_vma=False
-    )(columns, above, states)
+        search,
+        mesh=mesh,
+        in_specs=(spread, spread, copied, copied),
+        out_specs=spread,
+        check_vma=False,
+    )(columns, above, states, tested)
 
 
 def _search_shard(
-    columns, above: Int[Array, " query"], states: Float[Array, "dim state"], *, tile: Tile
+    columns,
+    above: Int[Array, " query"],
+    states: Float[Array, "dim state"],
+    tested: Float[Array, "dim state"] | None = None,
+    *,
+    tile: Tile,
 ) -> Int[Array, " query"]:
     """One device's queries: ranges of ranks that double, the unanswered ones to the front."""
     count = states.shape[1]
@@ -158,7 +179,7 @@ def _search_shard(
             rows = jax.lax.dynamic_slice_in_dim(order, i * tile.queries, tile.queries)
             tile_columns = jax.tree.map(lambda column: column[rows], columns)
             found = _first_in_range(
-                tile_columns, above[rows], best[rows], states, start, stop, tile
+                tile_columns, above[rows], best[rows], (states, tested), start, stop, tile
             )
             return best.at[rows].set(found, unique_indices=True)
 
@@ -180,12 +201,15 @@ def _search_shard(
 def _first_in_range(columns, above, best, states, start, stop, tile: Tile):
     """(queries,) `best`, lowered to the first candidate among ranks start … stop."""
     queries, limit, ellipsoids = columns
+    states, tested = states
 
     def compare(carry):
         start, best = carry
         block = jax.lax.dynamic_slice_in_dim(states, start, tile.states, 1)
         within = _squares(queries, block) <= limit[:, None]
         if ellipsoids is not None:
+            if tested is not None:
+                block = jax.lax.dynamic_slice_in_dim(tested, start, tile.states, 1)
             for i in range(ellipsoids.limit.shape[1]):
                 scaled = _squares(ellipsoids.centre[:, i], block, ellipsoids.inverse[:, i])
                 within &= scaled <= ellipsoids.limit[:, i, None]

@@ -140,8 +140,11 @@ def first_passing(
     above: np.ndarray,
     radius: float,
     test: GaussianTest,
+    tested: np.ndarray | None = None,
 ) -> np.ndarray:
     """As `first_within`, among states that pass a density test (density-first).
+
+    `tested` (N, m), by rank, is what is tested of each state; None: the state itself.
 
     Every state that qualifies lies in the ball of the radius, and in a ball about the test's mean
     that is small where the dynamics are sure of themselves. The smaller one is listed.
@@ -149,15 +152,16 @@ def first_passing(
     best = above.astype(np.int64)
     if not len(queries):
         return best
+    tested = states if tested is None else tested
     unit = np.median(test.deviation, (0, 1)).astype(np.float64)
-    likely = _Balls(states / unit, *test.balls(unit))
+    likely = _Balls(tested / unit, *test.balls(unit))
     near = _Balls(states, queries, np.full(len(queries), radius))
     is_likely_smaller = likely.radii <= _limit(likely, near)
 
     def qualifies(query: np.ndarray, rank: np.ndarray) -> np.ndarray:
         offset = queries[query] - states[rank].astype(np.float64)
         near = np.sqrt(np.square(offset).sum(1)) < radius
-        near[near] = test.passes(query[near], states[rank[near]])
+        near[near] = test.passes(query[near], tested[rank[near]])
         return near
 
     for balls, chosen in ((likely, is_likely_smaller), (near, ~is_likely_smaller)):

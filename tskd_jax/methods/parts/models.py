@@ -1,28 +1,13 @@
 """The models that imagine, stitch and judge, each trained on recorded transitions only."""
 
-from typing import NamedTuple
-
 from tskd_jax.methods.base import Experiment, Teacher
+from tskd_jax.methods.parts.pricing import DiffusionPricing
 from tskd_jax.models import baseline, dynamics, inverse_dynamics
 from tskd_jax.models import world as forward
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.world import World
 from tskd_jax.teacher import reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
-
-
-class Pricing(NamedTuple):
-    """What decides on a stitch and completes it; the seeds are the leading axis of each.
-
-    Attributes:
-      ensemble: p_i(s'|s), whether it is possible.
-      inverse_dynamics: f(s, s'), its action.
-      reward_generator: DDR-II, its reward.
-    """
-
-    ensemble: DynamicsEnsemble
-    inverse_dynamics: inverse_dynamics.InverseDynamics
-    reward_generator: Diffuser
 
 
 def train_teacher(exp: Experiment) -> Teacher:
@@ -37,14 +22,14 @@ def train_world(exp: Experiment) -> World:
     return exp.stage(forward.train, exp.config.world, exp.recorded)
 
 
-def train_pricing(exp: Experiment) -> Pricing:
+def train_pricing(exp: Experiment) -> DiffusionPricing:
     """What stitches, of recorded transitions only (an input of Algorithm 4)."""
     config = exp.config
     inverse, ensemble = _train_inverse_dynamics(exp), train_ensemble(exp)
     ddr2 = exp.stage(
         reward_generator.train, config.reward_generator, config.reward_sampling, exp.recorded
     )
-    return Pricing(ensemble, inverse, ddr2)
+    return DiffusionPricing(ensemble, inverse, ddr2, config.reward_sampling)
 
 
 def train_trajectory_generator(exp: Experiment) -> Diffuser:

@@ -1,5 +1,6 @@
-"""Epochs of Algorithm 4: imagined trajectories join, all are stitched, the best stay."""
+"""Epochs of Algorithms 4 and 5: imagined trajectories join, all are stitched, the best stay."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,10 @@ import numpy as np
 from tskd_jax.data.trajectories import Trajectories, concatenate
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment
-from tskd_jax.methods.parts.models import Pricing
-from tskd_jax.models import inverse_dynamics
+from tskd_jax.methods.parts.pricing import Pricing
 from tskd_jax.models.value import Value
 from tskd_jax.stitching.stitch import Config as StitchingConfig
 from tskd_jax.stitching.stitch import find_successors, stitch, stitching_warnings
-from tskd_jax.teacher import reward_generator
-from tskd_jax.teacher.diffuser import SamplingConfig
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
@@ -37,9 +35,9 @@ def add_share(
 def stitch_all(
     exp: Experiment, data: Sequence[Trajectories], values: Value, pricing: Pricing, epoch: int
 ) -> list[Trajectories]:
-    """One epoch of Algorithm 4: stitch all trajectories, keep the T best."""
+    """One epoch of Algorithm 4 or 5: stitch all trajectories, keep the T best."""
     return exp.stage(
-        *(stitching, exp.config.stitching, exp.config.reward_sampling, data, values, pricing),
+        *(stitching, exp.config.stitching, data, values, pricing),
         *(exp.task, len(exp.recorded.lengths)),
         name=f"stitching.{exp.name}.{epoch}",
     )
@@ -47,7 +45,6 @@ def stitch_all(
 
 def stitching(
     config: StitchingConfig,
-    reward_sampling: SamplingConfig,
     data: Sequence[Trajectories],
     values: Value,
     pricing: Pricing,
@@ -61,10 +58,9 @@ def stitching(
 
     Args:
       config: of stitching.
-      reward_sampling: of DDR-II.
       data: of each seed.
       values: V, fitted to that data.
-      pricing: what completes a stitch.
+      pricing: what decides on a stitch and completes it.
       task: the episode limit.
       most: T, how many trajectories are kept.
       keys: (S,).
@@ -72,22 +68,14 @@ def stitching(
     """
     stitched, metrics = [], []
     for index, one in enumerate(data):
-        ensemble, inverse, ddr2 = seeds.of_seed(pricing, index)
-
-        def actions(s, s_next, inverse=inverse):
-            return inverse_dynamics.actions_between(inverse, s, s_next)
-
-        def rewards(s, s_next, ddr2=ddr2, key=keys[index]):
-            return reward_generator.rewards_between(
-                ddr2, reward_sampling, s, s_next, key, on_compiled=callbacks.on_compiled
-            )
-
-        successors, found = find_successors(one, ensemble, seeds.of_seed(values, index), config)
+        models, key = seeds.of_seed(pricing, index), keys[index]
+        successors, found = find_successors(
+            one, models.ensemble, seeds.of_seed(values, index), config
+        )
         new, walked = stitch(
             one,
             successors,
-            actions,
-            rewards,
+            functools.partial(models.price, key=key, callbacks=callbacks),
             episode_limit=task.episode_limit,
             acceptance=config.acceptance,
             allow_cycles=config.allow_cycles,
