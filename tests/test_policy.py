@@ -110,7 +110,12 @@ def test_bounds_in_words(bounds, words):
 def test_bounds_stretch_each_dimension_by_itself():
     x = np.array([[-1, -1], [0, 0], [1, 1], [0.5, -0.5]], np.float32)
     expected = [[0, -3], [1, -1], [2, 1], [1.5, -2]]
-    np.testing.assert_allclose(Bounds((0.0, -3.0), (2.0, 1.0)).stretch(x), expected)
+    bounds = Bounds((0.0, -3.0), (2.0, 1.0))
+    np.testing.assert_allclose(bounds.stretch(x), expected)
+    np.testing.assert_allclose(bounds.shrink(np.array(expected, np.float32)), x)
+    # What lies outside is at the border.
+    outside = np.array([9.0, -9.0], np.float32)
+    assert bounds.shrink(outside).tolist() == [1, -1]
 
 
 def test_the_name_of_the_file_is_kept(tmp_path):

@@ -37,6 +37,12 @@ class Bounds:
         low, high = (np.array(end, np.float64).reshape(shape) for end in (self.low, self.high))
         return ((low + high) / 2).astype(np.float32) + ((high - low) / 2).astype(np.float32) * x
 
+    def shrink(self, actions):
+        """(…, n) actions to [-1, 1], the inverse of `stretch`; what lies outside is clipped."""
+        shape = (1,) * (actions.ndim - 1) + (-1,)
+        low, high = (np.array(end, np.float32).reshape(shape) for end in (self.low, self.high))
+        return (2 * (actions - low) / (high - low) - 1).clip(-1, 1)
+
     def __str__(self) -> str:
         ends = set(zip(self.low, self.high, strict=True))
         if len(ends) > 1:

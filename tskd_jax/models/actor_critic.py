@@ -171,8 +171,7 @@ def networks(config: Config, task: Task, **kind: bool) -> Networks:
 def columns(config: Config, recorded: Trajectories, bounds: Bounds) -> Batch:
     """All transitions of a dataset as one batch, on the host."""
     mean, deviation = input_scale(recorded, config.normalize)
-    low, high = (np.array(end, np.float32)[None] for end in (bounds.low, bounds.high))
-    actions = np.clip(2 * (recorded.actions - low) / (high - low) - 1, -1, 1)
+    actions = bounds.shrink(recorded.actions)
     next_actions = np.roll(actions, -1, axis=0)
     has_next = np.ones(recorded.size, np.float32)
     has_next[recorded.ends] = 0
@@ -256,7 +255,7 @@ def _means(actors: Any, action_size: int) -> Any:
 
 
 def optimizers(
-    config: Config, rates: Mapping[str, float | optax.GradientTransformation]
+    config: TrainingConfig, rates: Mapping[str, float | optax.GradientTransformation]
 ) -> optax.GradientTransformation:
     """Adam of the config's rate for each part, or what `rates` says of one by its name."""
     own = {

@@ -77,15 +77,24 @@ class InverseDynamics:
         self, states: Float[Array, "batch state"], next_states: Float[Array, "batch state"]
     ) -> Float[Array, "batch action"]:
         """The actions that lead from states to next states, raw units."""
-        s, step = self._features(states, next_states)
-        output = self.network.apply(self.params, jnp.concatenate([s, step], -1))
+        output = self.network.apply(
+            self.params, pair_features(self.normalizer, states, next_states)
+        )
         return self.bounds.stretch(jnp.tanh(output))
 
-    def _features(self, states, next_states):
-        # The change of state says most about the action and is small beside the state: given as
-        # an input of its own it need not be found as a difference of two large numbers.
-        s, s_next = self.normalizer.normalize(states), self.normalizer.normalize(next_states)
-        return s, (s_next - s) * 10.0
+
+def pair_features(
+    normalizer: Normalizer,
+    states: Float[Array, "batch state"],
+    next_states: Float[Array, "batch state"],
+) -> Float[Array, "batch features"]:
+    """What networks see of a transition from raw s to raw s': s normalised, and its change.
+
+    The change says most about the action and is small beside the state: given as an input of its
+    own it need not be found as a difference of two large numbers.
+    """
+    s, s_next = normalizer.normalize(states), normalizer.normalize(next_states)
+    return jnp.concatenate([s, (s_next - s) * 10.0], -1)
 
 
 def create(config: Config, trajectories: Trajectories, task: Task) -> InverseDynamics:

@@ -147,14 +147,19 @@ def schedule_field(default: str = "constant") -> Any:
     return fields.field(default, SCHEDULES, "of the learning rate; cosine falls to 0")
 
 
-def adam(learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:
-    """Adam with a `constant` rate, or a `cosine` one that warms up over 2% of the steps."""
+def adam(
+    learning_rate: float, schedule: str, steps: int, b1: float = 0.9
+) -> optax.GradientTransformation:
+    """Adam with a `constant` rate, or a `cosine` one that warms up over 2% of the steps.
+
+    `b1` is the decay of its average of gradients.
+    """
     if schedule == "cosine":
         rate = optax.warmup_cosine_decay_schedule(
             0.0, learning_rate, max(1, steps // 50), max(2, steps)
         )
-        return optax.adam(rate)
-    return optax.adam(learning_rate)
+        return optax.adam(rate, b1)
+    return optax.adam(learning_rate, b1)
 
 
 def make_update(training: Training) -> Callable[..., tuple[Any, Any, Any, dict[str, jax.Array]]]:
