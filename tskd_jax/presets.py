@@ -35,6 +35,7 @@ _SMALL_SAMPLING = _FEW_STEPS | {"target_return": 1.0, "guidance": 1.0, "temperat
 _IMAGINATION = {"chunk": 8192, "world": "random_member"}
 _STITCHING = {"rule": "density_first", "tolerance": 2.0, "allow_cycles": False}
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
+_SMALL_WGAN = _FAST | {"hidden": (256, 256)}
 # What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
 _STUDENT = _FAST | {"batch_size": 64}
 # Fewer updates than published, so that targets move faster: a value is carried back by one step for
@@ -55,6 +56,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "inverse_dynamics": _FAST | {"steps": 40_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 20_000},
         "value": {"steps": 50_000},
+        "cvae": _FAST | {"steps": 40_000, "batch_size": 256},
+        "wgan": _SMALL_WGAN | {"steps": 20_000},
         "world": _FAST | {"steps": 25_000},
         "baseline": _FAST | {"steps": 8_000, "batch_size": 256},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 15_000, "members": 2},
@@ -68,6 +71,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "student": _STUDENT | {"steps": 40_000},
         "referee": {"episodes": 40},
         "fitted_q": {"steps": 50_000},
+        "mbts": {"epochs": 2},
         "tskd_one_step": {"substitute": True},
         "iql": _SOME_UPDATES,
         "td3_bc": _SOME_UPDATES | {"actor_learning_rate": 1e-3},
@@ -79,6 +83,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 1_000},
         "value": _FAST | {"steps": 3_000},
+        "cvae": _FAST | {"steps": 6_000, "batch_size": 256},
+        "wgan": _SMALL_WGAN | {"steps": 3_000},
         "world": _FAST | {"steps": 8_000},
         "baseline": _FAST | {"steps": 2_000, "batch_size": 256},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 5_000},
@@ -91,6 +97,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "selection": _SELECTION | {"shares": (0.1,)},
         "student": _STUDENT | {"steps": 15_000},
         "fitted_q": {"steps": 20_000},
+        "mbts": {"epochs": 1},
         "referee": {"episodes": 40},
         "iql": _FEW_UPDATES,
         "td3_bc": _FEW_UPDATES | {"actor_learning_rate": 1e-3},

@@ -11,7 +11,7 @@ import pytest
 from tskd_jax.config import finalize
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.envs.entries import get_task
-from tskd_jax.models import cloning, dynamics, inverse_dynamics, value
+from tskd_jax.models import cloning, cvae, dynamics, inverse_dynamics, value, wgan
 from tskd_jax.nn.mlp import count_parameters
 from tskd_jax.teacher import (
     diffuser,
@@ -82,6 +82,8 @@ def test_paper_training_steps(environment):
         inverse_dynamics.training(config.inverse_dynamics, data, task, keys)[0],
         dynamics.training(config.dynamics, data, keys)[0],
         value.training(config.value, [data], keys),
+        cvae.training(config.cvae, data, task, keys)[0],
+        wgan.training(config.wgan, data, task, keys)[0],
         trajectory_generator.training(generator, data, None, None, keys)[0],
         reward_generator.training(rewards, data, keys)[0],
         cloning.training(config.student, [data], task, config.seeds),
@@ -94,8 +96,12 @@ def test_paper_training_steps(environment):
     assert seen["dynamics"][1:] == (200_000, (1, 7))
     assert seen["value"][1:] == (1_000_000, (1, 2))
     assert seen["inverse_dynamics"][1:] == (1_000_000, (1,))
+    assert seen["cvae"][1:] == (400_000, (1,))
+    assert seen["wgan"][1:] == (500_000, (1,))
     if environment == "hopper":
         assert seen["inverse_dynamics"][0] == 275_971
+        assert seen["cvae"][0] == 41_999
+        assert seen["wgan"][0] == 277_505 + 276_993
 
 
 def shapes_of(model):

@@ -8,7 +8,7 @@ import numpy as np
 from tskd_jax.cli.recorded import load_recorded
 from tskd_jax.config import Config, override
 from tskd_jax.data.formats import d4rl
-from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
+from tskd_jax.data.trajectories import IMAGINED, RECORDED, Trajectories, describe
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation.fitted_q import fitted_q
 from tskd_jax.evaluation.offline import action_errors, within_data
@@ -27,6 +27,7 @@ from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 STAGES = (
     *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
     *("baseline", "trajectory_generator", "imagination", "dynamics", "accept", "reward_generator"),
+    *("cvae", "wgan"),
     *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
     *("fitted_q", "held_out", "within_data", "check_in_simulator"),
 )
@@ -241,8 +242,10 @@ def _write_data(config: Config, outcome: Outcome, recorded: Trajectories, run: R
         return
     best = np.argsort(-recorded.returns(), kind="stable")[:BEST_SHOWN]
     _write("best_recorded", [recorded.select(best)], config, run)
-    if outcome.teacher is not None:
+    made = any((data.source != RECORDED).any() for data in outcome.data)
+    if outcome.teacher is not None or made:
         _write("stitched", outcome.data, config, run)
+    if outcome.teacher is not None:
         _write("imagined", outcome.accepted or [], config, run)
 
 

@@ -20,6 +20,7 @@ METHODS: dict[str, Method] = {
     "td3_bc": _load("td3_bc"),
     "rebrac": _load("rebrac"),
     "cql": _load("cql"),
+    "mbts": _load("mbts"),
     "tskd": _load("tskd"),
     "tskd_one_step": _load("tskd_one_step"),
 }

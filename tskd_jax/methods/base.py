@@ -23,12 +23,14 @@ from tskd_jax.models import cloning
 from tskd_jax.models.baseline import Config as BaselineConfig
 from tskd_jax.models.cloning import Config as StudentConfig
 from tskd_jax.models.contest import Config as SelectionConfig
+from tskd_jax.models.cvae import Config as CVAEConfig
 from tskd_jax.models.dynamics import Config as DynamicsConfig
 from tskd_jax.models.inverse_dynamics import Config as InverseDynamicsConfig
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.models.referee import Config as RefereeConfig
 from tskd_jax.models.termination import Config as TerminationConfig
 from tskd_jax.models.value import Config as ValueConfig
+from tskd_jax.models.wgan import Config as WGANConfig
 from tskd_jax.models.world import Config as WorldConfig
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy
@@ -66,6 +68,8 @@ class Config:
     inverse_dynamics: InverseDynamicsConfig = field(default_factory=InverseDynamicsConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     value: ValueConfig = field(default_factory=ValueConfig)
+    cvae: CVAEConfig = field(default_factory=CVAEConfig)
+    wgan: WGANConfig = field(default_factory=WGANConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     trajectory_generator: GeneratorConfig = field(default_factory=GeneratorConfig)

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 from flax import struct
 
-from tskd_jax.models import inverse_dynamics
+from tskd_jax.models import cvae, inverse_dynamics, wgan
+from tskd_jax.models.cvae import CVAE
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.models.wgan import WGAN
 from tskd_jax.teacher import reward_generator
 from tskd_jax.teacher.diffuser import Diffuser, SamplingConfig
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -64,3 +66,27 @@ class DiffusionPricing:
             on_compiled=callbacks.on_compiled,
         )
         return actions, rewards
+
+
+@struct.dataclass
+class GenerativePricing:
+    """Of MBTS (Algorithm 5): a CVAE's action, and for it a WGAN's reward.
+
+    Attributes:
+      ensemble: as of `Pricing`.
+      cvae: p(a | s, s'), the action.
+      wgan: p(r | s, a, s'), the reward.
+    """
+
+    ensemble: DynamicsEnsemble
+    cvae: CVAE
+    wgan: WGAN
+
+    def price(
+        self, s: np.ndarray, s_next: np.ndarray, key: jax.Array, callbacks: TrainingCallbacks
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Pricing.price`."""
+        del callbacks
+        action_key, reward_key = jax.random.split(key)
+        actions = cvae.sample_actions(self.cvae, s, s_next, action_key)
+        return actions, wgan.sample_rewards(self.wgan, s, actions, s_next, reward_key)
