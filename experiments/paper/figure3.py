@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import app, flags
 
+from experiments.drawing import save
 from experiments.paper import runs
 from experiments.tables import write
 from tskd_jax.cli.outcome import run_to_exit_status
@@ -71,17 +72,6 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.legend(fontsize="small", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
-
-
-def save(figure: Any, path: Path) -> None:
-    """PATH.png and PATH.svg; the same figure gives the same bytes."""
-    import matplotlib
-    from matplotlib import pyplot as plt
-
-    with matplotlib.rc_context({"svg.hashsalt": path.name}):
-        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
-    figure.savefig(path.with_name(f"{path.name}.png"), dpi=130)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import Any
 
 from absl import app, flags
 
+from experiments.drawing import save
 from experiments.paper import runs
-from experiments.paper.figure3 import save
 from experiments.tables import write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError

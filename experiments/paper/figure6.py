@@ -1,4 +1,9 @@
-"""The paper's Figure 6: Figure 3 on HalfCheetah and Walker2d; see `experiments.paper.figure3`."""
+"""The paper's Figure 6: Figure 3 on HalfCheetah and Walker2d.
+
+    python -m experiments.paper.figure6 --datasets=walker2d:FILE,… [--scale=quick] [--name=NAME]
+
+Everything else is as of `experiments.paper.figure3`.
+"""
 
 import sys
 

@@ -119,7 +119,7 @@ def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any
     """
     beside = Path(WORKDIR.value) / SCALE.value / dataset.label
     place = beside / (wanted.name or wanted.method)
-    final, options = finalize(_config(dataset, wanted))
+    final, options = finalize(config_of(dataset, wanted))
     try:
         found = summaries.read(place)
     except WorkdirError:
@@ -148,7 +148,8 @@ def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     ]
 
 
-def _config(dataset: Dataset, wanted: Wanted) -> UserConfig:
+def config_of(dataset: Dataset, wanted: Wanted) -> UserConfig:
+    """The config of the run of one method on one dataset."""
     config = make_config(dataset.environment, ",".join(filter(None, (SCALE.value, dataset.level))))
     if dataset.source:
         is_file = Path(dataset.source).exists()

@@ -1,7 +1,26 @@
 """The paper's figures of scores: which runs they ask for, and that the same rows draw the same."""
 
+import csv
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
-from tiny import import_script
+from tiny import ROOT, import_script, run_script
+
+from tskd_jax.training.batching import uniform_rows
+from tskd_jax.training.training import Training, adam
+
+
+@pytest.mark.parametrize("name", ["table1", "figure3", "figure4", "figure5", "figure6"])
+def test_each_is_a_command(name):
+    """The flags of what it imports are not its own."""
+    command = [sys.executable, "-m", f"experiments.paper.{name}", "--helpshort"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert f"python -m experiments.paper.{name}" in shown
 
 
 @pytest.fixture
@@ -40,6 +59,45 @@ def test_figure_4(asked, tmp_path):
     ]
     assert len({row["name"] for row in rows}) == 3
     check_drawing(figure4, rows, tmp_path)
+
+
+def test_figure_5(tmp_path):
+    argv = ["--datasets=hopper", "--updates=12", "--points=2", "--seeds=0,1", "--measured=20"]
+    argv += ["--batch_size=8", "--set=reward_generator.features=8", f"--results={tmp_path}"]
+    run_script("paper.figure5", *argv)
+    with (tmp_path / "quick.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["updates"]) for row in rows] == [
+        (model, updates) for model in ("DDR-II", "MLP", "WGAN") for updates in ("6", "12")
+    ]
+    assert len({row["reward_variance"] for row in rows}) == 1
+    assert len({row["mse"] for row in rows}) == 6
+    assert (tmp_path / "quick.svg").stat().st_size > 5000
+
+
+def test_the_error_over_training_goes_on_where_it_was(tmp_path):
+    """A mark of a training is the end of a shorter one, to the bit."""
+    figure5 = import_script("paper.figure5")
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(40, 2)).astype(np.float32)
+    plan = Training(
+        name="line",
+        init=lambda key: {"w": jax.random.normal(key, (1,))},
+        loss=lambda params, _ema, batch, _key: jnp.square(batch @ jnp.ones(2) - params["w"]).mean(),
+        draw=lambda rows, key: uniform_rows(rows, key, 4),
+        data=data,
+        optimizer=adam(0.1, "constant", 0),
+        steps=1,
+        keys=jax.random.split(jax.random.key(0), 2),
+    )
+
+    def predict(fitted, place, held, _key):
+        return np.full(held.size, float(fitted.params["w"][place, 0]))
+
+    held = SimpleNamespace(rewards=np.zeros(3), size=3)
+    found = list(figure5.errors_over_training(plan, predict, held, [2, 6]))
+    once = list(figure5.errors_over_training(plan, predict, held, [6]))
+    assert found[1] == once[0] != found[0]
 
 
 def check_drawing(module, rows, folder):
