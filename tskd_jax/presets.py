@@ -44,6 +44,8 @@ _SOME_UPDATES = _FAST | {"steps": 30_000, "target_average": 0.01}
 _FEW_UPDATES = _FAST | {"steps": 5_000, "target_average": 0.03}
 _REBRAC = {"batch_size": 256}
 _CQL = {"batch_size": 64, "actions": 4, "actor_learning_rate": 3e-4}  # 12 actions a state, not 30
+# A fifth of a Decision Transformer, for the hour that two cores have.
+_SMALL_SEQUENCES = _FAST | {"head_width": 64}
 _METHODS = ("bc", "filtered_bc", "chosen_bc", "tskd_one_step")
 # What is made of a dataset is judged in the learned world before it is believed (docs/referee.md).
 _SELECTION = {"by": "referee", "shares": (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)}
@@ -77,6 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "td3_bc": _SOME_UPDATES | {"actor_learning_rate": 1e-3},
         "rebrac": _SOME_UPDATES | _REBRAC,
         "cql": _SOME_UPDATES | _CQL,
+        "decision_transformer": _SMALL_SEQUENCES | {"steps": 8_000, "context": 10},
     },
     "quick": {
         "methods": ("bc", "filtered_bc", "tskd_one_step"),
@@ -103,5 +106,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "td3_bc": _FEW_UPDATES | {"actor_learning_rate": 1e-3},
         "rebrac": _FEW_UPDATES | _REBRAC,
         "cql": _FEW_UPDATES | _CQL,
+        "decision_transformer": _SMALL_SEQUENCES
+        | {"steps": 2_000, "layers": 2, "context": 10, "batch_size": 32},
     },
 }  # fmt: skip

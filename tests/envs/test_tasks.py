@@ -195,8 +195,18 @@ def test_what_a_config_takes_over():
         "kitchen_partial": (1.0, 1.0),
         "kitchen_mixed": (1.0, 1.0),
     }
+    # What a Decision Transformer is asked for: as published, or the best recorded return.
+    targets = {
+        name: task.overrides["decision_transformer"]["target_return"]
+        for name, task in TASKS.items()
+    }
+    assert targets == dict.fromkeys(TASKS, 0.0) | {
+        "hopper": 3600.0,
+        "halfcheetah": 6000.0,
+        "walker2d": 5000.0,
+    }
     assert all(
-        set(task.overrides) == {"stitching", "filter"}
+        set(task.overrides) == {"stitching", "filter", "decision_transformer"}
         and all(len(fields) == 1 for fields in task.overrides.values())
         for task in TASKS.values()
     )

@@ -50,6 +50,7 @@ def quick():
         ("filtered_bc", paper(), {}, ["student.filtered_bc"]),
         ("best_episode_bc", paper(), {}, ["student.best_episode_bc"]),
         ("chosen_bc", paper(), {}, ["student.chosen_bc"]),
+        ("decision_transformer", paper(), {}, ["student.decision_transformer"]),
         ("chosen_bc", paper(), REFEREE, ["world", *SHARE, "student.chosen_bc"]),
         (
             "tskd",

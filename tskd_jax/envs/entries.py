@@ -36,8 +36,17 @@ def _d4rl_levels(name: str) -> dict[str, str]:
     return {level: f"{name}-{level}-v2" for level in levels}
 
 
-def _overrides(radius: float, margin: float) -> Mapping[str, Mapping[str, Any]]:
-    sections = {"stitching": {"radius": radius}, "filter": {"margin": margin}}
+def _overrides(
+    radius: float, margin: float, target: float = 0.0
+) -> Mapping[str, Mapping[str, Any]]:
+    """ρ and ξ of Appendix B, and the return that a Decision Transformer is asked for (Chen et al.
+    2021, Appendix A); 0: the best recorded one, where none is published.
+    """
+    sections = {
+        "stitching": {"radius": radius},
+        "filter": {"margin": margin},
+        "decision_transformer": {"target_return": target},
+    }
     return MappingProxyType({name: MappingProxyType(fields) for name, fields in sections.items()})
 
 
@@ -75,7 +84,7 @@ _ALL = (
         position_size=5,
         levels=MappingProxyType({"embedded": "hopper-sac-replay"} | _d4rl_levels("hopper")),
         default_level="embedded",
-        overrides=_overrides(radius=0.1, margin=500.0),
+        overrides=_overrides(radius=0.1, margin=500.0, target=3600.0),
     ),
     Task(
         name="halfcheetah",
@@ -91,7 +100,7 @@ _ALL = (
             {"embedded": "halfcheetah-sac-replay"} | _d4rl_levels("halfcheetah")
         ),
         default_level="embedded",
-        overrides=_overrides(radius=3.0, margin=1000.0),
+        overrides=_overrides(radius=3.0, margin=1000.0, target=6000.0),
     ),
     Task(
         name="walker2d",
@@ -105,7 +114,7 @@ _ALL = (
         position_size=8,
         levels=MappingProxyType({"embedded": "walker2d-sac-replay"} | _d4rl_levels("walker2d")),
         default_level="embedded",
-        overrides=_overrides(radius=1.0, margin=1000.0),
+        overrides=_overrides(radius=1.0, margin=1000.0, target=5000.0),
     ),
     Task(
         name="ant",

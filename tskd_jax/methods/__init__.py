@@ -21,6 +21,7 @@ METHODS: dict[str, Method] = {
     "rebrac": _load("rebrac"),
     "cql": _load("cql"),
     "mbts": _load("mbts"),
+    "decision_transformer": _load("decision_transformer"),
     "tskd": _load("tskd"),
     "tskd_one_step": _load("tskd_one_step"),
 }
