@@ -18,16 +18,20 @@ HIDDEN = 4  # units of a block's hidden layer, in widths
 NEVER = -1e9
 
 
-class Cache(NamedTuple):
-    """Keys and values of the tokens so far, for L places.
+class Kept(NamedTuple):
+    """Keys and values of one layer, of the tokens so far, for L places.
 
     Attributes:
-      keys, values: (layers, batch, L, heads, width of a head). A place that no token has been put
-        in yet holds anything: no token looks at a place behind its own.
+      keys, values: (batch, heads, L, width of a head). A place that no token has been put in yet
+        holds anything: no token looks at a place behind its own. Heads stand before places, as they
+        are multiplied: on a CPU, decoding is four times as fast as the other way round.
     """
 
     keys: Any
     values: Any
+
+
+Cache = tuple[Kept, ...]  # of each layer
 
 
 class Attention(nn.Module):
@@ -45,29 +49,29 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch tokens width"],
-        past: tuple[Array, Array] | None,
+        past: Kept | None,
         position: int | Int[Array, ""],
         visible: Bool[Array, "_ places"],
         train: bool,
-    ) -> tuple[Float[Array, "batch tokens width"], tuple[Array, Array]]:
+    ) -> tuple[Float[Array, "batch tokens width"], Kept]:
         """Arguments as of `Transformer`; `past` is the keys and values of this layer."""
         batch, tokens, width = x.shape
         dropout = nn.Dropout(self.dropout, deterministic=not train)
         projected = nn.Dense(3 * width, kernel_init=INIT, name="query_key_value")(x)
         projected = projected.reshape(batch, tokens, 3, self.heads, width // self.heads)
-        query, key, value = (projected[:, :, i] for i in range(3))
+        query, key, value = jnp.transpose(projected, (2, 0, 3, 1, 4))
         if past is not None:
             key, value = (
-                jax.lax.dynamic_update_slice_in_dim(old, new, position, 1)
+                jax.lax.dynamic_update_slice_in_dim(old, new, position, 2)
                 for old, new in zip(past, (key, value), strict=True)
             )
-        places = jnp.arange(key.shape[1])
+        places = jnp.arange(key.shape[2])
         before = places[None] <= (position + jnp.arange(tokens))[:, None]
         allowed = before[None, None] & visible[:, None, None]
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / jnp.sqrt(query.shape[-1])
+        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key) / jnp.sqrt(query.shape[-1])
         weights = dropout(jax.nn.softmax(jnp.where(allowed, scores, NEVER), -1))
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
-        return dropout(nn.Dense(width, kernel_init=INIT, name="output")(mixed)), (key, value)
+        mixed = jnp.einsum("bhqk,bhkd->bqhd", weights, value).reshape(x.shape)
+        return dropout(nn.Dense(width, kernel_init=INIT, name="output")(mixed)), Kept(key, value)
 
 
 class Block(nn.Module):
@@ -81,11 +85,11 @@ class Block(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch tokens width"],
-        past: tuple[Array, Array] | None,
+        past: Kept | None,
         position: int | Int[Array, ""],
         visible: Bool[Array, "_ places"],
         train: bool,
-    ) -> tuple[Float[Array, "batch tokens width"], tuple[Array, Array]]:
+    ) -> tuple[Float[Array, "batch tokens width"], Kept]:
         width = x.shape[-1]
         attended, present = Attention(self.heads, self.dropout, name="attention")(
             nn.LayerNorm(epsilon=1e-5)(x), past, position, visible, train
@@ -136,15 +140,14 @@ class Transformer(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         made = []
         for layer in range(self.layers):
-            past = None if cache is None else (cache.keys[layer], cache.values[layer])
+            past = None if cache is None else cache[layer]
             block = Block(self.heads, self.activation, self.dropout, name=f"block_{layer}")
             x, present = block(x, past, position, visible, train)
             made.append(present)
-        keys, values = (jnp.stack(part) for part in zip(*made, strict=True))
-        return nn.LayerNorm(epsilon=1e-5)(x), Cache(keys, values)
+        return nn.LayerNorm(epsilon=1e-5)(x), tuple(made)
 
 
 def empty_cache(layers: int, batch: int, places: int, heads: int, width: int) -> Cache:
     """A cache in which no token is yet; `width` is that of the tokens."""
-    zeros = jnp.zeros((layers, batch, places, heads, width // heads))
-    return Cache(zeros, zeros)
+    zeros = jnp.zeros((batch, heads, places, width // heads))
+    return (Kept(zeros, zeros),) * layers
