@@ -46,6 +46,9 @@ _REBRAC = {"batch_size": 256}
 _CQL = {"batch_size": 64, "actions": 4, "actor_learning_rate": 3e-4}  # 12 actions a state, not 30
 # A fifth of a Decision Transformer, for the hour that two cores have.
 _SMALL_SEQUENCES = _FAST | {"head_width": 64}
+# Transformers of half the width, that see less and search less: minutes on two cores.
+_SMALL_DT = _FAST | {"head_width": 64, "context": 10}
+_SMALL_TT = {"learning_rate": 1e-3, "layers": 2, "head_width": 16, "replan_every": 2}
 _METHODS = ("bc", "filtered_bc", "chosen_bc", "tskd_one_step")
 # What is made of a dataset is judged in the learned world before it is believed (docs/referee.md).
 _SELECTION = {"by": "referee", "shares": (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)}
@@ -80,6 +83,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "rebrac": _SOME_UPDATES | _REBRAC,
         "cql": _SOME_UPDATES | _CQL,
         "decision_transformer": _SMALL_SEQUENCES | {"steps": 8_000, "context": 10},
+        "decision_transformer": _SMALL_DT | {"steps": 8_000},
+        "trajectory_transformer": _SMALL_TT
+        | {"steps": 4_000, "batch_size": 64, "sequence": 5, "context": 4}
+        | {"horizon": 5, "beam_width": 8},
     },
     "quick": {
         "methods": ("bc", "filtered_bc", "tskd_one_step"),
@@ -108,5 +115,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cql": _FEW_UPDATES | _CQL,
         "decision_transformer": _SMALL_SEQUENCES
         | {"steps": 2_000, "layers": 2, "context": 10, "batch_size": 32},
+        "decision_transformer": _SMALL_DT | {"steps": 2_000, "layers": 2, "batch_size": 32},
+        "trajectory_transformer": _SMALL_TT
+        | {"steps": 1_500, "batch_size": 32, "sequence": 4, "context": 3, "bins": 50}
+        | {"horizon": 4, "beam_width": 4},
     },
 }  # fmt: skip

@@ -51,6 +51,7 @@ def quick():
         ("best_episode_bc", paper(), {}, ["student.best_episode_bc"]),
         ("chosen_bc", paper(), {}, ["student.chosen_bc"]),
         ("decision_transformer", paper(), {}, ["student.decision_transformer"]),
+        ("trajectory_transformer", paper(), {}, ["student.trajectory_transformer"]),
         ("chosen_bc", paper(), REFEREE, ["world", *SHARE, "student.chosen_bc"]),
         (
             "tskd",

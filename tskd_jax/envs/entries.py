@@ -37,15 +37,17 @@ def _d4rl_levels(name: str) -> dict[str, str]:
 
 
 def _overrides(
-    radius: float, margin: float, target: float = 0.0
+    radius: float, margin: float, target: float = 0.0, terminal_penalty: float = 100.0
 ) -> Mapping[str, Mapping[str, Any]]:
-    """ρ and ξ of Appendix B, and the return that a Decision Transformer is asked for (Chen et al.
-    2021, Appendix A); 0: the best recorded one, where none is published.
+    """ρ and ξ of Appendix B; the return that a Decision Transformer is asked for (Chen et al. 2021,
+    Appendix A), or 0, the best recorded one, where none is published; and what a Trajectory
+    Transformer pays for an end, 0 where an end is no failure.
     """
     sections = {
         "stitching": {"radius": radius},
         "filter": {"margin": margin},
         "decision_transformer": {"target_return": target},
+        "trajectory_transformer": {"terminal_penalty": terminal_penalty},
     }
     return MappingProxyType({name: MappingProxyType(fields) for name, fields in sections.items()})
 
@@ -65,7 +67,7 @@ def _kitchen(level: str) -> Task:
         rule_known=False,  # the episode ends when each subtask has been done once
         levels=MappingProxyType({level: f"kitchen-{level}-v0"}),
         default_level=level,
-        overrides=_overrides(radius=1.0, margin=1.0),
+        overrides=_overrides(radius=1.0, margin=1.0, terminal_penalty=0.0),
         paper=MappingProxyType({"trajectory_generator": teacher}),
     )
 
@@ -144,6 +146,8 @@ OWN_TASK = Task(
         {
             "referee": MappingProxyType({"episodes": 40}),
             "evaluation": MappingProxyType({"held_out": 0.1, "visited_states": 500}),
+            # Whether an end is a failure or what was aimed at, nobody knows.
+            "trajectory_transformer": MappingProxyType({"terminal_penalty": 0.0}),
         }
     ),
 )

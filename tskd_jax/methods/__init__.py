@@ -22,6 +22,7 @@ METHODS: dict[str, Method] = {
     "cql": _load("cql"),
     "mbts": _load("mbts"),
     "decision_transformer": _load("decision_transformer"),
+    "trajectory_transformer": _load("trajectory_transformer"),
     "tskd": _load("tskd"),
     "tskd_one_step": _load("tskd_one_step"),
 }
