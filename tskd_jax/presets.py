@@ -47,6 +47,8 @@ _CQL = {"batch_size": 64, "actions": 4, "actor_learning_rate": 3e-4}  # 12 actio
 # A fifth of a Decision Transformer, for the hour that two cores have.
 _SMALL_SEQUENCES = _FAST | {"head_width": 64}
 # Transformers of half the width, that see less and search less: minutes on two cores.
+# Transformers of half the width, that see less and search less. At `quick` a Trajectory Transformer
+# shows that it runs, not what it is worth: it needs more updates than minutes hold.
 _SMALL_DT = _FAST | {"head_width": 64, "context": 10}
 _SMALL_TT = {"learning_rate": 1e-3, "layers": 2, "head_width": 16, "replan_every": 2}
 _METHODS = ("bc", "filtered_bc", "chosen_bc", "tskd_one_step")
