@@ -44,9 +44,6 @@ _SOME_UPDATES = _FAST | {"steps": 30_000, "target_average": 0.01}
 _FEW_UPDATES = _FAST | {"steps": 5_000, "target_average": 0.03}
 _REBRAC = {"batch_size": 256}
 _CQL = {"batch_size": 64, "actions": 4, "actor_learning_rate": 3e-4}  # 12 actions a state, not 30
-# A fifth of a Decision Transformer, for the hour that two cores have.
-_SMALL_SEQUENCES = _FAST | {"head_width": 64}
-# Transformers of half the width, that see less and search less: minutes on two cores.
 # Transformers of half the width, that see less and search less. At `quick` a Trajectory Transformer
 # shows that it runs, not what it is worth: it needs more updates than minutes hold.
 _SMALL_DT = _FAST | {"head_width": 64, "context": 10}
@@ -84,7 +81,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "td3_bc": _SOME_UPDATES | {"actor_learning_rate": 1e-3},
         "rebrac": _SOME_UPDATES | _REBRAC,
         "cql": _SOME_UPDATES | _CQL,
-        "decision_transformer": _SMALL_SEQUENCES | {"steps": 8_000, "context": 10},
         "decision_transformer": _SMALL_DT | {"steps": 8_000},
         "trajectory_transformer": _SMALL_TT
         | {"steps": 4_000, "batch_size": 64, "sequence": 5, "context": 4}
@@ -115,8 +111,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "td3_bc": _FEW_UPDATES | {"actor_learning_rate": 1e-3},
         "rebrac": _FEW_UPDATES | _REBRAC,
         "cql": _FEW_UPDATES | _CQL,
-        "decision_transformer": _SMALL_SEQUENCES
-        | {"steps": 2_000, "layers": 2, "context": 10, "batch_size": 32},
         "decision_transformer": _SMALL_DT | {"steps": 2_000, "layers": 2, "batch_size": 32},
         "trajectory_transformer": _SMALL_TT
         | {"steps": 1_500, "batch_size": 32, "sequence": 4, "context": 3, "bins": 50}
