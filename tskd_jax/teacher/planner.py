@@ -1,16 +1,19 @@
 """DDR-I as a policy: Algorithm 1 to the letter, where every action is executed (section 4.2).
 
-With the reward channel ignored this is Decision Diffuser. It is the teacher that the student is
-measured against.
+It is the teacher that the student is measured against. Of a model without a reward channel it is
+Decision Diffuser (Ajay et al. 2022, their Algorithm 1).
 """
 
 import functools
 
 import jax
 import numpy as np
+from flax import struct
 
 from tskd_jax.machine import devices
+from tskd_jax.machine.types import Leaf
 from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.nn.mlp import count_parameters
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.planning import Plan, no_plan, replan
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
@@ -35,7 +38,8 @@ class Planner:
     The models are of one seed.
 
     Attributes:
-      rewards: a list of (E,), the rewards that were planned, one entry for each time step.
+      rewards: a list of (E,), the rewards that were planned, one entry for each time step; they
+        mean nothing where the model has no reward channel.
     """
 
     def __init__(
@@ -45,8 +49,9 @@ class Planner:
         inverse_dynamics: InverseDynamics,
         key: jax.Array,
     ):
-        self._model, self._sampling, self._inverse = model, sampling, inverse_dynamics
-        self._key = key
+        self._model, self._sampling, self._key = model, sampling, key
+        # Moved once, not at every step: the paper's networks are 240 MB.
+        self._placed = devices.copied((model, inverse_dynamics))
         self._history = np.zeros((0, 0, 0), np.float32)
         self.rewards: list[np.ndarray] = []
 
@@ -66,12 +71,39 @@ class Planner:
         self._history[:, length - 1] = now
         keys = jax.random.split(jax.random.fold_in(self._key, time), episodes)[rows]
         history, keys, latest, spread = devices.spread((self._history, keys, self._latest, present))
+        model, inverse_dynamics = self._placed
         rewards, following, self._latest = _plan(
-            self._model, self._sampling, history, np.int32(length), keys, latest, np.int32(time)
+            model, self._sampling, history, np.int32(length), keys, latest, np.int32(time)
         )
         self.rewards.append(devices.fetch(rewards)[:episodes])
-        actions = _act(self._model, self._inverse, spread, following)
+        actions = _act(model, inverse_dynamics, spread, following)
         return devices.fetch(actions)[:episodes]
+
+
+@struct.dataclass
+class PlanningActor:
+    """What a method leaves that plans instead of being distilled; an `envs.simulator.Actor`.
+
+    Attributes:
+      model: the generator of one seed, with or without a reward channel.
+      inverse_dynamics: f(s, s'), of one seed.
+      key: () of its plans.
+      sampling: of the plans.
+    """
+
+    model: Diffuser
+    inverse_dynamics: InverseDynamics
+    key: Leaf
+    sampling: SamplingConfig = struct.field(pytree_node=False)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the networks: the generator's and f's."""
+        return count_parameters((self.model.params, self.inverse_dynamics.params))
+
+    def start(self) -> Planner:
+        """To play some episodes in lockstep, from time 0."""
+        return Planner(self.model, self.sampling, self.inverse_dynamics, self.key)
 
 
 def planner_of_seed(

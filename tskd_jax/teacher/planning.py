@@ -17,7 +17,7 @@ class Plan:
 
     Attributes:
       states: (B, H, m); the known ones stand at positions 0 … L - 1.
-      rewards: (B, H, 1).
+      rewards: (B, H, 1); zeros of a model without a reward channel.
     """
 
     states: Leaf
@@ -79,7 +79,7 @@ def plan(
         return tokens(config, model.coordinates, states, rewards, level, present, current)
 
     values = encode(jnp.pad(history, padding), jnp.zeros((batch, config.horizon, 1)))
-    is_state, _, is_level = token_parts(values.shape[-1], size)
+    is_state, _, is_level = token_parts(config, size)
     position = jnp.arange(config.horizon)[None, :, None]
     low, high = model.coordinates.bounds(config.horizon, current)
     # The noise level is known everywhere: its bounds are those of the reward, and never matter.
@@ -102,9 +102,10 @@ def plan(
         keys=keys,
         earlier=guess,
     )
+    has_rewards = config.reward_channel
     return Plan(
         states=model.coordinates.decode(x[:, :, :size], present, current),
-        rewards=x[:, :, size : size + 1],
+        rewards=x[:, :, size : size + 1] if has_rewards else jnp.zeros((batch, config.horizon, 1)),
     )
 
 

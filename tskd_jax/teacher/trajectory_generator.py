@@ -1,7 +1,7 @@
 """DDR-I, the trajectory generator: diffuses (state, reward) tokens (sections 4.1 and 4.2)."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,14 @@ from tskd_jax.training.training import Training
 
 @dataclass(frozen=True)
 class Config(diffuser.DiffuserConfig):
-    """`config.trajectory_generator`."""
+    """`config.trajectory_generator`.
 
+    Attributes:
+      reward_channel: whether tokens hold a reward beside the state; not so in Decision Diffuser
+        (`teacher.state_generator`).
+    """
+
+    reward_channel: ClassVar[bool] = True
     horizon: int = field(101, COUNT, "H, tokens; H - C = 100 (Appendix B)")
     context: int = field(1, COUNT, "C, states of history that are known (Appendix B: 1 or 20)")
     vary_history: bool = field(
@@ -90,8 +96,8 @@ def needs_baseline(config: Config) -> bool:
 
 
 def token_size(config: Config, state_size: int) -> int:
-    """Numbers of a token: a state, a reward, and the noise level where it is an input."""
-    return state_size + 1 + config.noise_level_input
+    """Numbers of a token: a state, and a reward and the noise level where it has them."""
+    return state_size + config.reward_channel + config.noise_level_input
 
 
 def conditions(
@@ -204,7 +210,7 @@ def training(
         x0 = encode(w.states)
         position = jnp.arange(config.horizon)[None, :, None]
         current = w.current[:, None, None]
-        is_state, is_reward, is_level = token_parts(x0.shape[-1], w.states.shape[-1])
+        is_state, is_reward, is_level = token_parts(config, w.states.shape[-1])
         exists = jnp.where(is_reward, w.reward_exists[:, :, None], w.state_exists[:, :, None])
         # What Algorithm 1 reads off a plan: this step's reward and the next state.
         is_target = position == jnp.where(is_state, current + 1, current)
@@ -267,7 +273,7 @@ def tokens(
     present: Float[Array, "batch state"],
     current: Int[Array, " batch"],
 ) -> Float[Array, "batch horizon dim"]:
-    """Coordinates of the states, the rewards, and the noise level where it is an input.
+    """Coordinates of the states, and the rewards and the noise level where tokens have them.
 
     Args:
       config, coordinates: of the model.
@@ -276,13 +282,17 @@ def tokens(
       present: the state that others are relative to.
       current: its position.
     """
-    parts = [coordinates.encode(states, present, current), rewards]
+    parts = [coordinates.encode(states, present, current)]
+    if config.reward_channel:
+        parts.append(rewards)
     if config.noise_level_input:
         parts.append(jnp.broadcast_to(level, rewards.shape))
     return jnp.concatenate(parts, -1)
 
 
-def token_parts(dim: int, state_size: int) -> tuple[Array, Array, Array]:
-    """(1, 1, D) masks of a token: its state, its reward, its noise level where it is an input."""
-    index = jnp.arange(dim)[None, None]
-    return index < state_size, index == state_size, index > state_size
+def token_parts(config: Config, state_size: int) -> tuple[Array, Array, Array]:
+    """(1, 1, D) masks of a token: its state, its reward, its noise level where it has them."""
+    index = jnp.arange(token_size(config, state_size))[None, None]
+    behind_reward = state_size + config.reward_channel
+    is_state, is_level = index < state_size, index >= behind_reward
+    return is_state, ~is_state & ~is_level, is_level
