@@ -205,7 +205,7 @@ def _compose(values: Mapping[str, Any]) -> Config:
     own = {name: sections.pop(name) for name in _OWN}
     top = {e.name: values[e.name] for e in dataclasses.fields(Config) if e.metadata}
     config = Config(**top, **sections, own=own)
-    for problem in contradictions(config, {name: METHODS[name] for name in config.methods}):
+    for problem in contradictions(config, {name: METHODS[name] for name in config.methods}, own):
         raise ConfigError(problem)
     return config
 

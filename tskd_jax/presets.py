@@ -29,6 +29,18 @@ _SMALL_REWARDS = _SMALL_DIFFUSER | {
     "multipliers": (2, 2),
     "target_weight": 10.0,
 }
+# Decision Diffuser for five seeds: seven steps ahead, not a hundred.
+_SMALL_STATES = _SMALL_DIFFUSER | {
+    "features": 32,
+    "multipliers": (1, 2),
+    "horizon": 8,
+    "batch_size": 32,
+    "accumulate": 1,
+    "termination_penalty": 0.0,
+    "sampler": "ddim",
+    "sampling_steps": 10,
+    "start": 0.94,
+}
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
 _SMALL_SAMPLING = _FEW_STEPS | {"target_return": 1.0, "guidance": 1.0, "temperature": 0.0}
 # What is imagined is executed in the learned world, which says what of it is possible.
@@ -76,6 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "referee": {"episodes": 40},
         "fitted_q": {"steps": 50_000},
         "mbts": {"epochs": 2},
+        "decision_diffuser": _SMALL_STATES | {"steps": 20_000},
         "tskd_one_step": {"substitute": True},
         "iql": _SOME_UPDATES,
         "td3_bc": _SOME_UPDATES | {"actor_learning_rate": 1e-3},
@@ -115,5 +128,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "trajectory_transformer": _SMALL_TT
         | {"steps": 1_500, "batch_size": 32, "sequence": 4, "context": 3, "bins": 50}
         | {"horizon": 4, "beam_width": 4},
+        "decision_diffuser": _SMALL_STATES | {"steps": 3_000},
     },
 }  # fmt: skip

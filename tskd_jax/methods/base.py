@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,6 +145,7 @@ class Method:
       needs_simulator: its policies plan or remember, so that nothing else judges them.
       imagines_from: where its teacher begins, in `EPISODE_STARTS` or `RECORDED_STATES`; "" where it
         has none.
+      contradictions: own section -> what in it is valid alone and contradicts itself, in words.
       variants: name -> (title, overrides "section.field" -> value): the method with parts switched
         off, run beside it with `config.ablations`.
     """
@@ -155,6 +156,7 @@ class Method:
     fields: type = NoFields
     needs_simulator: bool = False
     imagines_from: str = ""
+    contradictions: Callable[[Any], Iterable[str]] = lambda own: ()
     variants: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
 
 
@@ -191,6 +193,10 @@ class Experiment:
         """The same with these sections of the config."""
         config = dataclasses.replace(self.config, **sections)
         return Experiment(self.name, config, self.task, self.recorded, self._run)
+
+    def for_each_seed(self) -> "Experiment":
+        """The same with a pipeline for each of `config.seeds`: for what acts without a student."""
+        return self.having(seed_axis="pipeline")
 
     def report(self, line: str) -> None:
         """A line for the user."""

@@ -1,19 +1,25 @@
 """Values of a config that are valid alone and contradict each other."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tskd_jax.envs.entries import OWN
 from tskd_jax.methods.base import RECORDED_STATES, Config, Method
 
 
-def contradictions(config: Config, methods: Mapping[str, Method]) -> Iterator[str]:
+def contradictions(
+    config: Config, methods: Mapping[str, Method], own: Mapping[str, Any]
+) -> Iterator[str]:
     """Each contradiction in words, with what to choose instead.
 
     Args:
       config: to be checked.
       methods: those that it runs, by name.
+      own: their own sections, by name.
     """
     yield from _of_sampling(config)
+    for name, method in methods.items():
+        yield from method.contradictions(own[name])
     generator, dynamics = config.trajectory_generator, config.dynamics
     if generator.condition == "advantage" and generator.discount == 1:
         yield (
@@ -86,16 +92,6 @@ def _of_sampling(config: Config) -> Iterator[str]:
             *("reward_sampling", config.reward_sampling),
         ),
     ):
-        steps = f"config.{section}.steps={sampler.steps}"
-        levels = round(sampler.start * (most - 1)) + 1
-        if sampler.steps > most:
-            yield f"{steps} is more than config.{model}.diffusion_steps={most}"
-        if sampler.steps > levels:
-            yield (
-                f"{steps} is more than the {levels} noise levels that start={sampler.start} leaves"
-            )
-        if sampler.sampler == "ancestral" and sampler.steps < most // 4:
-            yield (
-                f"config.{section}.sampler='ancestral' with {sampler.steps} of {most} steps is far "
-                "off; use ddim or dpm++ for few steps"
-            )
+        yield from sampler.contradictions(
+            f"config.{section}.steps", f"config.{model}.diffusion_steps", most
+        )

@@ -1,5 +1,6 @@
 """The fields that DDR-I and DDR-II share: of a diffuser, and of sampling from it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tskd_jax.data import normalizer
@@ -101,3 +102,24 @@ class SamplingConfig:
         0.0, PROBABILITY, "> 0: y is this quantile of what the nearest states reach"
     )
     target_neighbours: int = field(50, COUNT, "how many nearest states, for target_quantile")
+
+    def contradictions(self, steps: str, most_steps: str, most: int) -> Iterator[str]:
+        """Each contradiction between these fields and the model's in words.
+
+        Args:
+          steps, most_steps: how the user calls `steps`, and the model's `diffusion_steps`.
+          most: K.
+        """
+        levels = round(self.start * (most - 1)) + 1
+        if self.steps > most:
+            yield f"{steps}={self.steps} is more than {most_steps}={most}"
+        if self.steps > levels:
+            yield (
+                f"{steps}={self.steps} is more than the {levels} noise levels that "
+                f"start={self.start} leaves"
+            )
+        if self.sampler == "ancestral" and self.steps < most // 4:
+            yield (
+                f"{steps.rpartition('.')[0]}.sampler='ancestral' with {self.steps} of {most} steps "
+                "is far off; use ddim or dpm++ for few steps"
+            )

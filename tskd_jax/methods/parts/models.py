@@ -12,7 +12,7 @@ from tskd_jax.teacher.diffuser import Diffuser
 
 def train_teacher(exp: Experiment) -> Teacher:
     """What imagines, of recorded transitions only (an input of Algorithm 4)."""
-    inverse = _train_inverse_dynamics(exp)
+    inverse = train_inverse_dynamics(exp)
     world = train_world(exp) if exp.config.imagination.world != "none" else None
     return Teacher(train_trajectory_generator(exp), inverse, world)
 
@@ -25,7 +25,7 @@ def train_world(exp: Experiment) -> World:
 def train_pricing(exp: Experiment) -> DiffusionPricing:
     """What stitches, of recorded transitions only (an input of Algorithm 4)."""
     config = exp.config
-    inverse, ensemble = _train_inverse_dynamics(exp), train_ensemble(exp)
+    inverse, ensemble = train_inverse_dynamics(exp), train_ensemble(exp)
     ddr2 = exp.stage(
         reward_generator.train, config.reward_generator, config.reward_sampling, exp.recorded
     )
@@ -45,5 +45,6 @@ def train_ensemble(exp: Experiment) -> DynamicsEnsemble:
     return exp.stage(dynamics.train, exp.config.dynamics, exp.recorded)
 
 
-def _train_inverse_dynamics(exp: Experiment) -> inverse_dynamics.InverseDynamics:
+def train_inverse_dynamics(exp: Experiment) -> inverse_dynamics.InverseDynamics:
+    """f(s, s') of recorded transitions."""
     return exp.stage(inverse_dynamics.train, exp.config.inverse_dynamics, exp.recorded, exp.task)

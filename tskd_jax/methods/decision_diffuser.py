@@ -1,0 +1,44 @@
+"""Decision Diffuser (Ajay et al. 2022): the states of a window, generated anew at every step.
+
+    dataset ─► diffuser over states, conditioned on the return ┐
+            ─► f(s, s')                                        ┴► plan ─► first action, at each step
+
+It has no student. What it shares with TSKD's teacher is the same code, and f is the same stage.
+"""
+
+from tskd_jax.methods.base import Experiment, Method, Outcome, stage_keys
+from tskd_jax.methods.parts.models import train_inverse_dynamics
+from tskd_jax.teacher import state_generator, trajectory_generator
+from tskd_jax.teacher.planner import PlanningActor
+from tskd_jax.training import seeds
+
+
+def train(exp: Experiment, own: state_generator.Config) -> Outcome:
+    """A planner for each of `config.seeds`: each with a generator of its own."""
+    inverse = train_inverse_dynamics(exp)
+    config = own.generator(exp.config.dataset.name)
+    model = exp.for_each_seed().stage(
+        *(trajectory_generator.train, config, exp.recorded, None, None),
+        name=f"student.{exp.name}",
+    )
+    keys = stage_keys("planning", exp.config.seeds)
+    actors = [
+        PlanningActor(
+            seeds.of_seed(model, index),
+            seeds.of_seed(inverse, index % len(exp.seeds)),
+            keys[index],
+            own.sampling(),
+        )
+        for index in range(len(keys))
+    ]
+    return Outcome(actors, [exp.recorded])
+
+
+METHOD = Method(
+    "Decision Diffuser",
+    "plans states by a diffuser that is asked for a return, at every step in the simulator",
+    train,
+    state_generator.Config,
+    needs_simulator=True,
+    contradictions=state_generator.contradictions,
+)

@@ -1,0 +1,101 @@
+"""Decision Diffuser's generator (Ajay et al. 2022): DDR-I without the reward channel.
+
+A U-Net diffuses windows of states, conditioned on a return by classifier-free guidance (their
+section 3.1), and inverse dynamics reads actions off consecutive states (section 3.2). All of it is
+DDR-I's (`trajectory_generator`), whose tokens hold a reward as well.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+from tskd_jax.data import normalizer
+from tskd_jax.diffusion import sampler
+from tskd_jax.fields import (
+    ANY,
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE_SHARE,
+    field,
+    one_of,
+)
+from tskd_jax.teacher import trajectory_generator
+from tskd_jax.teacher.diffuser_config import DiffuserConfig
+from tskd_jax.teacher.trajectory_generator import SamplingConfig
+
+# What R_t is divided by (γ = 0.99), as in the JAX port of the authors' code, which has a scale for
+# each dataset; their own code has one for hopper alone, 400.
+RETURN_SCALES = {
+    "hopper-medium-v2": 350.0,
+    "hopper-medium-replay-v2": 350.0,
+    "hopper-medium-expert-v2": 400.0,
+    "halfcheetah-medium-v2": 600.0,
+    "halfcheetah-medium-replay-v2": 550.0,
+    "halfcheetah-medium-expert-v2": 1200.0,
+    "walker2d-medium-v2": 500.0,
+    "walker2d-medium-replay-v2": 500.0,
+    "walker2d-medium-expert-v2": 600.0,
+}
+
+
+@dataclass(frozen=True)
+class GeneratorConfig(trajectory_generator.Config):
+    """Of the generator: DDR-I's, for tokens that are states alone."""
+
+    reward_channel: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Config(DiffuserConfig):
+    """`config.decision_diffuser`: the generator, and how it plans."""
+
+    horizon: int = field(100, COUNT, "H, states of a plan (Decision Diffuser: 100, kitchen 56)")
+    context: int = field(1, COUNT, "C, observed states that a plan begins with")
+    accumulate: int = field(2, COUNT, "batches whose gradients make one update (its code: 2)")
+    normalizer: str = field(
+        "cdf", one_of(normalizer.KINDS), "of states; its code: empirical quantiles"
+    )
+    return_scale: float = field(
+        0.0,
+        NOT_NEGATIVE,
+        "y = R_t / this; 0: as published for the dataset, of others the largest R_t",
+    )
+    termination_penalty: float = field(
+        100.0, NOT_NEGATIVE, "taken off R_t at terminals, in the condition only (its code: 100)"
+    )
+    sampler: str = field("ancestral", one_of(sampler.KINDS), "ancestral as published")
+    sampling_steps: int = field(200, COUNT, "network evaluations a plan; at most K")
+    start: float = field(1.0, POSITIVE_SHARE, "share of the K steps at which sampling begins")
+    guidance: float = field(1.2, NOT_NEGATIVE, "w (its code: 1.2)")
+    temperature: float = field(0.5, NOT_NEGATIVE, "α, on the noise's deviation (its code: 0.5)")
+    target_return: float = field(0.9, ANY, "y of the plans (its code: 0.9)")
+
+    def generator(self, dataset: str) -> GeneratorConfig:
+        """The generator's own fields, for a dataset of that name."""
+        shared = {entry.name: getattr(self, entry.name) for entry in fields(DiffuserConfig)}
+        scale = self.return_scale or RETURN_SCALES.get(dataset, 0.0)
+        return GeneratorConfig(**shared | {"return_scale": scale}, context=self.context)
+
+    def sampling(self) -> SamplingConfig:
+        """How it plans, on which its training does not depend."""
+        return SamplingConfig(
+            sampler=self.sampler,
+            steps=self.sampling_steps,
+            start=self.start,
+            guidance=self.guidance,
+            temperature=self.temperature,
+            target_return=self.target_return,
+        )
+
+
+def contradictions(config: Config) -> Iterator[str]:
+    """Each contradiction between fields in words, with what to choose instead."""
+    section = "config.decision_diffuser"
+    if config.horizon <= config.context:
+        yield (
+            f"{section}.horizon={config.horizon} leaves nothing to plan behind "
+            f"context={config.context}; it must be at least {config.context + 1}"
+        )
+    yield from config.sampling().contradictions(
+        f"{section}.sampling_steps", f"{section}.diffusion_steps", config.diffusion_steps
+    )
