@@ -84,6 +84,40 @@ def make_sequence_buffer(
     )
 
 
+class WindowRows(NamedTuple):
+    """Where H consecutive tokens around a batch of transitions stand in a `SequenceBuffer`.
+
+    Attributes:
+      rows: (batch, H); behind the episode's end, its last state's.
+      state_exists, step_exists: (batch, H), false behind the episode's end; a step is an action
+        and its reward, and an episode has one less than states.
+      current: (batch,) position of s_t.
+    """
+
+    rows: Int[Array, "batch horizon"]
+    state_exists: Bool[Array, "batch horizon"]
+    step_exists: Bool[Array, "batch horizon"]
+    current: Int[Array, " batch"]
+
+
+def window_rows(
+    buffer: SequenceBuffer,
+    transitions: Int[Array, " batch"],
+    horizon: int,
+    context: int | Int[Array, " batch"],
+) -> WindowRows:
+    """The rows of `window`, for what else stands in them."""
+    row, first, last = buffer.row[transitions], buffer.first[transitions], buffer.last[transitions]
+    start = jnp.maximum(first, row - context + 1)
+    rows = start[:, None] + jnp.arange(horizon)[None]
+    return WindowRows(
+        rows=jnp.minimum(rows, last[:, None]),
+        state_exists=rows <= last[:, None],
+        step_exists=rows < last[:, None],
+        current=row - start,
+    )
+
+
 def window(
     buffer: SequenceBuffer,
     transitions: Int[Array, " batch"],
@@ -95,15 +129,12 @@ def window(
     A window starts min(context, t + 1) - 1 states before s_t: the history that Algorithm 1 holds
     after t + 1 observations, so that short histories are trained as they will be met.
     """
-    row, first, last = buffer.row[transitions], buffer.first[transitions], buffer.last[transitions]
-    start = jnp.maximum(first, row - context + 1)
-    rows = start[:, None] + jnp.arange(horizon)[None]
-    inside = jnp.minimum(rows, last[:, None])
+    w = window_rows(buffer, transitions, horizon, context)
     return Window(
-        states=buffer.states[inside],
-        rewards=buffer.rewards[inside],
-        state_exists=rows <= last[:, None],
-        reward_exists=rows < last[:, None],
-        current=row - start,
+        states=buffer.states[w.rows],
+        rewards=buffer.rewards[w.rows],
+        state_exists=w.state_exists,
+        reward_exists=w.step_exists,
+        current=w.current,
         labels=buffer.labels[transitions],
     )

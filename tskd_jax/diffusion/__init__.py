@@ -2,10 +2,11 @@
 
 from tskd_jax.diffusion.loss import diffusion_loss
 from tskd_jax.diffusion.prediction import as_noise
-from tskd_jax.diffusion.sampler import Sampler, guided, sample
+from tskd_jax.diffusion.sampler import Guide, Sampler, guided, sample, unguided
 from tskd_jax.diffusion.schedule import Schedule, cosine_schedule
 
 __all__ = [
+    "Guide",
     "Sampler",
     "Schedule",
     "as_noise",
@@ -13,4 +14,5 @@ __all__ = [
     "diffusion_loss",
     "guided",
     "sample",
+    "unguided",
 ]

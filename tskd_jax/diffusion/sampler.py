@@ -23,6 +23,9 @@ from tskd_jax.diffusion.schedule import Schedule
 KINDS = ("ancestral", "ddim", "dpm++")
 # (x (B, H, D), step (B,)) -> noise (B, H, D)
 Denoiser = Callable[[Array, Array], Array]
+# (mean of the next x (B, H, D), its step (B,), -1 behind the last; variance () of the noise that is
+# added to it, at temperature 1) -> mean
+Guide = Callable[[Array, Array, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ def guided(
     return denoise
 
 
+def unguided(mean: Array, _step: Array, _variance: Array) -> Array:
+    """The guide that leaves every mean as it is."""
+    return mean
+
+
 def sample(
     denoise: Denoiser,
     schedule: Schedule,
@@ -119,6 +127,7 @@ def sample(
     high: Float[Array, "*where dim"],
     keys: Key[Array, " batch"],
     earlier: Float[Array, "batch horizon dim"] | None = None,
+    guide: Guide = unguided,
 ) -> Float[Array, "batch horizon dim"]:
     """x_0 of a batch of sequences.
 
@@ -143,6 +152,7 @@ def sample(
     steps = sampler.step_indices(schedule)
     alphas_bar = schedule.alphas_bar[steps]
     coefficients = sampler.coefficients(schedule)
+    variances = np.square(coefficients[:, 3]).astype(np.float32)
     coefficients[:, 3] *= sampler.temperature
     noisy = bool(coefficients[:, 3].any())
     table = np.concatenate([coefficients, np.sqrt([alphas_bar, 1 - alphas_bar]).T], 1)
@@ -153,10 +163,10 @@ def sample(
 
     def body(carry, inputs):
         x, previous = carry
-        (a, b, c, d, signal, noise), index, step = inputs
+        (a, b, c, d, signal, noise), index, step, next_step, variance = inputs
         epsilon = denoise(x, jnp.full(shape[:1], step))
         x0 = jnp.clip((x - noise * epsilon) / signal, low, high)
-        x = a * x + b * x0 + c * previous
+        x = guide(a * x + b * x0 + c * previous, jnp.full(shape[:1], next_step), variance)
         if noisy:
             x = x + d * noise_of(index)
         return (jnp.where(known, known_values, x), x0), None
@@ -166,6 +176,10 @@ def sample(
         x = table[0, 4] * earlier + table[0, 5] * x
     x = jnp.where(known, known_values, x)
     coefficient_rows = tuple(jnp.asarray(table.T, jnp.float32))
-    inputs = (coefficient_rows, jnp.arange(1, len(steps) + 1), jnp.asarray(steps))
+    next_steps = np.append(steps[1:], np.int32(-1))
+    inputs = (
+        *(coefficient_rows, jnp.arange(1, len(steps) + 1)),
+        *map(jnp.asarray, (steps, next_steps, variances)),
+    )
     (x, _), _ = jax.lax.scan(body, (x, jnp.zeros(shape)), inputs)
     return x

@@ -1,7 +1,7 @@
 """The temporal U-Net of Decision Diffuser (section 3, Appendix B)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -62,8 +62,45 @@ class ResidualBlock(nn.Module):
         return h + x
 
 
+def encode_time(size: int, step: Int[Array, " batch"], dtype: Any) -> Float[Array, "batch emb"]:
+    """Embedding of the diffusion step, inside a module: `size` numbers, through 4 · `size`."""
+
+    def dense(n):
+        return nn.Dense(n, dtype=dtype)
+
+    # In this order: the names of the layers, and so their first weights, follow from it.
+    return dense(size)(mish(dense(4 * size)(sinusoidal_embedding(step, size))))
+
+
+def descend(
+    channels: Sequence[int],
+    residual: Callable[[int, Array], Array],
+    x: Float[Array, "batch horizon dim"],
+    dtype: Any,
+) -> tuple[Array, list[Array]]:
+    """The first half of a U-Net, inside a module: its levels and the middle.
+
+    Args:
+      channels: of each level.
+      residual: (channels, h) -> h, one residual block.
+      x: padded on the right with zeros to a multiple of 2^(levels - 1).
+      dtype: of the computation.
+
+    Returns:
+      (h (B, H / 2^(levels - 1), channels[-1]), the output of each level before it is halved).
+    """
+    multiple = 2 ** (len(channels) - 1)
+    h, skips = jnp.pad(x, ((0, 0), (0, -x.shape[1] % multiple), (0, 0))), []
+    for level, n in enumerate(channels):
+        h = residual(n, residual(n, h))
+        skips.append(h)
+        if level < len(channels) - 1:
+            h = Downsample(n, dtype=dtype)(h)
+    return residual(channels[-1], residual(channels[-1], h)), skips
+
+
 class TemporalUNet(nn.Module):
-    """Predicts the noise in a sequence, given the diffusion step and a condition.
+    """Predicts the noise in a sequence, given the diffusion step and maybe a condition.
 
     As many output channels as input channels. With the defaults, 59.7 M parameters (Table 3).
 
@@ -85,21 +122,20 @@ class TemporalUNet(nn.Module):
         self,
         x: Float[Array, "batch horizon dim"],
         step: Int[Array, " batch"],
-        condition: Float[Array, " batch"],
-        keep_condition: Float[Array, " batch"],
+        condition: Float[Array, " batch"] | None = None,
+        keep_condition: Float[Array, " batch"] | None = None,
     ) -> Float[Array, "batch horizon dim"]:
         """Noise in x.
 
         Args:
           x: (B, H, D) noisy sequence.
           step: (B,) diffusion step k in [0, K).
-          condition: (B,) y.
+          condition: (B,) y; None: the network has no such input, and no parameters for it.
           keep_condition: (B,) 1 for ε(x, y, k), 0 for ε(x, ∅, k). It masks the embedding behind
             the MLP, so that "no condition" is a zero embedding, not the embedding of y = 0.
         """
         size, (_, horizon, dim) = self.features, x.shape
         channels = [size * m for m in self.multipliers]
-        *inner, deepest = channels
 
         def dense(n):
             return nn.Dense(n, dtype=self.dtype)
@@ -107,25 +143,46 @@ class TemporalUNet(nn.Module):
         def residual(n, h):
             return ResidualBlock(n, self.kernel_size, self.dtype)(h, embedding)
 
-        time = dense(size)(mish(dense(4 * size)(sinusoidal_embedding(step, size))))
-        y = dense(4 * size)(mish(dense(size)(condition[:, None])))
-        y = dense(size)(mish(y)) * keep_condition[:, None]
-        embedding = jnp.concatenate([time, y.astype(time.dtype)], -1)
+        embedding = encode_time(size, step, self.dtype)
+        if condition is not None and keep_condition is not None:
+            y = dense(4 * size)(mish(dense(size)(condition[:, None])))
+            y = dense(size)(mish(y)) * keep_condition[:, None]
+            embedding = jnp.concatenate([embedding, y.astype(embedding.dtype)], -1)
 
-        multiple = 2 ** (len(channels) - 1)
-        h = jnp.pad(x, ((0, 0), (0, -horizon % multiple), (0, 0)))
-
-        skips = []
-        for level, n in enumerate(channels):
-            h = residual(n, residual(n, h))
-            skips.append(h)
-            if level < len(channels) - 1:
-                h = Downsample(n, dtype=self.dtype)(h)
-        h = residual(deepest, residual(deepest, h))
-        for n, skip in zip(reversed(inner), reversed(skips[1:]), strict=True):
+        h, skips = descend(channels, residual, x, self.dtype)
+        for n, skip in zip(reversed(channels[:-1]), reversed(skips[1:]), strict=True):
             h = jnp.concatenate([h, skip], -1)
             h = residual(n, residual(n, h))
             h = Upsample(n, dtype=self.dtype)(h)
         h = ConvBlock(size, self.kernel_size, self.dtype)(h)
         h = Conv1d(dim, 1, dtype=self.dtype, name="out")(h)
         return h[:, :horizon].astype(x.dtype)
+
+
+class TemporalValue(nn.Module):
+    """A number for a noisy sequence: the first half of a `TemporalUNet`, and a linear layer.
+
+    As the return predictor of Diffuser (Janner et al. 2022, Appendix C).
+
+    Attributes:
+      features, multipliers, kernel_size, dtype: as of `TemporalUNet`.
+    """
+
+    features: int = 32
+    multipliers: Sequence[int] = (1, 2, 4, 8)
+    kernel_size: int = 5
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch horizon dim"], step: Int[Array, " batch"]
+    ) -> Float[Array, " batch"]:
+        """The number for x (B, H, D), noisy at diffusion step k (B,) in [0, K)."""
+        embedding = encode_time(self.features, step, self.dtype)
+
+        def residual(n, h):
+            return ResidualBlock(n, self.kernel_size, self.dtype)(h, embedding)
+
+        h, _ = descend([self.features * m for m in self.multipliers], residual, x, self.dtype)
+        h = jnp.concatenate([h.reshape(len(h), -1), embedding], -1)
+        return nn.Dense(1, dtype=self.dtype)(h)[:, 0].astype(x.dtype)
