@@ -10,7 +10,15 @@ from ml_collections import ConfigDict
 from tskd_jax import config as config_module
 from tskd_jax.cli.fields import document
 from tskd_jax.cli.flags import check_name
-from tskd_jax.config import FIELDS, default_config, finalize, from_plain, override, to_plain
+from tskd_jax.config import (
+    FIELDS,
+    default_config,
+    finalize,
+    from_plain,
+    make_config,
+    override,
+    to_plain,
+)
 from tskd_jax.errors import ConfigError
 from tskd_jax.methods import METHODS
 from tskd_jax.presets import PRESETS
@@ -79,6 +87,26 @@ def test_the_paper_preset_is_appendix_b():
 )
 def test_radius_of_each_task(environment, radius):
     assert load(environment).stitching.radius == radius
+
+
+@pytest.mark.parametrize(
+    ("environment", "level", "scale", "horizon"),
+    [
+        ("hopper", "medium-expert", 400, 100),
+        ("halfcheetah", "medium-replay", 550, 100),
+        ("kitchen_mixed", "mixed", 0, 56),
+    ],
+)
+def test_what_was_published_for_one_environment_or_dataset(environment, level, scale, horizon):
+    for preset, expected in (("paper", (scale, horizon)), ("quick", (0, 8))):
+        section = make_config(environment, f"{preset},{level}").decision_diffuser
+        assert (section.return_scale, section.horizon) == expected
+
+
+def test_diffuser_on_halfcheetah_is_as_published():
+    config = make_config("halfcheetah", "paper,medium")
+    assert (config.diffuser.horizon, config.diffuser.guide_scale) == (4, 0.001)
+    assert config.diffuser.multipliers == config.value_guide.multipliers == (1, 4, 8)
 
 
 def test_default_is_quick_on_the_embedded_data():

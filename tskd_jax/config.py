@@ -20,7 +20,7 @@ from tskd_jax.machine.hosts import FORM, is_form
 from tskd_jax.methods import METHODS
 from tskd_jax.methods.base import Config as MethodsConfig
 from tskd_jax.methods.checks import contradictions
-from tskd_jax.presets import PRESETS
+from tskd_jax.presets import PRESETS, PUBLISHED
 from tskd_jax.training.training import TrainingConfig
 
 
@@ -142,7 +142,11 @@ def make_config(environment: str, argument: str = "") -> UserConfig:
     config.label = "-".join(filter(None, (environment, level, preset)))
     config.environment.name = environment
     config.dataset.name = task.levels.get(level, "")
-    for layer in (PRESETS[preset], task.overrides, task.paper if preset == "paper" else {}):
+    layers = [PRESETS[preset], task.overrides]
+    if preset == "paper":
+        names = environment, config.dataset.name
+        layers += [task.paper, *(PUBLISHED.get(name, {}) for name in names)]
+    for layer in layers:
         for name, value in layer.items():
             if isinstance(value, Mapping):
                 config[name].update(value)

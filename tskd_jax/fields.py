@@ -11,8 +11,9 @@ A part declares its section as a frozen dataclass whose fields are made by `fiel
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
+Section = TypeVar("Section")
 LARGEST = 2**31 - 1  # of whole numbers: what counts on an accelerator
 
 
@@ -33,6 +34,11 @@ def field(default: Any, allowed: Allowed, meaning: str) -> Any:
       meaning: what it is, with unit and source.
     """
     return dataclasses.field(default=default, metadata={"allowed": allowed, "meaning": meaning})
+
+
+def restrict(section: Any, kind: type[Section]) -> Section:
+    """The fields that a section has of one of its base classes, as an instance of that class."""
+    return kind(**{entry.name: getattr(section, entry.name) for entry in dataclasses.fields(kind)})
 
 
 def one_of(options: Iterable[str]) -> Allowed:

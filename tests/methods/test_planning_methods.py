@@ -4,20 +4,24 @@ import pytest
 from methods.traced import trace
 
 from tskd_jax.config import finalize, make_config
-from tskd_jax.methods import decision_diffuser
+from tskd_jax.methods import decision_diffuser, diffuser
 
 
 @pytest.fixture
 def no_actors(monkeypatch):
     """A trace has no networks that actors could be made of."""
     monkeypatch.setattr(decision_diffuser, "PlanningActor", lambda *parts: parts)
+    monkeypatch.setattr(diffuser, "GuidedActor", lambda *parts: parts)
 
 
 def paper():
     return finalize(make_config("hopper", "paper,embedded"))[0]
 
 
-STAGES = {"decision_diffuser": ["inverse_dynamics", "student.decision_diffuser"]}
+STAGES = {
+    "decision_diffuser": ["inverse_dynamics", "student.decision_diffuser"],
+    "diffuser": ["value_guide", "student.diffuser"],
+}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -38,6 +42,12 @@ def test_the_stages_of_a_planner(no_actors, tiny_trajectories, name):
         ("decision_diffuser", {"decision_diffuser.guidance": 3.0}, set()),
         ("decision_diffuser", {"trajectory_generator.steps": 7}, set()),
         ("decision_diffuser", {"seed_axis": "pipeline"}, {"inverse_dynamics"}),
+        ("diffuser", {"seeds": (7,)}, {"value_guide", "student.diffuser"}),
+        ("diffuser", {"seed": 7}, set()),
+        ("diffuser", {"diffuser.steps": 7}, {"student.diffuser"}),
+        ("diffuser", {"diffuser.horizon": 7}, {"value_guide", "student.diffuser"}),
+        ("diffuser", {"value_guide.steps": 7}, {"value_guide"}),
+        ("diffuser", {"diffuser.plans": 7}, set()),
     ],
 )
 def test_what_a_field_changes_in_a_planner(no_actors, tiny_trajectories, name, changes, stages):

@@ -39,7 +39,7 @@ KEYS = jax.random.split(jax.random.key(0), 2)
 
 def fitted_actors(config, data, task, keys):
     """An actor for each key."""
-    generator = config.generator("any")
+    generator = config.generator()
     model, _ = trajectory_generator.train(generator, data, None, None, keys=keys)
     few = inverse_dynamics.Config(steps=300, hidden=(16,), learning_rate=3e-3)
     inverse, _ = inverse_dynamics.train(few, data, task, keys=keys)
@@ -111,7 +111,7 @@ def test_the_loss_is_of_states_that_exist_and_are_not_observed(monkeypatch):
     config = dataclasses.replace(SMALL, target_weight=5.0, return_scale=2.0, discount=1.0)
     data = recorded()
     plan, _ = trajectory_generator.training(
-        config.generator("any"), data, None, None, jax.random.key(0)[None]
+        config.generator(), data, None, None, jax.random.key(0)[None]
     )
     *_, buffer, coordinates = plan.data
     of_one = buffer.replace(labels=buffer.labels[0]), seeds.of_seed(coordinates, 0)
@@ -126,14 +126,11 @@ def test_the_loss_is_of_states_that_exist_and_are_not_observed(monkeypatch):
 
 def test_published_settings():
     published = state_generator.Config()
-    generator, sampling = published.generator("hopper-medium-expert-v2"), published.sampling()
+    generator, sampling = published.generator(), published.sampling()
     assert (generator.horizon, generator.context, generator.diffusion_steps) == (100, 1, 200)
     assert (generator.batch_size, generator.accumulate, generator.learning_rate) == (32, 2, 2e-4)
     assert (generator.normalizer, generator.discount) == ("cdf", 0.99)
-    assert (generator.return_scale, generator.termination_penalty) == (400, 100)
-    assert published.generator("mine").return_scale == 0
-    given = dataclasses.replace(published, return_scale=7.0)
-    assert given.generator("hopper-medium-expert-v2").return_scale == 7
+    assert generator.termination_penalty == 100
     assert (sampling.sampler, sampling.steps, sampling.guidance) == ("ancestral", 200, 1.2)
     assert (sampling.target_return, sampling.temperature) == (0.9, 0.5)
 
@@ -150,9 +147,7 @@ def test_golden_parameter_count():
         terminals=np.zeros(20, bool),
         lengths=[20],
     )
-    model = trajectory_generator.create(
-        config.generator("any"), data, None, np.ones((1, data.size))
-    )
+    model = trajectory_generator.create(config.generator(), data, None, np.ones((1, data.size)))
     inverse = inverse_dynamics.create(inverse_dynamics.Config(), data, task)
     model, inverse = (
         part.replace(params=jax.eval_shape(part.init, KEYS[0])) for part in (model, inverse)

@@ -29,7 +29,7 @@ STAGES = (
     *("baseline", "trajectory_generator", "imagination", "dynamics", "accept", "reward_generator"),
     *("cvae", "wgan"),
     *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
-    *("fitted_q", "held_out", "within_data", "check_in_simulator"),
+    *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
 )
 BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
 

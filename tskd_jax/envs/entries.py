@@ -56,8 +56,6 @@ def _kitchen(level: str) -> Task:
     """D4RL's Kitchen: four subtasks, of which a return counts how many are done."""
     context, horizon = 20, 76  # C, and H with H - C = 56 (Appendix B)
     teacher = MappingProxyType({"context": context, "horizon": horizon})
-    # Decision Diffuser's own: no penalty, since what ends an episode here is its success.
-    planner = MappingProxyType({"horizon": 56, "termination_penalty": 0.0})
     return Task(
         name=f"kitchen_{level}",
         gymnasium_id=f"tskd_jax.envs.variants:tskd_jax/Kitchen{level.capitalize()}-v0",
@@ -70,7 +68,7 @@ def _kitchen(level: str) -> Task:
         levels=MappingProxyType({level: f"kitchen-{level}-v0"}),
         default_level=level,
         overrides=_overrides(radius=1.0, margin=1.0, terminal_penalty=0.0),
-        paper=MappingProxyType({"trajectory_generator": teacher, "decision_diffuser": planner}),
+        paper=MappingProxyType({"trajectory_generator": teacher}),
     )
 
 

@@ -23,6 +23,7 @@ METHODS: dict[str, Method] = {
     "mbts": _load("mbts"),
     "decision_transformer": _load("decision_transformer"),
     "trajectory_transformer": _load("trajectory_transformer"),
+    "diffuser": _load("diffuser"),
     "decision_diffuser": _load("decision_diffuser"),
     "tskd": _load("tskd"),
     "tskd_one_step": _load("tskd_one_step"),

@@ -42,6 +42,7 @@ from tskd_jax.teacher.imagination import Config as ImaginationConfig
 from tskd_jax.teacher.reward_generator import Config as RewardGeneratorConfig
 from tskd_jax.teacher.trajectory_generator import Config as GeneratorConfig
 from tskd_jax.teacher.trajectory_generator import SamplingConfig as GeneratorSamplingConfig
+from tskd_jax.teacher.value_guide import Config as ValueGuideConfig
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Config:
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     referee: RefereeConfig = field(default_factory=RefereeConfig)
+    value_guide: ValueGuideConfig = field(default_factory=ValueGuideConfig)
 
     @property
     def pipeline_seeds(self) -> tuple[int, ...]:

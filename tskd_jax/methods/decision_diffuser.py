@@ -16,9 +16,8 @@ from tskd_jax.training import seeds
 def train(exp: Experiment, own: state_generator.Config) -> Outcome:
     """A planner for each of `config.seeds`: each with a generator of its own."""
     inverse = train_inverse_dynamics(exp)
-    config = own.generator(exp.config.dataset.name)
     model = exp.for_each_seed().stage(
-        *(trajectory_generator.train, config, exp.recorded, None, None),
+        *(trajectory_generator.train, own.generator(), exp.recorded, None, None),
         name=f"student.{exp.name}",
     )
     keys = stage_keys("planning", exp.config.seeds)

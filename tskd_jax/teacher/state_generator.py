@@ -6,7 +6,7 @@ DDR-I's (`trajectory_generator`), whose tokens hold a reward as well.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 from tskd_jax.data import normalizer
@@ -18,24 +18,11 @@ from tskd_jax.fields import (
     POSITIVE_SHARE,
     field,
     one_of,
+    restrict,
 )
 from tskd_jax.teacher import trajectory_generator
 from tskd_jax.teacher.diffuser_config import DiffuserConfig
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
-
-# What R_t is divided by (γ = 0.99), as in the JAX port of the authors' code, which has a scale for
-# each dataset; their own code has one for hopper alone, 400.
-RETURN_SCALES = {
-    "hopper-medium-v2": 350.0,
-    "hopper-medium-replay-v2": 350.0,
-    "hopper-medium-expert-v2": 400.0,
-    "halfcheetah-medium-v2": 600.0,
-    "halfcheetah-medium-replay-v2": 550.0,
-    "halfcheetah-medium-expert-v2": 1200.0,
-    "walker2d-medium-v2": 500.0,
-    "walker2d-medium-replay-v2": 500.0,
-    "walker2d-medium-expert-v2": 600.0,
-}
 
 
 @dataclass(frozen=True)
@@ -55,11 +42,6 @@ class Config(DiffuserConfig):
     normalizer: str = field(
         "cdf", one_of(normalizer.KINDS), "of states; its code: empirical quantiles"
     )
-    return_scale: float = field(
-        0.0,
-        NOT_NEGATIVE,
-        "y = R_t / this; 0: as published for the dataset, of others the largest R_t",
-    )
     termination_penalty: float = field(
         100.0, NOT_NEGATIVE, "taken off R_t at terminals, in the condition only (its code: 100)"
     )
@@ -70,11 +52,9 @@ class Config(DiffuserConfig):
     temperature: float = field(0.5, NOT_NEGATIVE, "α, on the noise's deviation (its code: 0.5)")
     target_return: float = field(0.9, ANY, "y of the plans (its code: 0.9)")
 
-    def generator(self, dataset: str) -> GeneratorConfig:
-        """The generator's own fields, for a dataset of that name."""
-        shared = {entry.name: getattr(self, entry.name) for entry in fields(DiffuserConfig)}
-        scale = self.return_scale or RETURN_SCALES.get(dataset, 0.0)
-        return GeneratorConfig(**shared | {"return_scale": scale}, context=self.context)
+    def generator(self) -> GeneratorConfig:
+        """The generator's own fields."""
+        return GeneratorConfig(**vars(restrict(self, DiffuserConfig)), context=self.context)
 
     def sampling(self) -> SamplingConfig:
         """How it plans, on which its training does not depend."""
