@@ -60,7 +60,6 @@ _SMALL_SAMPLING = _FEW_STEPS | {"target_return": 1.0, "guidance": 1.0, "temperat
 # What is imagined is executed in the learned world, which says what of it is possible.
 _IMAGINATION = {"chunk": 8192, "world": "random_member"}
 _STITCHING = {"rule": "density_first", "tolerance": 2.0, "allow_cycles": False}
-_FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
 _SMALL_WGAN = _FAST | {"hidden": (256, 256)}
 # What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
 _STUDENT = _FAST | {"batch_size": 64}
