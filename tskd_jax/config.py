@@ -20,7 +20,7 @@ from tskd_jax.machine.hosts import FORM, is_form
 from tskd_jax.methods import METHODS
 from tskd_jax.methods.base import Config as MethodsConfig
 from tskd_jax.methods.checks import contradictions
-from tskd_jax.presets import PRESETS, PUBLISHED
+from tskd_jax.presets import OF_ENVIRONMENT, PRESETS, PUBLISHED
 from tskd_jax.training.training import TrainingConfig
 
 
@@ -142,7 +142,7 @@ def make_config(environment: str, argument: str = "") -> UserConfig:
     config.label = "-".join(filter(None, (environment, level, preset)))
     config.environment.name = environment
     config.dataset.name = task.levels.get(level, "")
-    layers = [PRESETS[preset], task.overrides]
+    layers = [PRESETS[preset], task.overrides, OF_ENVIRONMENT.get(environment, {})]
     if preset == "paper":
         names = environment, config.dataset.name
         layers += [task.paper, *(PUBLISHED.get(name, {}) for name in names)]

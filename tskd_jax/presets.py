@@ -149,6 +149,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+# Environment -> section -> field -> value, at every preset: the return that a Decision Transformer is
+# asked for (Chen et al. 2021, Appendix A), by default the best recorded one; and what a Trajectory
+# Transformer pays for an end, where an end may be a success.
+OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
+    "hopper": {"decision_transformer": {"target_return": 3600.0}},
+    "halfcheetah": {"decision_transformer": {"target_return": 6000.0}},
+    "walker2d": {"decision_transformer": {"target_return": 5000.0}},
+    "kitchen_partial": {"trajectory_transformer": {"terminal_penalty": 0.0}},
+    "kitchen_mixed": {"trajectory_transformer": {"terminal_penalty": 0.0}},
+    "own": {"trajectory_transformer": {"terminal_penalty": 0.0}},
+}
+
 # Environment, or name of a dataset -> section -> field -> value, at preset `paper`. Decision
 # Diffuser's scales of the return are those of the JAX port of its authors' code, which has one for
 # each dataset; in Kitchen what ends an episode is its success, so that nothing is taken off.

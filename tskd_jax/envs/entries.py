@@ -36,19 +36,9 @@ def _d4rl_levels(name: str) -> dict[str, str]:
     return {level: f"{name}-{level}-v2" for level in levels}
 
 
-def _overrides(
-    radius: float, margin: float, target: float = 0.0, terminal_penalty: float = 100.0
-) -> Mapping[str, Mapping[str, Any]]:
-    """ρ and ξ of Appendix B; the return that a Decision Transformer is asked for (Chen et al. 2021,
-    Appendix A), or 0, the best recorded one, where none is published; and what a Trajectory
-    Transformer pays for an end, 0 where an end is no failure.
-    """
-    sections = {
-        "stitching": {"radius": radius},
-        "filter": {"margin": margin},
-        "decision_transformer": {"target_return": target},
-        "trajectory_transformer": {"terminal_penalty": terminal_penalty},
-    }
+def _overrides(radius: float, margin: float) -> Mapping[str, Mapping[str, Any]]:
+    """ρ and ξ of Appendix B."""
+    sections = {"stitching": {"radius": radius}, "filter": {"margin": margin}}
     return MappingProxyType({name: MappingProxyType(fields) for name, fields in sections.items()})
 
 
@@ -67,7 +57,7 @@ def _kitchen(level: str) -> Task:
         rule_known=False,  # the episode ends when each subtask has been done once
         levels=MappingProxyType({level: f"kitchen-{level}-v0"}),
         default_level=level,
-        overrides=_overrides(radius=1.0, margin=1.0, terminal_penalty=0.0),
+        overrides=_overrides(radius=1.0, margin=1.0),
         paper=MappingProxyType({"trajectory_generator": teacher}),
     )
 
@@ -86,7 +76,7 @@ _ALL = (
         position_size=5,
         levels=MappingProxyType({"embedded": "hopper-sac-replay"} | _d4rl_levels("hopper")),
         default_level="embedded",
-        overrides=_overrides(radius=0.1, margin=500.0, target=3600.0),
+        overrides=_overrides(radius=0.1, margin=500.0),
     ),
     Task(
         name="halfcheetah",
@@ -102,7 +92,7 @@ _ALL = (
             {"embedded": "halfcheetah-sac-replay"} | _d4rl_levels("halfcheetah")
         ),
         default_level="embedded",
-        overrides=_overrides(radius=3.0, margin=1000.0, target=6000.0),
+        overrides=_overrides(radius=3.0, margin=1000.0),
     ),
     Task(
         name="walker2d",
@@ -116,7 +106,7 @@ _ALL = (
         position_size=8,
         levels=MappingProxyType({"embedded": "walker2d-sac-replay"} | _d4rl_levels("walker2d")),
         default_level="embedded",
-        overrides=_overrides(radius=1.0, margin=1000.0, target=5000.0),
+        overrides=_overrides(radius=1.0, margin=1000.0),
     ),
     Task(
         name="ant",
@@ -146,8 +136,6 @@ OWN_TASK = Task(
         {
             "referee": MappingProxyType({"episodes": 40}),
             "evaluation": MappingProxyType({"held_out": 0.1, "visited_states": 500}),
-            # Whether an end is a failure or what was aimed at, nobody knows.
-            "trajectory_transformer": MappingProxyType({"terminal_penalty": 0.0}),
         }
     ),
 )
