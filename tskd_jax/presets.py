@@ -34,10 +34,11 @@ _SMALL_REWARDS = _SMALL_DIFFUSER | {
     "multipliers": (2, 2),
     "target_weight": 10.0,
 }
-# Decision Diffuser for five seeds: seven steps ahead, not a hundred.
+# Both planners for five seeds, whose programs two cores compile and run in minutes: seven steps
+# ahead, not a hundred or 31, by networks of one level, which sees all of so few.
 _SMALL_STATES = _SMALL_DIFFUSER | {
-    "features": 32,
-    "multipliers": (1, 2),
+    "features": 64,
+    "multipliers": (1,),
     "horizon": 8,
     "batch_size": 32,
     "accumulate": 1,
@@ -46,14 +47,13 @@ _SMALL_STATES = _SMALL_DIFFUSER | {
     "sampling_steps": 10,
     "start": 0.94,
 }
-# Diffuser for five seeds, whose plans two cores make in some ten milliseconds.
-_SMALL_NETWORK = _FAST | {
-    "features": 32,
-    "multipliers": (1, 2),
-    "kernel_size": 3,
-    "accumulate": 1,
+_SMALL_NETWORK = _FAST | {"multipliers": (1,), "kernel_size": 3, "accumulate": 1}
+_SMALL_JOINT = _SMALL_NETWORK | {
+    "horizon": 8,
+    "prediction": "velocity",
+    "diffusion_steps": 10,
+    "plans": 8,
 }
-_SMALL_JOINT = _SMALL_NETWORK | {"horizon": 8, "prediction": "velocity", "plans": 8}
 _SMALL_GUIDE = _SMALL_NETWORK | {"termination_penalty": 0.0}
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
 _SMALL_SAMPLING = _FEW_STEPS | {"target_return": 1.0, "guidance": 1.0, "temperature": 0.0}
@@ -102,8 +102,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "fitted_q": {"steps": 50_000},
         "mbts": {"epochs": 2},
         "decision_diffuser": _SMALL_STATES | {"steps": 20_000},
-        "diffuser": _SMALL_JOINT | {"steps": 20_000},
-        "value_guide": _SMALL_GUIDE | {"steps": 10_000},
+        "diffuser": _SMALL_JOINT | {"features": 64, "steps": 20_000},
+        "value_guide": _SMALL_GUIDE | {"features": 64, "steps": 10_000},
         "tskd_one_step": {"substitute": True},
         "iql": _SOME_UPDATES,
         "td3_bc": _SOME_UPDATES | {"actor_learning_rate": 1e-3},
@@ -144,14 +144,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         | {"steps": 1_500, "batch_size": 32, "sequence": 4, "context": 3, "bins": 50}
         | {"horizon": 4, "beam_width": 4},
         "decision_diffuser": _SMALL_STATES | {"steps": 3_000},
-        "diffuser": _SMALL_JOINT | {"steps": 3_000},
-        "value_guide": _SMALL_GUIDE | {"steps": 1_500},
+        "diffuser": _SMALL_JOINT | {"steps": 5_000},
+        "value_guide": _SMALL_GUIDE | {"steps": 3_000},
     },
 }  # fmt: skip
 
-# Environment -> section -> field -> value, at every preset: the return that a Decision Transformer is
-# asked for (Chen et al. 2021, Appendix A), by default the best recorded one; and what a Trajectory
-# Transformer pays for an end, where an end may be a success.
+# Environment -> section -> field -> value, at every preset: the return that a Decision Transformer
+# is asked for (Chen et al. 2021, Appendix A), by default the best recorded one; and what a
+# Trajectory Transformer pays for an end, where an end may be a success.
 OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
     "hopper": {"decision_transformer": {"target_return": 3600.0}},
     "halfcheetah": {"decision_transformer": {"target_return": 6000.0}},

@@ -56,7 +56,7 @@ def fields_of(cell: str) -> list[str]:
     found = []
     if cell.startswith("none"):  # code, and no field
         return found
-    for name in re.findall(r"`([a-z_*][a-z_.*]*)`", cell):
+    for name in re.findall(r"`([a-z_*][a-z0-9_.*]*)`", cell):
         if name.startswith("*."):
             matching = [field for field in FIELDS if field.endswith(name[1:])]
         else:
