@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from tskd_jax.config import make_config
 from tskd_jax.data.d4rl_files import FILES
 from tskd_jax.data.load import BUNDLED
-from tskd_jax.envs.entries import TASKS, Config, get_task
+from tskd_jax.envs.entries import OWN, TASKS, Config, get_task
 from tskd_jax.envs.simulator import make_environment
 from tskd_jax.errors import ConfigError
 
@@ -195,26 +196,26 @@ def test_what_a_config_takes_over():
         "kitchen_partial": (1.0, 1.0),
         "kitchen_mixed": (1.0, 1.0),
     }
-    # What a Decision Transformer is asked for: as published, or the best recorded return.
-    targets = {
-        name: task.overrides["decision_transformer"]["target_return"]
-        for name, task in TASKS.items()
-    }
-    assert targets == dict.fromkeys(TASKS, 0.0) | {
+    assert all(
+        set(task.overrides) == {"stitching", "filter"}
+        and all(len(fields) == 1 for fields in task.overrides.values())
+        for task in TASKS.values()
+    )
+
+
+def test_what_the_other_methods_take_over():
+    configs = {name: make_config(name) for name in (*TASKS, OWN)}
+    # As published, or 0: the best recorded return.
+    targets = {name: one.decision_transformer.target_return for name, one in configs.items()}
+    assert targets == dict.fromkeys(configs, 0.0) | {
         "hopper": 3600.0,
         "halfcheetah": 6000.0,
         "walker2d": 5000.0,
     }
-    # In Kitchen an end is what was aimed at.
-    for name, task in TASKS.items():
-        penalty = task.overrides["trajectory_transformer"]["terminal_penalty"]
-        assert penalty == (0.0 if name.startswith("kitchen") else 100.0)
-    sequence_models = {"decision_transformer", "trajectory_transformer"}
-    assert all(
-        set(task.overrides) == {"stitching", "filter", *sequence_models}
-        and all(len(fields) == 1 for fields in task.overrides.values())
-        for task in TASKS.values()
-    )
+    # In Kitchen an end is what was aimed at, and of an environment of one's own nobody knows.
+    for name, one in configs.items():
+        known = name in ("hopper", "halfcheetah", "walker2d", "ant")
+        assert one.trajectory_transformer.terminal_penalty == (100.0 if known else 0.0)
 
 
 @ALL

@@ -110,7 +110,7 @@ def run_stages(data, task, config: SimpleNamespace, seen) -> dict[str, np.ndarra
 
         now["stage"] = "planner"
         act = planner.Planner(one, config.sampling, f, key)
-        keep("planner", [act(starts[:5], time) for time in range(2)])
+        keep("planner", [act(starts[:5], time, np.zeros(5)) for time in range(2)])
 
         now["stage"] = "rewards"
         labels = reward_generator.conditions(config.reward_generator, data, 1)

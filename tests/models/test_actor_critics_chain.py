@@ -24,7 +24,7 @@ def test_imitation_falls_into_the_pit():
         (
             cql,
             {"steps": 2500, "actor_learning_rate": 3e-4, "threshold": 5.0, "weight": 1.0}
-            | {"actions": 4, "batch_size": 128, "discount": 0.7, "schedule": "cosine"},
+            | {"actions": 4, "discount": 0.8},
             3,
         ),
     ],

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from stitching.test_chain_world import LIMIT, PIT, at_goal, make_recorded, make_stitched, step
-from stitching.test_chain_world import TASK as CHAIN
+from stitching.chain_world import LIMIT, PIT, at_goal, make_recorded, step
+from stitching.chain_world import TASK as CHAIN
+from stitching.test_chain_world import make_stitched
 from training.small_trainings import assert_same_bits, chunks_of_one_step
 
 from tskd_jax.data.histories import history, make_steps

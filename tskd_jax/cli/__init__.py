@@ -17,6 +17,7 @@ Add --help to a command for its flags.
 import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from tskd_jax import __version__
@@ -69,9 +70,11 @@ def help_text() -> str:
     from tskd_jax.methods import METHODS
     from tskd_jax.presets import PRESETS
 
-    width = max(map(len, METHODS))
-    methods = "\n".join(f"    {name:<{width}}  {m.summary}" for name, m in METHODS.items())
+    indent = "    "
+    methods = textwrap.fill(
+        ", ".join(METHODS), 100, initial_indent=indent, subsequent_indent=indent
+    )
     return (
         f"{(__doc__ or '').strip()}\n\nPresets: {', '.join(PRESETS)}.\n"
-        f"Methods (--config.methods=NAME,NAME):\n{methods}"
+        f"Methods (--config.methods=NAME,NAME; tskd-jax fields says what each does):\n{methods}"
     )
