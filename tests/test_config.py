@@ -98,7 +98,7 @@ def test_radius_of_each_task(environment, radius):
     ],
 )
 def test_what_was_published_for_one_environment_or_dataset(environment, level, scale, horizon):
-    for preset, expected in (("paper", (scale, horizon)), ("quick", (0, 8))):
+    for preset, expected in (("paper", (scale, horizon)), ("quick", (0, 4))):
         section = make_config(environment, f"{preset},{level}").decision_diffuser
         assert (section.return_scale, section.horizon) == expected
 
