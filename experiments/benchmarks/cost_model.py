@@ -247,11 +247,12 @@ def works(
     for call in calls:
         if parts_of_call := work_of(call, recorded, known, stitched):
             made.setdefault(call.name.partition(".")[0], []).extend(parts_of_call)
-    episodes, teacher = config.evaluation.teacher_episodes, outcome and outcome.teacher
-    if episodes and teacher:
-        model = of_seed(teacher.trajectory_generator, 0)
+    episodes, teachers = config.evaluation.teacher_episodes, outcome.teachers if outcome else ()
+    if episodes and teachers:
+        model = of_seed(teachers[0].trajectory_generator, 0)
         work = plans(model, config.sampling, episodes, 1, task.episode_limit, 1)
-        made["evaluation.teacher"] = [work] * len(config.pipeline_seeds)  # one after another
+        one_after_another = len(config.pipeline_seeds) * len(teachers)
+        made["evaluation.teacher"] = [work] * one_after_another
     return made
 
 

@@ -40,7 +40,7 @@ def imagined(
     from_states = METHODS[name].imagines_from == RECORDED_STATES
     if from_states:
         own = config.own[name]
-        kept = recorded if own.start_states == "all" else recorded.select(exp.kept)
+        kept = recorded if own.start_states == "all" else recorded.select(exp.kept(recorded))
         states, max_steps = kept.observations, own.max_steps
         count = min(count or own.states, len(states))
     count = count or config.imagination.trajectories

@@ -45,7 +45,8 @@ def test_its_stages_and_its_own_rules_of_stitching(tiny_trajectories):
     # What TSKD does otherwise is as the paper's at its own place.
     assert (paper().stitching.candidates, paper().stitching.rule) == ("next", "value_first")
     assert (run.configs["dynamics"].elites, paper().dynamics.elites) == (5, 3)
-    assert outcome.imagined is outcome.teacher is None
+    assert outcome.imagined is None
+    assert not outcome.teachers
     # Nothing is filtered: all T trajectories are imitated, good or bad.
     assert len(outcome.data[0].lengths) == len(tiny_trajectories.lengths)
 

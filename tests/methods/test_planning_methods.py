@@ -29,7 +29,7 @@ def test_the_stages_of_a_planner(no_actors, tiny_trajectories, name):
     run, outcome = trace(name, paper(), tiny_trajectories)
     assert list(run.keys) == STAGES[name]
     assert len(outcome.policies) == 5  # one for each seed
-    assert outcome.teacher is None
+    assert not outcome.teachers
 
 
 @pytest.mark.parametrize(

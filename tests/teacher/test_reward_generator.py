@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tskd_jax.data.trajectories import from_columns
+from tskd_jax.data.trajectories import IMAGINED, RECORDED, from_columns
 from tskd_jax.machine import memory
+from tskd_jax.methods.parts.pricing import DiffusionPricing
+from tskd_jax.methods.parts.stitching import refuse_disputed
 from tskd_jax.teacher import diffuser, reward_generator
-from tskd_jax.teacher.reward_generator import rewards_between
+from tskd_jax.teacher.reward_generator import member_rewards, rewards_between
 from tskd_jax.training import seeds
+from tskd_jax.training.callbacks import TrainingCallbacks
 
 
 def walks(episodes, length, seed=0):
@@ -91,7 +94,9 @@ def test_batches_do_not_change_a_reward(fresh, tiny_config, tiny_trajectories):
     np.testing.assert_allclose(whole, parts, atol=2e-3)
 
 
-def test_learns_a_reward_of_both_states(tiny_config):
+@pytest.fixture(scope="module")
+def trained(tiny_config):
+    """(DDR-II of three members on walks; its metrics; how it is sampled)."""
     config = replace(
         tiny_config.reward_generator,
         features=16,
@@ -102,16 +107,69 @@ def test_learns_a_reward_of_both_states(tiny_config):
         schedule="cosine",
         target_weight=10.0,
         normalizer="gaussian",
+        members=3,
     )
     sampling = replace(tiny_config.reward_sampling, steps=5, guidance=1.0, target_return=0.5)
     trajectories = walks(60, 20)
-    _, (metrics,) = reward_generator.train(
+    models, (metrics,) = reward_generator.train(
         config, sampling, trajectories, keys=jax.random.key(0)[None]
     )
+    return seeds.of_seed(models, 0), metrics, sampling
+
+
+def test_learns_a_reward_of_both_states(trained):
+    _, metrics, _ = trained
     # Predicting the mean leaves the variance, (4 + 1) / 3; knowing one state leaves a fifth of it
     # at best.
     assert metrics["held_out_reward_variance"] == pytest.approx(5 / 3, rel=0.3)
     assert metrics["held_out_mse"] < 0.2 * metrics["held_out_reward_variance"]
+
+
+def test_a_member_alone_is_ddr2_of_that_member(trained):
+    model, _, sampling = trained
+    data, key = walks(2, 20, seed=1), jax.random.key(0)
+    pairs = data.observations, data.next_observations
+    rewards = member_rewards(model, sampling, *pairs, key)
+    assert rewards.shape == (3, data.size)
+    second = model.replace(
+        params=jax.tree.map(lambda leaf: leaf[1:2], model.params),
+        config=replace(model.config, members=1),
+    )
+    np.testing.assert_array_equal(rewards[1], rewards_between(second, sampling, *pairs, key))
+    # All of them have learned the reward, each in its own way.
+    assert (np.square(rewards - data.rewards).mean(1) < 0.3 * data.rewards.var()).all()
+    assert (rewards.std(0) > 0).all()
+
+
+def test_stitches_are_refused_where_members_disagree(trained):
+    model, _, sampling = trained
+    pricing = DiffusionPricing(None, None, model, sampling)  # pyright: ignore[reportArgumentType]
+    # One step in each episode. The first hundred would be stitched to states that recorded walks
+    # could go on to; the next hundred to states three times as far out.
+    data = walks(400, 1, seed=1)
+    states = np.where(np.arange(400) < 300, 1, 3)[:, None] * data.observations
+    source = np.where(np.arange(400) < 300, RECORDED, IMAGINED)
+    data = data.replace(observations=states.astype(np.float32), source=source)
+    successors = np.full(400, -1)
+    successors[:200] = np.arange(200, 400)
+    before = successors.copy()
+    kept, share = refuse_disputed(
+        *(data, successors, pricing, 0.95, jax.random.key(0), TrainingCallbacks())
+    )
+    np.testing.assert_array_equal(successors, before)
+    refused = kept != successors
+    np.testing.assert_array_equal(kept[refused], -1)
+    near, far = refused[:100].mean(), refused[100:200].mean()
+    assert near < 0.15
+    # Not of all: far out, members agree where all are at the largest reward that was seen.
+    assert far > max(0.2, 2 * near)
+    assert share == refused[:200].mean()
+    none = np.full(400, -1)
+    kept, share = refuse_disputed(
+        *(data, none, pricing, 0.5, jax.random.key(0), TrainingCallbacks())
+    )
+    assert (kept == -1).all()
+    assert share == 0
 
 
 def test_fewer_pairs_at_a_time_where_memory_is_short(

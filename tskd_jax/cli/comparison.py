@@ -204,36 +204,42 @@ def _deploy(
 
 def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dict[str, np.ndarray]:
     """What the simulator says of imagination, and the teacher's own returns if asked for."""
-    teacher, episodes = outcome.teacher, config.evaluation.teacher_episodes
-    if teacher is None or not exp.task.simulated:
+    teachers, episodes = outcome.teachers, config.evaluation.teacher_episodes
+    if not teachers or not exp.task.simulated:
         if episodes:
-            what = "no teacher that could play" if teacher is None else "no simulator for"
+            what = "no simulator for" if teachers else "no teacher that could play"
             run.report(f"warning: {exp.name} has {what} {episodes} episodes of the teacher")
         return {}
     known = exp.task.position_size is not None
     if known and config.evaluation.simulator_check and outcome.imagined and outcome.accepted:
         exp.stage(
-            *(check_in_simulator, config.evaluation, exp.task, teacher.inverse_dynamics),
+            *(check_in_simulator, config.evaluation, exp.task, teachers[0].inverse_dynamics),
             *(exp.recorded, outcome.imagined, outcome.accepted),
         )
     if not episodes:
         return {}
-    returns = exp.stage(
-        *(evaluate_teacher, episodes, config.sampling, teacher.trajectory_generator),
-        *(teacher.inverse_dynamics, exp.task, exp.seeds),
-        name="evaluation.teacher",
-    )
-    run.record(
-        "methods",
-        summary.TEACHER,
-        {
-            "title": f"DDR-I as planner (teacher), {episodes} episodes",
-            "stages": [run.used[-1]],
-            "parameters": count_parameters(teacher.trajectory_generator.params) // len(exp.seeds),
-            "seconds": run.manifest["stages"][run.used[-1]]["seconds"],
-        },
-    )
-    return {summary.TEACHER: returns}
+    returns = {}
+    for index, teacher in enumerate(teachers):
+        number, sampling = index + 1, config.teachers.sampling(config.sampling, index)
+        name = f"{summary.TEACHER}_{number}" if index else summary.TEACHER
+        returns[name] = exp.stage(
+            *(evaluate_teacher, episodes, sampling, teacher.trajectory_generator),
+            *(teacher.inverse_dynamics, exp.task, exp.seeds),
+            name=f"evaluation.{name}",
+        )
+        which = f"teacher {number}" if len(teachers) > 1 else "teacher"
+        networks = count_parameters(teacher.trajectory_generator.params)
+        run.record(
+            "methods",
+            name,
+            {
+                "title": f"DDR-I as planner ({which}), {episodes} episodes",
+                "stages": [run.used[-1]],
+                "parameters": networks // len(exp.seeds),
+                "seconds": run.manifest["stages"][run.used[-1]]["seconds"],
+            },
+        )
+    return returns
 
 
 def _write_data(config: Config, outcome: Outcome, recorded: Trajectories, run: Run) -> None:
@@ -243,9 +249,9 @@ def _write_data(config: Config, outcome: Outcome, recorded: Trajectories, run: R
     best = np.argsort(-recorded.returns(), kind="stable")[:BEST_SHOWN]
     _write("best_recorded", [recorded.select(best)], config, run)
     made = any((data.source != RECORDED).any() for data in outcome.data)
-    if outcome.teacher is not None or made:
+    if outcome.teachers or made:
         _write("stitched", outcome.data, config, run)
-    if outcome.teacher is not None:
+    if outcome.teachers:
         _write("imagined", outcome.accepted or [], config, run)
 
 

@@ -39,6 +39,7 @@ from tskd_jax.stitching.stitch import Config as StitchingConfig
 from tskd_jax.teacher.aggregation import Config as AggregationConfig
 from tskd_jax.teacher.diffuser import Diffuser, SamplingConfig
 from tskd_jax.teacher.imagination import Config as ImaginationConfig
+from tskd_jax.teacher.pool import Config as TeachersConfig
 from tskd_jax.teacher.reward_generator import Config as RewardGeneratorConfig
 from tskd_jax.teacher.trajectory_generator import Config as GeneratorConfig
 from tskd_jax.teacher.trajectory_generator import SamplingConfig as GeneratorSamplingConfig
@@ -75,6 +76,7 @@ class Config:
     world: WorldConfig = field(default_factory=WorldConfig)
     trajectory_generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     reward_generator: RewardGeneratorConfig = field(default_factory=RewardGeneratorConfig)
+    teachers: TeachersConfig = field(default_factory=TeachersConfig)
     sampling: GeneratorSamplingConfig = field(default_factory=GeneratorSamplingConfig)
     reward_sampling: SamplingConfig = field(default_factory=SamplingConfig)
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
@@ -99,7 +101,7 @@ class NoFields:
 
 @dataclass(frozen=True)
 class Teacher:
-    """The planner that a student is distilled from.
+    """A planner that a student is distilled from.
 
     Attributes:
       trajectory_generator: DDR-I, the seeds as leading axis.
@@ -122,14 +124,14 @@ class Outcome:
       data: what the students imitate, or what the actors were trained on.
       imagined: whole, as DDR-I imagined it; None where nothing is.
       accepted: what of it the ensemble finds likely.
-      teacher: None where there is none.
+      teachers: none, one, or where `config.teachers` says so several.
     """
 
     policies: Sequence[Policy | Actor]
     data: Sequence[Trajectories]
     imagined: Sequence[Trajectories] | None = None
     accepted: Sequence[Trajectories] | None = None
-    teacher: Teacher | None = None
+    teachers: Sequence[Teacher] = ()
 
 
 EPISODE_STARTS, RECORDED_STATES = "episode starts", "recorded states"
@@ -177,7 +179,9 @@ class Experiment:
         self.seeds = config.pipeline_seeds
         self._run = run
 
-    def stage(self, function: Callable, config: Any, *inputs: Any, name: str = "") -> Any:
+    def stage(
+        self, function: Callable, config: Any, *inputs: Any, name: str = "", use: str = ""
+    ) -> Any:
         """The result of `function(config, *inputs, …)`, computed once for what it is given.
 
         Args:
@@ -186,8 +190,9 @@ class Experiment:
           config: the sections that it reads.
           *inputs: results of other stages, data, or facts.
           name: on the screen, in metrics and for `--stop_after`; by default the function's own.
+          use: of randomness, where one function is called for several; part of its name.
         """
-        own = stage_name(function)
+        own = stage_name(function) + use
         keys = stage_keys(own, self.seeds)
         return self._run.stage(name or own, function, config, *inputs, keys=keys, seeds=self.seeds)
 
@@ -204,11 +209,10 @@ class Experiment:
         """A line for the user."""
         self._run.report(line)
 
-    @property
-    def kept(self) -> np.ndarray:
-        """(E',) the recorded episodes that the filter keeps."""
+    def kept(self, data: Trajectories) -> np.ndarray:
+        """(E',) the episodes of that data that the filter keeps."""
         return selection.select_episodes(
-            self.config.filter, self.recorded, self.recorded, self.task.episode_limit
+            self.config.filter, data, self.recorded, self.task.episode_limit
         )
 
     def select(self, data: Sequence[Trajectories]) -> list[Trajectories]:

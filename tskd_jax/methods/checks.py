@@ -26,6 +26,13 @@ def contradictions(
             "config.trajectory_generator.discount=1 with condition='advantage': the return of what "
             "was only cut short has no bound; choose less than 1"
         )
+    yield from config.teachers.contradictions(config.sampling)
+    if config.stitching.max_disagreement_quantile and config.reward_generator.members < 2:
+        yield (
+            "config.stitching.max_disagreement_quantile="
+            f"{config.stitching.max_disagreement_quantile} with one DDR-II: nothing can disagree; "
+            "choose config.reward_generator.members=3"
+        )
     if dynamics.elites > dynamics.members:
         yield (
             f"config.dynamics.elites={dynamics.elites} is more than "

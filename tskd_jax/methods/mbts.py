@@ -46,6 +46,7 @@ def _with_its_own_rules(exp: Experiment, own: Config) -> Experiment:
     """What is MBTS's own of stitching; radius, slack, acceptance and cycles are the config's."""
     config = exp.config
     rules = {"candidates": "both", "rule": "density_first", "epochs": own.epochs}
+    rules |= {"max_disagreement_quantile": 0.0}  # of DDR-II, which it has not
     return exp.having(
         stitching=replace(config.stitching, **rules),
         dynamics=replace(config.dynamics, elites=own.elites),

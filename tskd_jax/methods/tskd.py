@@ -12,7 +12,7 @@ from tskd_jax.methods.base import EPISODE_STARTS, Experiment, Method, NoFields, 
 from tskd_jax.methods.parts.aggregating import distil_where_students_go
 from tskd_jax.methods.parts.choosing import choose_data, choose_share
 from tskd_jax.methods.parts.imagining import accept_likely, imagine_episodes
-from tskd_jax.methods.parts.models import train_pricing, train_teacher
+from tskd_jax.methods.parts.models import train_pricing, train_teachers
 from tskd_jax.methods.parts.stitching import add_share, stitch_all
 from tskd_jax.models import value
 
@@ -22,10 +22,10 @@ def train(exp: Experiment, _own: NoFields) -> Outcome:
     exp = choose_share(exp)
     config, recorded = exp.config, exp.recorded
 
-    teacher = whole = imagined = None
+    teachers, whole, imagined = [], None, None
     if config.imagination.enabled:
-        teacher = train_teacher(exp)
-        whole = imagine_episodes(exp, teacher)
+        teachers = train_teachers(exp)
+        whole = imagine_episodes(exp, teachers)
         imagined = accept_likely(exp, whole)
 
     pricing = train_pricing(exp) if config.stitching.enabled else None
@@ -41,8 +41,8 @@ def train(exp: Experiment, _own: NoFields) -> Outcome:
     if imagined or pricing:
         choices["recorded, imagined and stitched"] = exp.select(data)
     data = choose_data(exp, choices)
-    policies, data = distil_where_students_go(exp, teacher, data)
-    return Outcome(policies, data, whole, imagined, teacher)
+    policies, data = distil_where_students_go(exp, teachers, data)
+    return Outcome(policies, data, whole, imagined, teachers)
 
 
 METHOD = Method(

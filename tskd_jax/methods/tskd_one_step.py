@@ -17,7 +17,7 @@ from tskd_jax.methods.base import RECORDED_STATES, Experiment, Method, Outcome
 from tskd_jax.methods.parts.aggregating import distil_where_students_go
 from tskd_jax.methods.parts.choosing import choose_data, choose_share
 from tskd_jax.methods.parts.imagining import accept_likely, imagine_from_states
-from tskd_jax.methods.parts.models import train_teacher
+from tskd_jax.methods.parts.models import train_teachers
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ def train(exp: Experiment, own: Config) -> Outcome:
     if not exp.config.imagination.enabled:
         return Outcome(exp.distil(kept), kept)
 
-    teacher = train_teacher(exp)
+    teachers = train_teachers(exp)
     states = exp.recorded if own.start_states == "all" else kept[0]
-    whole = imagine_from_states(exp, teacher, states, own.states, own.max_steps)
+    whole = imagine_from_states(exp, teachers, states, own.states, own.max_steps)
     imagined = accept_likely(exp, whole)
     join = substitute if own.substitute else lambda old, new: concatenate([old, new])
     joined = [join(*both) for both in zip(kept, imagined, strict=True)]
     data = choose_data(exp, {"recorded": kept, "recorded and imagined": joined})
-    policies, data = distil_where_students_go(exp, teacher, data)
-    return Outcome(policies, data, whole, imagined, teacher)
+    policies, data = distil_where_students_go(exp, teachers, data)
+    return Outcome(policies, data, whole, imagined, teachers)
 
 
 METHOD = Method(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tskd_jax.data.trajectories import STITCHED, Trajectories, concatenate, from_columns
-from tskd_jax.fields import ANY, COUNT, NOT_NEGATIVE, field, one_of
+from tskd_jax.fields import ANY, COUNT, NOT_NEGATIVE, PROBABILITY, field, one_of
 from tskd_jax.models import dynamics, value
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value
@@ -50,6 +50,12 @@ class Config:
         "test the best state (paper), or take the best of the states that pass (MBTS)",
     )
     tolerance: float = field(0.0, NOT_NEGATIVE, "δ, nats forgiven by the density test (paper: 0)")
+    max_disagreement_quantile: float = field(
+        0.0,
+        PROBABILITY,
+        "a stitch is refused where DDR-II's members differ about its reward by more than this "
+        "quantile of the same for recorded transitions; 0: off (the paper)",
+    )
     acceptance: float = field(0.1, NOT_NEGATIVE, "p, gain that a stitched trajectory must have")
     allow_cycles: bool = field(
         True,

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -241,3 +241,26 @@ def rewards_between(
         size=batch_size,
         needs=needs,
     )
+
+
+def member_rewards(
+    model: Diffuser,
+    sampling: SamplingConfig,
+    states: np.ndarray,
+    next_states: np.ndarray,
+    key: jax.Array,
+    on_compiled: Callable[[int], None] = lambda size: None,
+) -> np.ndarray:
+    """(members, N) what each network alone says of the rewards, from the same noise.
+
+    Arguments as of `rewards_between`. How much they differ is what DDR-II does not know: the
+    paper's future work calls it epistemic uncertainty.
+    """
+    alone = replace(model.config, members=1)
+
+    def of_member(index: int) -> np.ndarray:
+        own = jax.tree.map(lambda leaf: leaf[index : index + 1], model.params)
+        one = model.replace(params=own, config=alone)
+        return rewards_between(one, sampling, states, next_states, key, on_compiled=on_compiled)
+
+    return np.stack([of_member(index) for index in range(model.config.members)])

@@ -1,4 +1,4 @@
-"""Students of what the teacher does where they go."""
+"""Students of what the teachers do where they go."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,8 @@ from tskd_jax.data.trajectories import Trajectories, concatenate
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment, Teacher
 from tskd_jax.methods.parts.choosing import choose_data
-from tskd_jax.methods.parts.imagining import accept_likely
+from tskd_jax.methods.parts.imagining import accept_likely, pooled
+from tskd_jax.methods.parts.models import use_of_teacher
 from tskd_jax.policy import Policy
 from tskd_jax.teacher import aggregation, imagination, trajectory_generator
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -19,22 +20,29 @@ Metrics = list[dict[str, Any]]
 
 
 def distil_where_students_go(
-    exp: Experiment, teacher: Teacher | None, data: Sequence[Trajectories]
+    exp: Experiment, teachers: Sequence[Teacher], data: Sequence[Trajectories]
 ) -> tuple[list[Policy], list[Trajectories]]:
-    """Students of that data, and of what the teacher does where they go.
+    """Students of that data, and of what the teachers do where they go.
 
     Returns:
       (the policies; the data that the last of them have imitated).
     """
     config, data = exp.config.aggregation, list(data)
     policies = exp.distil(data)
-    for turn in range(config.rounds if teacher else 0):
-        answers = exp.stage(
-            *(ask_teacher, (config, exp.config.imagination, exp.config.sampling), teacher),
-            *(policies, exp.task, exp.recorded.initial_observations, turn),
-            name=f"aggregation.{exp.name}.{turn}",
-        )
-        answers = accept_likely(exp, answers)
+    for turn in range(config.rounds if teachers else 0):
+        answers = []
+        for index, teacher in enumerate(teachers):
+            sampling = exp.config.teachers.sampling(exp.config.sampling, index)
+            use = use_of_teacher(index)
+            answers.append(
+                exp.stage(
+                    *(ask_teacher, (config, exp.config.imagination, sampling), teacher),
+                    *(policies, exp.task, exp.recorded.initial_observations, turn),
+                    name=f"aggregation.{exp.name}.{turn}{use}",
+                    use=use,
+                )
+            )
+        answers = accept_likely(exp, pooled(answers))
         joined = [concatenate(list(both)) for both in zip(data, answers, strict=True)]
         choices = {"without the teacher's answers": data, "with them": joined}
         data = choose_data(exp, choices, f"{exp.name}.{turn}")

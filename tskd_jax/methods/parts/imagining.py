@@ -1,4 +1,4 @@
-"""What the teacher imagines, and what of it is likely."""
+"""What the teachers imagine, and what of it is likely."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from tskd_jax.data.trajectories import IMAGINED, Trajectories, describe
+from tskd_jax.data.trajectories import IMAGINED, Trajectories, concatenate, describe
 from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment, Teacher, integer_seeds
-from tskd_jax.methods.parts.models import train_ensemble
+from tskd_jax.methods.parts.models import train_ensemble, use_of_teacher
 from tskd_jax.models import dynamics
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.teacher import imagination, trajectory_generator
@@ -21,32 +21,52 @@ from tskd_jax.training.callbacks import TrainingCallbacks
 Metrics = list[dict[str, Any]]
 
 
-def imagine_episodes(exp: Experiment, teacher: Teacher) -> list[Trajectories]:
-    """The n trajectories of every epoch, from episode starts to their end (Algorithm 1)."""
-    config = exp.config
-    count = config.imagination.trajectories * config.stitching.epochs
-    if config.imagination.mode == "environment":
-        return exp.stage(
-            plan_in_simulator, config.sampling, teacher, exp.task, count, name="imagination"
-        )
-    starts = exp.recorded.starts
-    return exp.stage(
-        *(imagine, config.imagination, config.sampling, teacher, exp.task),
-        *(exp.recorded.observations[starts], starts, count, exp.task.episode_limit, True),
-        name="imagination",
-    )
+def imagine_episodes(exp: Experiment, teachers: Sequence[Teacher]) -> list[Trajectories]:
+    """The n trajectories of every epoch, from episode starts to their end (Algorithm 1).
+
+    Each teacher imagines its share of them.
+    """
+    config, starts = exp.config, exp.recorded.starts
+    whole = config.imagination.trajectories * config.stitching.epochs
+    parts = []
+    for index, teacher in enumerate(teachers):
+        sampling = config.teachers.sampling(config.sampling, index)
+        count, use = config.teachers.share(whole, index), use_of_teacher(index)
+        if config.imagination.mode == "environment":
+            how = plan_in_simulator, sampling, teacher, exp.task, count
+        else:
+            how = imagine, config.imagination, sampling, teacher, exp.task
+            how += exp.recorded.observations[starts], starts, count, exp.task.episode_limit, True
+        parts.append(exp.stage(*how, name=f"imagination{use}", use=use))
+    return pooled(parts)
 
 
 def imagine_from_states(
-    exp: Experiment, teacher: Teacher, recorded: Trajectories, count: int, max_steps: int
+    exp: Experiment, teachers: Sequence[Teacher], recorded: Trajectories, count: int, max_steps: int
 ) -> list[Trajectories]:
-    """Trajectories from so many states in the middle of episodes, none twice."""
-    config = exp.config
-    return exp.stage(
-        *(imagine, config.imagination, config.sampling, teacher, exp.task),
-        *(recorded.observations, recorded.origin, count, max_steps, False),
-        name="imagination",
-    )
+    """Trajectories from so many states in the middle of episodes, none twice.
+
+    Of several teachers each has states of its own to imagine from.
+    """
+    config, parts = exp.config, []
+    for index, teacher in enumerate(teachers):
+        sampling = config.teachers.sampling(config.sampling, index)
+        own, use = slice(index, None, len(teachers)), use_of_teacher(index)
+        parts.append(
+            exp.stage(
+                *(imagine, config.imagination, sampling, teacher, exp.task),
+                *(recorded.observations[own], recorded.origin[own]),
+                *(config.teachers.share(count, index), max_steps, False),
+                name=f"imagination{use}",
+                use=use,
+            )
+        )
+    return pooled(parts)
+
+
+def pooled(parts: Sequence[Sequence[Trajectories]]) -> list[Trajectories]:
+    """(teachers, seeds) of trajectories -> for each seed those of all teachers."""
+    return [concatenate(list(of_seed)) for of_seed in zip(*parts, strict=True)]
 
 
 def plan_in_simulator(

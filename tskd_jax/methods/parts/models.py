@@ -1,20 +1,31 @@
 """The models that imagine, stitch and judge, each trained on recorded transitions only."""
 
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.methods.base import Experiment, Teacher
 from tskd_jax.methods.parts.pricing import DiffusionPricing
 from tskd_jax.models import baseline, dynamics, inverse_dynamics
 from tskd_jax.models import world as forward
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.world import World
-from tskd_jax.teacher import reward_generator, trajectory_generator
+from tskd_jax.teacher import pool, reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
 
 
-def train_teacher(exp: Experiment) -> Teacher:
+def train_teachers(exp: Experiment) -> list[Teacher]:
     """What imagines, of recorded transitions only (an input of Algorithm 4)."""
     inverse = train_inverse_dynamics(exp)
     world = train_world(exp) if exp.config.imagination.world != "none" else None
-    return Teacher(train_trajectory_generator(exp), inverse, world)
+    return [
+        Teacher(train_trajectory_generator(exp, index), inverse, world)
+        for index in range(exp.config.teachers.count)
+    ]
+
+
+def use_of_teacher(index: int) -> str:
+    """The randomness of a teacher: the first one's has the name of what is done with it alone."""
+    return f".{index + 1}" if index else ""
 
 
 def train_world(exp: Experiment) -> World:
@@ -32,13 +43,21 @@ def train_pricing(exp: Experiment) -> DiffusionPricing:
     return DiffusionPricing(ensemble, inverse, ddr2, config.reward_sampling)
 
 
-def train_trajectory_generator(exp: Experiment) -> Diffuser:
-    """DDR-I, and before it the baseline where its config asks for one."""
+def train_trajectory_generator(exp: Experiment, index: int = 0) -> Diffuser:
+    """A teacher's DDR-I, and before it the baseline where its config asks for one."""
     config, expected = exp.config.trajectory_generator, None
     if trajectory_generator.needs_baseline(config):
         expected = exp.stage(baseline.train, exp.config.baseline, exp.recorded, config.discount)
-    kept = exp.kept if config.kept_fraction else None
-    return exp.stage(trajectory_generator.train, config, exp.recorded, expected, kept)
+    data: Trajectories = exp.recorded
+    if index and exp.config.teachers.bootstrap:
+        data = pool.draw_episodes(exp.recorded, exp.seeds[0], index)
+    kept: np.ndarray | None = exp.kept(data) if config.kept_fraction else None
+    use = use_of_teacher(index)
+    return exp.stage(
+        *(trajectory_generator.train, config, data, expected, kept),
+        name=f"trajectory_generator{use}",
+        use=use,
+    )
 
 
 def train_ensemble(exp: Experiment) -> DynamicsEnsemble:

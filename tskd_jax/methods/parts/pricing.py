@@ -67,6 +67,16 @@ class DiffusionPricing:
         )
         return actions, rewards
 
+    def disagreement(
+        self, s: np.ndarray, s_next: np.ndarray, key: jax.Array, callbacks: TrainingCallbacks
+    ) -> np.ndarray:
+        """(N,) the deviation of what DDR-II's members say of a reward; arguments as of `price`."""
+        rewards = reward_generator.member_rewards(
+            *(self.reward_generator, self.sampling, s, s_next, key),
+            on_compiled=callbacks.on_compiled,
+        )
+        return rewards.std(0)
+
 
 @struct.dataclass
 class GenerativePricing:

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from tskd_jax.data.trajectories import Trajectories, concatenate
+from tskd_jax.data.trajectories import RECORDED, Trajectories, concatenate
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment
-from tskd_jax.methods.parts.pricing import Pricing
+from tskd_jax.methods.parts.pricing import DiffusionPricing, Pricing
 from tskd_jax.models.value import Value
 from tskd_jax.stitching.stitch import Config as StitchingConfig
 from tskd_jax.stitching.stitch import find_successors, stitch, stitching_warnings
@@ -18,6 +18,7 @@ from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 Metrics = list[dict[str, Any]]
+COMPARED = 4096  # most recorded transitions that a stitch's disagreement is compared with
 
 
 def add_share(
@@ -72,6 +73,10 @@ def stitching(
         successors, found = find_successors(
             one, models.ensemble, seeds.of_seed(values, index), config
         )
+        if config.max_disagreement_quantile:
+            quantile = config.max_disagreement_quantile
+            successors, share = refuse_disputed(one, successors, models, quantile, key, callbacks)
+            found |= {"refused_share": share}
         new, walked = stitch(
             one,
             successors,
@@ -86,3 +91,40 @@ def stitching(
         for warning in stitching_warnings(config, found | walked):
             callbacks.report(f"warning: {warning}")
     return stitched, metrics
+
+
+def refuse_disputed(
+    data: Trajectories,
+    successors: np.ndarray,
+    pricing: Pricing,
+    quantile: float,
+    key: jax.Array,
+    callbacks: TrainingCallbacks,
+) -> tuple[np.ndarray, float]:
+    """Without the stitches of whose reward DDR-II knows less than of recorded transitions'.
+
+    Args:
+      data: N transitions.
+      successors: (N,) as of `find_successors`.
+      pricing: of one seed, with a DDR-II of several members.
+      quantile: of the members' disagreement about recorded transitions, beyond which there is no
+        stitch.
+      key: randomness.
+      callbacks: as of `Pricing.price`.
+
+    Returns:
+      ((N,) successors, -1 where it is refused; the share of the stitches that is).
+    """
+    assert isinstance(pricing, DiffusionPricing)
+    edges = np.flatnonzero(successors >= 0)
+    if not len(edges):
+        return successors, 0.0
+    recorded = np.flatnonzero(data.source == RECORDED)
+    rows = np.random.default_rng(0).permutation(recorded)[:COMPARED]
+    known = data.observations[rows], data.next_observations[rows]
+    limit = np.quantile(pricing.disagreement(*known, key, callbacks), quantile)
+    pairs = data.observations[edges], data.observations[successors[edges]]
+    disputed = pricing.disagreement(*pairs, key, callbacks) > limit
+    kept = successors.copy()
+    kept[edges[disputed]] = -1
+    return kept, float(disputed.mean())

@@ -1,0 +1,67 @@
+"""Several teachers, whose trajectories are pooled: what the paper names as future work."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.fields import ANY, COUNT, Allowed, field
+from tskd_jax.teacher.trajectory_generator import SamplingConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """`config.teachers`."""
+
+    count: int = field(
+        1,
+        COUNT,
+        "DDR-I's, each of a seed of its own, that imagine a part each of what is imagined, and are "
+        "all asked where students go (1: the paper)",
+    )
+    bootstrap: bool = field(
+        False,
+        ANY,
+        "each teacher but the first is trained on recorded episodes drawn with replacement",
+    )
+    target_factors: tuple[float, ...] = field(
+        (1.0,),
+        Allowed("one or more numbers", lambda values: len(values) > 0),
+        "what config.sampling.target_return is multiplied by for each teacher in turn",
+    )
+
+    def sampling(self, sampling: SamplingConfig, index: int) -> SamplingConfig:
+        """Of a teacher."""
+        factor = self.target_factors[index % len(self.target_factors)]
+        return replace(sampling, target_return=sampling.target_return * factor)
+
+    def share(self, count: int, index: int) -> int:
+        """How many of so many trajectories a teacher imagines."""
+        return count // self.count + (index < count % self.count)
+
+    def contradictions(self, sampling: SamplingConfig) -> Iterator[str]:
+        """Each contradiction between these fields, or with those of sampling, in words."""
+        factors = self.target_factors
+        if len(factors) not in (1, self.count):
+            yield (
+                f"config.teachers.target_factors={factors} has {len(factors)} numbers for "
+                f"config.teachers.count={self.count}; choose one for each, or one for all"
+            )
+        if sampling.target_quantile and set(factors) != {1.0}:
+            yield (
+                f"config.teachers.target_factors={factors} multiplies a target that is not used "
+                f"with config.sampling.target_quantile={sampling.target_quantile}; choose 0"
+            )
+
+
+def draw_episodes(recorded: Trajectories, seed: int, index: int) -> Trajectories:
+    """As many episodes as are recorded, drawn with replacement.
+
+    Args:
+      recorded: E episodes.
+      seed: ≥ 0, of the draw.
+      index: of the teacher.
+    """
+    count = len(recorded.lengths)
+    return recorded.select(np.sort(np.random.default_rng((seed, index)).integers(0, count, count)))
