@@ -16,7 +16,7 @@ setup(
     # no checkout.
     packages=[*find_packages(include=["tskd_jax", "tskd_jax.*"]), "tskd_jax.configs"],
     package_dir={"tskd_jax.configs": "configs"},
-    package_data={"tskd_jax": ["py.typed", "data/bundled/*.hdf5"]},
+    package_data={"tskd_jax": ["py.typed", "data/bundled/*.hdf5", "report/templates/*.html"]},
     install_requires=[
         "absl-py>=2.1,<3",
         "chex>=0.1.90,<0.2",
@@ -25,6 +25,7 @@ setup(
         "h5py>=3.12,<4",
         "jax>=0.9,<0.12",
         "jaxtyping>=0.3,<0.4",
+        "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
         "ml-collections>=1.0,<2",
         "mujoco>=3.2,<5",

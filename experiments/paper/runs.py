@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from experiments.paper.published import table1 as published
 from tskd_jax.cli.run import run
 from tskd_jax.cli.sweep import changed, parse_values
 from tskd_jax.config import UserConfig, finalize, make_config, to_plain
@@ -19,6 +18,7 @@ from tskd_jax.evaluation.scores import mean_interval
 from tskd_jax.machine.signals import Request
 from tskd_jax.presets import PRESETS
 from tskd_jax.report import summary as summaries
+from tskd_jax.report.published import table1 as published
 
 SCALE = flags.DEFINE_enum("scale", "quick", list(PRESETS), "Preset of every run.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Of every method.")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny import ROOT, import_script, run_script
 
-from experiments.paper.published import table1 as published
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation.scores import mean_interval
+from tskd_jax.report.published import table1 as published
 
 METHODS = ["bc", "tskd"]
 

@@ -19,7 +19,7 @@ from tskd_jax.methods import METHODS, Experiment, Outcome
 from tskd_jax.methods.parts.models import train_world
 from tskd_jax.nn.mlp import count_parameters
 from tskd_jax.policy import Policy, save_policy
-from tskd_jax.report import figures, summary, table
+from tskd_jax.report import figures, html, material, summary, table
 from tskd_jax.run.run import Run
 from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 
@@ -246,6 +246,9 @@ def _write_data(config: Config, outcome: Outcome, recorded: Trajectories, run: R
     """The subject's data, what DDR-I imagined for it, and the best that was recorded."""
     if not hosts.is_first():
         return
+    with run.replacing(material.FILE) as path, path.open("wb") as file:
+        kept: Any = material.collect(recorded, outcome.data[0])
+        np.savez_compressed(file, **kept)
     best = np.argsort(-recorded.returns(), kind="stable")[:BEST_SHOWN]
     _write("best_recorded", [recorded.select(best)], config, run)
     made = any((data.source != RECORDED).any() for data in outcome.data)
@@ -276,9 +279,10 @@ def _write_report(found: Found, run: Run) -> dict[str, Any]:
     run.write_json("summary.json", made)  # where it is, all that counts is
     try:
         figures.draw(run.path, made)
+        html.write(run.path, made)
     except Exception as error:
         run.report(
             f"warning: no pictures ({type(error).__name__}: {error}); "
-            f"`tskd-jax report {run.path}` draws them again"
+            f"`tskd-jax report {run.path}` makes them and the report again"
         )
     return made

@@ -1,6 +1,6 @@
 """tskd-jax report RUN
 
-The table and the pictures of a finished run, made anew from its folder alone.
+The table, the pictures and report.html of a finished run, made anew from its folder alone.
 """
 
 from pathlib import Path
@@ -18,11 +18,12 @@ def main(argv: list[str], request: Request) -> int:
         return 0
     if len(words) != 1 or words[0].startswith("-"):
         raise ConfigError("tskd-jax report takes the folder of one run")
-    from tskd_jax.report import figures, summary, table
+    from tskd_jax.report import figures, html, summary, table
 
     folder = Path(words[0]).expanduser()
     found = summary.read(folder)
     print(table.table(found))
     drawn = figures.draw(folder, found)
     print(f"\ndrawn: {', '.join(str(folder / name) for name in drawn)}")
+    print(f"report: {html.write(folder, found)}")
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.report.figures import BLUE, save
+from tskd_jax.report.figures import BLUE, principal_plane, save
 
 SHOWN_STATES = 20_000  # of the projection
 SHOWN_EPISODES, SHOWN_STEPS = 5, 300
@@ -108,9 +108,9 @@ def draw(data: Trajectories, names: Sequence[str], path: Path) -> None:
     grid[0, 1].scatter(data.lengths, returns, s=8, alpha=0.5, color=BLUE)
     grid[0, 1].set(xlabel="steps", ylabel="return")
     rows = np.random.default_rng(0).permutation(data.size)[:SHOWN_STATES]
-    plane = _plane(data.observations)[rows]
+    (plane,) = principal_plane(data.observations)
     points = grid[1, 0].scatter(
-        *plane.T, c=returns[data.episode_of[rows]], s=2, alpha=0.5, cmap="viridis"
+        *plane[rows].T, c=returns[data.episode_of[rows]], s=2, alpha=0.5, cmap="viridis"
     )
     grid[1, 0].set(xlabel="states, first principal component", ylabel="second")
     figure.colorbar(points, ax=grid[1, 0], label="return of the episode")
@@ -127,12 +127,3 @@ def draw(data: Trajectories, names: Sequence[str], path: Path) -> None:
     for axes in (grid[0, 0], grid[0, 1], grid[1, 1]):
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
-
-
-def _plane(states: np.ndarray) -> np.ndarray:
-    """(N, 2) the first two principal components of (N, m) states, each of deviation 1."""
-    deviation = states.std(0)
-    scaled = (states - states.mean(0)) / np.where(deviation > 0, deviation, 1.0)
-    _, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
-    found = scaled @ vectors[:, ::-1][:, :2]
-    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))

@@ -115,3 +115,16 @@ def _trajectories(recorded: Trajectories, imagined: Trajectories):
     for row, label in enumerate(("observation 0", f"observation {second}", "reward")):
         grid[row, 0].set_ylabel(label)
     return figure
+
+
+def principal_plane(states: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """(N, 2) the first two principal components of (N, m) states, each dimension of deviation 1.
+
+    Others are projected to the same plane.
+    """
+    mean, deviation = states.mean(0), states.std(0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    scaled = [(one - mean) / deviation for one in (states, *others)]
+    _, vectors = np.linalg.eigh(scaled[0].T @ scaled[0] / len(states))
+    found = [one @ vectors[:, ::-1][:, :2] for one in scaled]
+    return [np.pad(one, ((0, 0), (0, 2 - one.shape[1]))) for one in found]

@@ -15,7 +15,7 @@ def table(summary: dict[str, Any]) -> str:
     above = f"{methods[subject]['title']} gains (95%)"
     width = max(21, len(above))
     columns = COLUMNS.replace("21", str(width))
-    offline = _offline(summary)
+    offline = offline_columns(summary)
     lines = [
         "",
         f"{summary['dataset']['name']}: {unit(summary)}, mean ± standard error, "
@@ -30,7 +30,7 @@ def table(summary: dict[str, Any]) -> str:
             columns.format(
                 method["title"],
                 score_text(score),
-                _gain(name, summary),
+                gain_text(name, summary),
                 f"{method['parameters']:,}",
                 f"{method['seconds']:.0f}",
             )
@@ -61,7 +61,7 @@ def score_text(score: dict[str, Any]) -> str:
     return f"{score['mean']:.1f} " + (f"± {score['stderr']:<4.1f}" if many else " " * 6)
 
 
-def _offline(summary: dict[str, Any]) -> list[tuple[str, int, dict[str, str]]]:
+def offline_columns(summary: dict[str, Any]) -> list[tuple[str, int, dict[str, str]]]:
     """(title, width, text of each method) of the columns that no simulator is needed for."""
     judged, fitted = summary.get("referee", {}), summary.get("fitted_q", {})
     columns = []
@@ -86,7 +86,8 @@ def _error_text(errors: dict[str, list[float]]) -> str:
     return "{:.2f} ({:.2f})".format(*means)
 
 
-def _gain(name: str, summary: dict[str, Any]) -> str:
+def gain_text(name: str, summary: dict[str, Any]) -> str:
+    """How far the subject is above a method, with its interval where seeds give one."""
     subject = summary["subject"]
     if name == subject:
         return ""

@@ -194,7 +194,7 @@ def stitch(
     episode_limit: int,
     acceptance: float,
     allow_cycles: bool,
-) -> tuple[Trajectories, dict[str, int]]:
+) -> tuple[Trajectories, dict[str, Any]]:
     """Replace each trajectory by its stitched one where that has a clearly higher return.
 
     Args:
@@ -207,7 +207,7 @@ def stitch(
       allow_cycles: as of `follow`.
 
     Returns:
-      (E episodes; metrics: edges walked and unique, trajectories stitched and replaced).
+      (E episodes; metrics: edges walked and unique, `moves`, trajectories stitched and replaced).
     """
     paths = follow(trajectories, successors, episode_limit, allow_cycles)
     walked = paths.transitions[paths.jumps]
@@ -237,9 +237,29 @@ def stitch(
     return chosen, {
         "edges_walked": len(walked),
         "edges_unique": len(edges),
+        "moves": moves(trajectories, edges, successors[edges]),
         "trajectories_stitched": int(stitched.sum()),
         "trajectories_replaced": int(replaced.sum()),
     }
+
+
+def moves(trajectories: Trajectories, left: np.ndarray, entered: np.ndarray) -> dict[str, int]:
+    """How many stitches lead from which quarter of returns to which: "FROM to TO" -> stitches.
+
+    Args:
+      trajectories: E episodes.
+      left, entered: (S,) the transitions that a stitch connects.
+
+    Returns:
+      All 16 numbers, of quarters of the episodes by return, 1 the lowest.
+    """
+    count = len(trajectories.lengths)
+    quarter = np.empty(count, np.int64)
+    quarter[np.argsort(trajectories.returns(), kind="stable")] = 4 * np.arange(count) // count
+    ends = (quarter[trajectories.episode_of[rows]] for rows in (left, entered))
+    counts = np.zeros((4, 4), np.int64)
+    np.add.at(counts, tuple(ends), 1)
+    return {f"{one + 1} to {two + 1}": int(counts[one, two]) for one, two in np.ndindex(4, 4)}
 
 
 def stitching_warnings(config: Config, metrics: Mapping[str, Any]) -> list[str]:

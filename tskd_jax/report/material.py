@@ -1,0 +1,78 @@
+"""What a report shows of the data, kept beside the results: `report.npz`.
+
+The recorded dataset is not in a run's folder. A sample of its states, its returns, which episodes
+the last method's students imitate, and a few stitched trajectories beside what they were are.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from tskd_jax.data.trajectories import RECORDED, STITCHED, Trajectories
+
+FILE = "report.npz"
+STATES = 3000  # recorded ones that are kept
+EXAMPLES, STEPS = 3, 300  # stitched trajectories, and how much of each
+
+
+def collect(recorded: Trajectories, data: Trajectories) -> dict[str, np.ndarray]:
+    """What is kept, by name.
+
+    Args:
+      recorded: E episodes of N transitions.
+      data: what the students imitate, of the first seed of the pipeline.
+
+    Returns:
+      `returns`, `lengths` and `kept` (E,): the last the share of an episode's transitions that is
+      imitated; `states` (S, m), `state_returns` and `rewards` (S,) of a sample; for each example i
+      `before_i` and `after_i` (T, 3): the first two dimensions of the state and the reward, with
+      `stitched_i` (T,), where a stitch is.
+    """
+    episode_of, returns = recorded.episode_of, recorded.returns()
+    row_of = np.full(recorded.origin.max() + 1, -1)
+    row_of[recorded.origin] = np.arange(recorded.size)
+    imitated = row_of[data.origin[(data.source == RECORDED) & (data.origin >= 0)]]
+    counts = np.bincount(episode_of[np.unique(imitated)], minlength=len(recorded.lengths))
+    rows = np.sort(np.random.default_rng(0).permutation(recorded.size)[:STATES])
+    found = {
+        "returns": returns,
+        "lengths": recorded.lengths,
+        "kept": (counts / recorded.lengths).astype(np.float32),
+        "states": recorded.observations[rows],
+        "state_returns": returns[episode_of[rows]],
+        "rewards": recorded.rewards[rows],
+    }
+    for number, episode in enumerate(_stitched_episodes(data)):
+        here = slice(data.starts[episode], data.starts[episode] + data.lengths[episode])
+        found[f"after_{number}"] = _shown(data, here)
+        found[f"stitched_{number}"] = data.source[here][:STEPS] == STITCHED
+        origin = data.origin[here.start]
+        if origin >= 0:
+            begun = episode_of[row_of[origin]]
+            start = recorded.starts[begun]
+            found[f"before_{number}"] = _shown(
+                recorded, slice(start, start + recorded.lengths[begun])
+            )
+    return found
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """What a run has kept; nothing where its version kept none, or the file is damaged."""
+    try:
+        with np.load(folder / FILE) as archive:
+            return dict(archive)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return {}
+
+
+def _stitched_episodes(data: Trajectories) -> np.ndarray:
+    """A few episodes with a stitch, those of highest return."""
+    has = np.bincount(data.episode_of, data.source == STITCHED, len(data.lengths)) > 0
+    found = np.flatnonzero(has)
+    return found[np.argsort(-data.returns()[found], kind="stable")][:EXAMPLES]
+
+
+def _shown(data: Trajectories, rows: slice) -> np.ndarray:
+    states = data.observations[rows][:STEPS, [0, min(1, data.observations.shape[1] - 1)]]
+    return np.concatenate([states, data.rewards[rows][:STEPS, None]], 1)

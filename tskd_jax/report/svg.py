@@ -1,0 +1,58 @@
+"""Figures of Matplotlib as SVG inside an HTML page, in the page's own colours and font."""
+
+import io
+import re
+from typing import Any
+
+INK = "#0a0b0c"  # stands for the page's text colour
+STYLE = {
+    "svg.fonttype": "none",  # text stays text
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+def to_svg(figure: Any, name: str, alt: str) -> str:
+    """The figure as an `svg` element, and closed; the same figure gives the same text.
+
+    Args:
+      figure: drawn with `STYLE`.
+      name: of the figure, unique in its page: its identifiers begin with it.
+      alt: what the figure shows, for those who do not see it.
+    """
+    import matplotlib
+    from markupsafe import escape
+    from matplotlib import pyplot as plt
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=150)
+    plt.close(figure)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Several figures share a page, and the page's font.
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1; font-family: inherit", text)
+    text = text.replace(INK, "currentColor")
+    head, _, body = text.partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box is not None
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{box[0]} role="img" aria-label="{escape(alt)}">'
+    )
+    return opening + body
