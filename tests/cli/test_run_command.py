@@ -28,6 +28,7 @@ from tskd_jax.policy import load_policy
 from tskd_jax.report.table import table
 
 ROOT = Path(__file__).parents[2]
+PICTURES = ("scores.png", "trajectories.png", "report.html")
 
 
 def command(workdir: Path, dataset: Path, *more: str) -> list[str]:
@@ -75,7 +76,7 @@ def test_everything_promised_is_there(finished, dataset):
     assert set(summary["versions"]) >= {"python", "jax", "flax", "numpy", "mujoco"}
     groups = {name.partition(".")[0] for name in summary["seconds"]}
     assert groups >= {"dynamics", "imagination", "value", "stitching", "student", "evaluation"}
-    for name in ("scores.png", "trajectories.png"):
+    for name in PICTURES:
         assert (finished / name).stat().st_size > 5000
     with h5py.File(finished / "stitched.hdf5") as file:
         assert file["observations"].shape[1] == 11
@@ -263,13 +264,13 @@ def run_failing(capfd, argv: list[str]) -> str:
 def test_pictures_are_drawn_again_from_the_folder_alone(finished, tmp_path, capfd):
     folder = tmp_path / "moved"
     shutil.copytree(finished, folder)
-    for part in ("stages", "manifest.json", "scores.png", "trajectories.png"):
+    for part in ("stages", "manifest.json", *PICTURES):
         path = folder / part
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert main(["tskd-jax", "report", str(folder)]) == 0
     out = capfd.readouterr().out
     assert table(json.loads((finished / "summary.json").read_text())) in out
-    for name in ("scores.png", "trajectories.png"):
+    for name in PICTURES:
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
 
 

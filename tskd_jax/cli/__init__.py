@@ -3,7 +3,7 @@
     tskd-jax run --config=hopper[:PRESET,LEVEL] [--config.SECTION.FIELD=VALUE …] [--workdir=DIR]
     tskd-jax sweep --config=hopper --grid=stitching.radius=0.1,0.2    runs over a grid of fields
     tskd-jax replay summary.json      repeats a run and says whether it matches
-    tskd-jax report RUN               table and pictures of a finished run, from its folder
+    tskd-jax report RUN               table, pictures and report.html of a finished run
     tskd-jax data FILE|NAME           one page about a dataset, before anything is trained on it
     tskd-jax data get NAME            fetches a dataset of D4RL or Minari
     tskd-jax convert IN OUT.hdf5      a dataset in any format, as a file in D4RL's

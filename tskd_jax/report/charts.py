@@ -114,6 +114,8 @@ def losses(curves: Curves) -> Chart:
     Args:
       curves: group -> (updates, loss) of each training.
     """
+    from matplotlib.ticker import LogLocator
+
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
 
@@ -124,6 +126,8 @@ def losses(curves: Curves) -> Chart:
             plot.set_title(name)
             if all((loss > 0).all() for _, loss in lines):
                 plot.set_yscale("log")
+                plot.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                plot.yaxis.set_major_formatter("{x:g}")
                 plot.yaxis.set_minor_formatter("")
             plot.tick_params(labelsize=8)
         for plot in axes.flat[len(curves) :]:
@@ -211,9 +215,12 @@ def moves(counts: dict[str, int], edges: int) -> Chart:
 
     def draw(axes):
         plot = axes[0, 0]
-        plot.imshow(table, cmap="Blues", origin="lower", vmin=0, alpha=0.8)
+        plot.imshow(table, cmap="Blues", origin="lower", vmin=0)
         for (row, column), count in np.ndenumerate(table):
-            plot.text(column, row, f"{count:,.0f}", ha="center", va="center", fontsize=9)
+            ink = "white" if count > table.max() / 2 else "#1c2430"
+            plot.text(
+                column, row, f"{count:,.0f}", ha="center", va="center", fontsize=9, color=ink
+            )
         names = ["lowest", "second", "third", "highest"]
         plot.set_xticks(range(4), names)
         plot.set_yticks(range(4), names)

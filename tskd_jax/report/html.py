@@ -80,7 +80,6 @@ def contents(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
         "versions": summary["versions"],
         "device": summary["device"],
         "config": json.dumps(summary["config"], indent=2, sort_keys=True),
-        "folder": folder.name,
     }
 
 

@@ -4,6 +4,7 @@ import io
 import re
 from typing import Any
 
+LARGEST_SCALE = 1.6  # of a figure's own size, on a wide screen
 INK = "#0a0b0c"  # stands for the page's text colour
 STYLE = {
     "svg.fonttype": "none",  # text stays text
@@ -49,10 +50,11 @@ def to_svg(figure: Any, name: str, alt: str) -> str:
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1; font-family: inherit", text)
     text = text.replace(INK, "currentColor")
     head, _, body = text.partition(">")
-    box = re.search(r'viewBox="[^"]*"', head)
+    box = re.search(r'viewBox="[^"]* ([\d.]+) [\d.]+"', head)
     assert box is not None
+    widest = f"{LARGEST_SCALE * float(box[1]):.0f}px"
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{box[0]} role="img" aria-label="{escape(alt)}">'
+        f'{box[0]} style="max-width: {widest}" role="img" aria-label="{escape(alt)}">'
     )
     return opening + body
