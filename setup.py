@@ -51,6 +51,8 @@ setup(
             "setuptools>=77",  # builds the wheel that the tests install
         ],
         "collect": ["sbx-rl>=0.20,<1"],
+        "mlflow": ["mlflow-skinny>=2.16,<4"],
+        "wandb": ["wandb>=0.18,<1"],
         "minari": ["minari[hdf5,hf]>=0.5.3,<0.6"],  # only to download
         "ogbench": ["ogbench>=1.1,<2"],
         "parquet": ["pyarrow>=18"],

@@ -73,12 +73,12 @@ def test_tensorboard_is_made_from_the_file(folder):
 def test_trainings_of_one_name_have_curves_of_their_own(folder):
     drawn = []
 
-    class Writer:
-        def add_scalar(self, curve, value, step):
-            drawn.append((curve, value, step))
+    class Board:
+        def log(self, stage, step, metrics):
+            drawn.extend((f"{stage}/{name}", value, step) for name, value in metrics.items())
 
     metrics = Metrics(folder)
-    metrics._writer = Writer()
+    metrics._board = Board()
     metrics.log("a", KEY, 4, {"loss": 1.0})
     metrics.log("a", OTHER, 4, {"loss": 2.0})
     assert drawn == [("a/loss", 1.0, 4), (f"a-{OTHER_SHORT}/loss", 2.0, 4)]

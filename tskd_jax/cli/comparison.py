@@ -277,6 +277,7 @@ def _write_report(found: Found, run: Run) -> dict[str, Any]:
                 np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
     made = summary.make(run.path)
     run.write_json("summary.json", made)  # where it is, all that counts is
+    run.publish({f"score/{name}": score["mean"] for name, score in made["scores"].items()})
     try:
         figures.draw(run.path, made)
         html.write(run.path, made)

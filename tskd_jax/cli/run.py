@@ -31,6 +31,12 @@ def _define(values: flags.FlagValues) -> None:
         "Workdirs of other runs: what they have made of the same inputs is not made again.",
         flag_values=values,
     )
+    flags.DEFINE_list(
+        "track",
+        [],
+        "wandb, mlflow: told of all metrics, too, which stand in metrics.csv and tensorboard/.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "replay", None, "A summary.json: repeat its run and compare.", flag_values=values
     )
@@ -51,10 +57,13 @@ def main(argv: list[str], request: Request) -> int:
     from tskd_jax.cli.comparison import STAGES
     from tskd_jax.config import finalize
     from tskd_jax.machine import devices, hosts
+    from tskd_jax.run import trackers
 
     if stop_after and stop_after.partition(".")[0] not in STAGES:
         raise ConfigError(f"--stop_after={stop_after} is no stage; one of {', '.join(STAGES)}")
     config, options = finalize(needed(given))
+    track = tuple(values["track"].value or ())
+    trackers.check(track)
     reuse = [Path(name) for name in values["reuse"].value or ()]
     for other in reuse:
         if not (other / "manifest.json").exists():
@@ -62,7 +71,7 @@ def main(argv: list[str], request: Request) -> int:
     hosts.join(options.distributed)
     devices.check()
     folder = workdir(values["workdir"].value, Path("runs") / options.label)
-    summary = run(config, folder, request, stop_after, options.checkpoint_seconds, reuse)
+    summary = run(config, folder, request, stop_after, options.checkpoint_seconds, reuse, track)
     if summary is not None:
         show(summary, folder)
     hosts.leave()
@@ -76,6 +85,7 @@ def run(
     stop_after: str | None = None,
     checkpoint_seconds: float = 120.0,
     reuse: Sequence[Path] = (),
+    track: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """A run in its folder; gives the summary, in the first process, unless it stopped early."""
     from tskd_jax import config as configs
@@ -89,6 +99,7 @@ def run(
         request=request,
         checkpoint_seconds=checkpoint_seconds,
         reuse=reuse,
+        track=track,
     )
     try:
         return compare(config, run)

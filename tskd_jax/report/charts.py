@@ -218,9 +218,7 @@ def moves(counts: dict[str, int], edges: int) -> Chart:
         plot.imshow(table, cmap="Blues", origin="lower", vmin=0)
         for (row, column), count in np.ndenumerate(table):
             ink = "white" if count > table.max() / 2 else "#1c2430"
-            plot.text(
-                column, row, f"{count:,.0f}", ha="center", va="center", fontsize=9, color=ink
-            )
+            plot.text(column, row, f"{count:,.0f}", ha="center", va="center", fontsize=9, color=ink)
         names = ["lowest", "second", "third", "highest"]
         plot.set_xticks(range(4), names)
         plot.set_yticks(range(4), names)

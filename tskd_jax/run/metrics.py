@@ -5,37 +5,61 @@ A training is named by its stage and the beginning of that stage's key: names ma
 
 import csv
 import io
-import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tskd_jax.run.files import replacing
 from tskd_jax.run.folder import KEY_DIGITS
+from tskd_jax.run.trackers import OTHERS, Guarded, TensorBoard, Tracker
 
 HEADER = ["stage", "key", "step", "metric", "value"]
 
 
 class Metrics:
-    """The metrics of a run's folder. The CSV file leads; tensorboard/ is made from it."""
+    """The metrics of a run's folder. The CSV file leads; tensorboard/ is made from it.
 
-    def __init__(self, folder: Path):
-        self._path = folder / "metrics.csv"
-        self._board = folder / "tensorboard"
-        self._writer = None
+    Args:
+      folder: of the run.
+      config: of the run, for trackers that show it.
+      track: names of `trackers.OTHERS` that are told, too.
+      report: called with a line for the user.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any] | None = None,
+        track: Sequence[str] = (),
+        report: Callable[[str], None] = lambda line: None,
+    ):
+        self._path, self._config = folder / "metrics.csv", config or {}
+        self._track, self._report = track, report
+        self._board: Tracker | None = None
+        self._others: list[Tracker] | None = None
         self._keys: dict[str, str] = {}
 
     def log(self, name: str, key: str, step: int, metrics: dict[str, float]) -> None:
         """Note the metrics of a training after so many steps."""
         training = [name, key[:KEY_DIGITS], str(step)]
         rows = [[*training, metric, f"{value:.6g}"] for metric, value in metrics.items()]
-        if self._writer is None:
-            self._begin()
+        board = self._begun()
         new = not self._path.exists()
         with self._path.open("a", newline="") as file:
             csv.writer(file).writerows([HEADER, *rows] if new else rows)
-        self._draw(rows)
+        for tracker in (board, *self._told()):
+            self._log(tracker, rows)
+
+    def finish(self, results: Mapping[str, float]) -> None:
+        """Tell the trackers what the run has found."""
+        for tracker in (self._begun(), *self._told()):
+            tracker.finish(results)
 
     def forget_after(self, name: str, key: str, step: int) -> None:
-        """Drop what a training noted behind that step: it goes on from there."""
+        """Drop what a training noted behind that step: it goes on from there.
+
+        What another tracker was told stays there, and stands there twice.
+        """
         if not self._path.exists():
             return
         training = [name, key[:KEY_DIGITS]]
@@ -44,30 +68,47 @@ class Metrics:
         csv.writer(text).writerows([HEADER, *kept])
         if text.getvalue().encode() == self._path.read_bytes():
             return
-        self.close()
+        self._close_board()
         with replacing(self._path) as path:
             path.write_bytes(text.getvalue().encode())
 
     def close(self) -> None:
         """Flush what is buffered."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._close_board()
+        for tracker in self._others or ():
+            tracker.close()
+        self._others = None
 
-    def _begin(self) -> None:
-        from tensorboardX import SummaryWriter
+    def _close_board(self) -> None:
+        if self._board is not None:
+            self._board.close()
+            self._board = None
 
-        shutil.rmtree(self._board, ignore_errors=True)
-        self._writer = SummaryWriter(str(self._board))
-        if self._path.exists():
-            self._draw(self._rows())
+    def _begun(self) -> Tracker:
+        """tensorboard/, with all that is in the CSV file."""
+        if self._board is None:
+            self._board = TensorBoard(self._path.parent)
+            if self._path.exists():
+                self._log(self._board, self._rows())
+        return self._board
 
-    def _draw(self, rows: list[list[str]]) -> None:
-        assert self._writer is not None
+    def _told(self) -> list[Tracker]:
+        if self._others is None:
+            folder, config = self._path.parent, self._config
+            self._others = [
+                Guarded(name, lambda make=OTHERS[name]: make(folder, config), self._report)
+                for name in self._track
+            ]
+        return self._others
+
+    def _log(self, tracker: Tracker, rows: Sequence[Sequence[str]]) -> None:
+        together: dict[tuple[str, int], dict[str, float]] = {}
         for name, key, step, metric, value in rows:
             # A second training of that name needs another curve.
             curve = name if self._keys.setdefault(name, key) == key else f"{name}-{key}"
-            self._writer.add_scalar(f"{curve}/{metric}", float(value), int(step))
+            together.setdefault((curve, int(step)), {})[metric] = float(value)
+        for (curve, step), metrics in together.items():
+            tracker.log(curve, step, metrics)
 
     def _rows(self) -> list[list[str]]:
         """All rows but torn or altered ones: these numbers are for the eye, and no result."""

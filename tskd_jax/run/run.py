@@ -6,7 +6,7 @@ What is in the folder: `folder`, `stages`, `unfinished`.
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Run:
       out: where lines and bars go.
       request: whether a signal has asked the run to end.
       reuse: folders of other runs; a stage that one of them has made of the same is taken from it.
+      track: `trackers` that are told of the metrics.
 
     Attributes:
       path: the working directory.
@@ -64,6 +65,7 @@ class Run:
         out=None,
         request: Request | None = None,
         reuse: Sequence[Path] = (),
+        track: Sequence[str] = (),
     ):
         self.path = workdir
         self.out = (out or sys.stderr) if hosts.is_first() else open(os.devnull, "w")  # noqa: SIM115
@@ -75,7 +77,7 @@ class Run:
         quiet_dependencies()
         self._folder = Folder(workdir, config, self.report)
         self._unfinished = Unfinished(
-            self._folder, checkpoint_seconds, request, self.out, self.report
+            self._folder, checkpoint_seconds, request, self.out, self.report, config, track
         )
         self._stages = StageCache(self._folder, self._unfinished, request, self.report, reuse)
 
@@ -179,6 +181,11 @@ class Run:
         if name not in table or table[name] != plain:
             table[name] = plain
             self._folder.write_manifest()
+
+    def publish(self, results: Mapping[str, float]) -> None:
+        """Tell the trackers what the run has found: name -> number."""
+        if self._unfinished.metrics:
+            self._unfinished.metrics.finish(results)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file, whole or not at all."""

@@ -9,7 +9,7 @@ The manifest has their checksums, below the key of their stage: `checkpoints`[ke
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Unfinished:
       request: whether a signal has asked the run to end.
       out: where bars go.
       report: called with a line for the user.
+      config: of the run, for trackers that show it.
+      track: `trackers` that are told of the metrics.
     """
 
     def __init__(
@@ -52,13 +54,16 @@ class Unfinished:
         request: Request,
         out,
         report: Callable[[str], None],
+        config: Mapping[str, Any] | None = None,
+        track: Sequence[str] = (),
     ):
         self.folder = folder
         self.checkpoint_seconds = checkpoint_seconds
         self.request = request
         self.out = out
         self.report = report
-        self.metrics = Metrics(folder.path) if hosts.is_first() else None
+        first = hosts.is_first()
+        self.metrics = Metrics(folder.path, config, track, report) if first else None
 
     def callbacks(self, key: str, name: str) -> TrainingCallbacks:
         """Progress, metrics and checkpoints for a training in the stage of that key."""

@@ -1,0 +1,185 @@
+"""Where the metrics of a run go besides metrics.csv: TensorBoard, Weights & Biases, MLflow.
+
+A curve has the same name in all of them: STAGE/METRIC, over the updates of its training.
+"""
+
+import importlib.util
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tskd_jax.errors import ConfigError
+
+
+class Tracker(Protocol):
+    """What takes metrics."""
+
+    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of a training after so many updates."""
+        ...
+
+    def finish(self, results: Mapping[str, float]) -> None:
+        """What the run has found, at its end."""
+        ...
+
+    def close(self) -> None:
+        """Flush what is buffered; `log` may follow all the same."""
+        ...
+
+
+class TensorBoard:
+    """tensorboard/ in the run's folder."""
+
+    def __init__(self, folder: Path):
+        from tensorboardX import SummaryWriter
+
+        self._place = folder / "tensorboard"
+        shutil.rmtree(self._place, ignore_errors=True)
+        self._writer = SummaryWriter(str(self._place))
+
+    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        for metric, value in metrics.items():
+            self._writer.add_scalar(f"{stage}/{metric}", value, step)
+
+    def finish(self, results: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        for name, value in results.items():
+            self._writer.add_scalar(name, value, 0)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases, by whose own variables it is led (WANDB_PROJECT, WANDB_MODE, …).
+
+    The same folder is the same run: one that was killed goes on there, too.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]):
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        place = folder / "wandb_run_id"
+        if not place.exists():
+            place.write_text(secrets.token_hex(4))
+        self._run = wandb.init(
+            **{"dir": str(folder), "id": place.read_text().strip(), "resume": "allow"},
+            **{"name": folder.name, "config": dict(config)},
+        )
+        self._curves: set[str] = set()
+
+    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        # Every training counts its own updates, and a run of theirs has one count alone.
+        if stage not in self._curves:
+            self._curves.add(stage)
+            self._run.define_metric(f"{stage}/step", hidden=True)
+            self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        self._run.log({f"{stage}/step": step} | {f"{stage}/{m}": v for m, v in metrics.items()})
+
+    def finish(self, results: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        self._run.summary.update(dict(results))
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        self._run.finish()
+
+
+class MLflow:
+    """A run of MLflow, by whose own variables it is led (MLFLOW_TRACKING_URI, …).
+
+    The same folder is the same run: one that was killed goes on there, too.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]):
+        import mlflow  # pyright: ignore[reportMissingImports]
+
+        self._mlflow = mlflow
+        place = folder / "mlflow_run_id"
+        known = place.read_text().strip() if place.exists() else None
+        run = mlflow.start_run(run_id=known, run_name=None if known else folder.name)
+        if not known:
+            place.write_text(run.info.run_id)
+            mlflow.log_dict(dict(config), "config.json")
+
+    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        named = {f"{stage}/{metric}": float(value) for metric, value in metrics.items()}
+        self._mlflow.log_metrics(named, step=step)
+
+    def finish(self, results: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        self._mlflow.log_metrics({name: float(value) for name, value in results.items()})
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        self._mlflow.end_run()
+
+
+# --track's word, the name of the package that it needs -> what makes it.
+OTHERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
+    "wandb": WeightsAndBiases,
+    "mlflow": MLflow,
+}
+
+
+def check(names: Sequence[str]) -> None:
+    """Refuse what is no tracker, or not installed.
+
+    Raises:
+      ConfigError: says which.
+    """
+    for name in names:
+        if name not in OTHERS:
+            raise ConfigError(f"--track={name} is no tracker; one of {', '.join(OTHERS)}")
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"--track={name} needs the package {name}; install tskd_jax[{name}], or leave it "
+                "out: metrics.csv and tensorboard/ are there anyway"
+            )
+
+
+class Guarded:
+    """A tracker whose end is not the run's: what goes wrong there is reported once.
+
+    Args:
+      name: of the tracker.
+      make: makes it.
+      report: called with a line for the user.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Tracker], report: Callable[[str], None]):
+        self._name, self._report = name, report
+        self._tracker: Tracker | None = None
+        self._call(lambda: setattr(self, "_tracker", make()))
+
+    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        if tracker := self._tracker:
+            self._call(lambda: tracker.log(stage, step, metrics))
+
+    def finish(self, results: Mapping[str, float]) -> None:
+        """See `Tracker`."""
+        if tracker := self._tracker:
+            self._call(lambda: tracker.finish(results))
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        if tracker := self._tracker:
+            self._call(tracker.close)
+
+    def _call(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            self._tracker = None
+            self._report(
+                f"warning: --track={self._name} is given up ({type(error).__name__}: {reason}); "
+                "the run goes on, with metrics.csv"
+            )
