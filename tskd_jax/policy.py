@@ -134,7 +134,7 @@ class RepeatingPolicy(Policy):
             x = np.asarray(observations, np.float32)
         except (TypeError, ValueError):
             return super().__call__(observations)
-        usable = np.isfinite(x).all(-1) if x.ndim else np.array(True)
+        usable = np.asarray(np.isfinite(x).all(-1) if x.ndim else True)
         if not usable.all() and self._last is not None and self._last.shape[:-1] == usable.shape:
             actions = super().__call__(np.where(usable[..., None], x, 0))
             actions = np.where(usable[..., None], actions, self._last)
