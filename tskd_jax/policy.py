@@ -34,11 +34,15 @@ class Bounds:
         """±bound in each of `size` dimensions."""
         return cls((-bound,) * size, (bound,) * size)
 
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """(center, half-width), (n,) single precision: an action is center + half-width · x."""
+        low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
+        return ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
+
     def stretch(self, x):
         """(…, n) in [-1, 1] to actions; of NumPy or JAX, single precision."""
-        shape = (1,) * (x.ndim - 1) + (-1,)
-        low, high = (np.array(end, np.float64).reshape(shape) for end in (self.low, self.high))
-        return ((low + high) / 2).astype(np.float32) + ((high - low) / 2).astype(np.float32) * x
+        center, half = (end.reshape((1,) * (x.ndim - 1) + (-1,)) for end in self.affine())
+        return center + half * x
 
     def shrink(self, actions):
         """(…, n) actions to [-1, 1], the inverse of `stretch`; what lies outside is clipped."""
@@ -116,11 +120,7 @@ class Policy:
 
 
 class RepeatingPolicy(Policy):
-    """A policy that repeats its last action where an observation is not finite.
-
-    It remembers one call: call it with the same environments in the same order, and load another
-    one for another thread.
-    """
+    """A policy that repeats the action of the last call where an observation is not finite."""
 
     _last: ClassVar[np.ndarray | None] = None
 
