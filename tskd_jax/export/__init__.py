@@ -64,24 +64,21 @@ def export(
     """
     if problem := missing(format_):
         raise ExportError(f"{format_}: {problem}")
+    if int8 and format_ != "c":
+        raise ExportError(f"{format_}: has no int8 here; it is of the format c")
     module = importlib.import_module(f"{__name__}.{FORMATS[format_][0]}")
     observations = proof.some_observations(policy, contract)
-    lines: list[str] = []
-    name, right = format_, policy
+    right, name, lines = policy, "NumPy", []
     if int8:
-        if format_ != "c":
-            raise ExportError(f"{format_}: has no int8 here; --int8 is of the format c")
-        name = "c, int8"
-        right = module.quantised(policy)
+        right, name = module.quantised(policy), "NumPy with the same 8 bits"
         content = module.write(policy, contract, int8=True)
-        lines.append(f"{name}: {_cost(policy, right, observations, contract)}")
+        lines.append(_cost(policy, right, observations, contract))
     else:
         content = module.write(policy, contract)
     act, by = module.load(content)
-    found = proof.prove(right, act, observations, name)
-    what = "NumPy" if right is policy else "NumPy with the same 8 bits"
-    lines.insert(0, f"{name}: {str(found).replace('NumPy', what)} by {by}")
+    found = proof.prove(right, act, observations, format_)
     beside = module.beside(contract) if hasattr(module, "beside") else {}
+    lines = [f"run by {by}", *found.lines(name), *lines]
     return Exported({module.SUFFIX: content} | beside, tuple(lines))
 
 

@@ -50,7 +50,7 @@ static inline int tskd_policy_is_finite(float value)
 
 /* Outputs lie side by side, so that a compiler may compute several at once; zeros behind a ReLU,
    about half, cost nothing. */
-static inline void tskd_policy_layer(const $weight *weight,$scale_argument const float *bias,
+static inline void tskd_policy_layer(const $weight *weight,$scales const float *bias,
                                      int size, int count, const float *x, float *y)
 {
     int i, j;
@@ -58,23 +58,24 @@ static inline void tskd_policy_layer(const $weight *weight,$scale_argument const
         y[j] = 0.0f;
     }
     for (i = 0; i < size; ++i, weight += count) {
-        const float value = x[i];
-        if (value > 0.0f || value < 0.0f) {
+        const float value = $value;
+        if (value != 0.0f) {
             for (j = 0; j < count; ++j) {
                 y[j] += (float)weight[j] * value;
             }
         }
     }
     for (j = 0; j < count; ++j) {
-        y[j] = $scale + bias[j];
+        y[j] = $sum + bias[j];
     }
 }
 
+/* What is not a number stays so, and is found at the end. */
 static inline void tskd_policy_relu(int count, float *x)
 {
     int i;
     for (i = 0; i < count; ++i) {
-        x[i] = x[i] > 0.0f ? x[i] : 0.0f;
+        x[i] = x[i] < 0.0f ? 0.0f : x[i];
     }
 }
 
@@ -202,8 +203,10 @@ def read_back(text: str) -> Callable[[np.ndarray], np.ndarray]:
     weights, biases, size = [], [], int(re.findall(r"OBSERVATIONS (\d+)\n", text)[0])
     for place in range(sum(name.startswith("bias_") for name in found)):
         bias = found[f"bias_{place}"]
-        scale = found.get(f"scale_{place}", np.float32(1))
-        weights.append(found[f"weight_{place}"].reshape(size, len(bias)) * scale)
+        weight = found[f"weight_{place}"].reshape(size, len(bias))
+        if f"in_{place}" in found:
+            weight = weight * found[f"out_{place}"] * found[f"in_{place}"][:, None]
+        weights.append(weight)
         biases.append(bias)
         size = len(bias)
     low, high = (

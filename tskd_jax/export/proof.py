@@ -35,17 +35,20 @@ class Proof:
     open: int
     largest_open: float
 
-    def __str__(self) -> str:
-        text = (
-            f"differs from NumPy by at most {self.largest:.1e} of the bounds' half-width "
-            f"({self.observations:,} observations"
-        )
+    def lines(self, right: str) -> list[str]:
+        """What was found, in words; `right`: with what it was compared."""
+        if not self.largest + self.largest_open:
+            return [f"the same bits as {right} in {self.observations:,} observations"]
+        text = [
+            f"at most {self.largest:.1e} from {right}, in half-widths of the bounds, in "
+            f"{self.observations:,} observations"
+        ]
         if self.open:
-            text += (
-                f"; {self.largest_open:.1e} at {self.open:,} of them where single precision "
-                "fixes no more"
+            text.append(
+                f"{self.largest_open:.1e} in {self.open:,} of them, where single precision fixes "
+                f"the action no further"
             )
-        return f"{text})"
+        return text
 
 
 def some_observations(policy: Policy, contract: Contract | None) -> np.ndarray:
