@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "tskd_jax"
 # From the bottom up; rooms on a line do not know each other.
 LEVELS = (
     ("errors",),
-    ("fields",),
+    ("fields", "contract"),
     ("machine", "nn", "policy"),
-    ("training", "diffusion", "data"),
+    ("training", "diffusion", "data", "export"),
     ("run", "envs"),
     ("models",),
     ("teacher", "stitching"),

@@ -41,6 +41,10 @@ class PolicyError(TskdError):
     """A file is not a student."""
 
 
+class ExportError(TskdError):
+    """A student cannot be exported; the message names the form and says why."""
+
+
 class WeightsError(TskdError):
     """A file does not hold the weights that are asked for."""
 

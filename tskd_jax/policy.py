@@ -5,14 +5,17 @@ import math
 import os
 import zipfile
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 
+from tskd_jax.contract import LARGEST_CONTRACT, Contract
 from tskd_jax.errors import PolicyError
 
 LARGEST_FILE = 256 * 2**20  # of an unpacked student; the paper's is 0.3 MB
 MOST_ARRAYS = 1000
 LARGEST_STATE = 1e6  # up to which no layer may overflow
+NAMES_SHOWN = 4  # of a policy's observations, in an error
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,15 @@ class Bounds:
         """±bound in each of `size` dimensions."""
         return cls((-bound,) * size, (bound,) * size)
 
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """(center, half-width), (n,) single precision: an action is center + half-width · x."""
+        low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
+        return ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
+
     def stretch(self, x):
         """(…, n) in [-1, 1] to actions; of NumPy or JAX, single precision."""
-        shape = (1,) * (x.ndim - 1) + (-1,)
-        low, high = (np.array(end, np.float64).reshape(shape) for end in (self.low, self.high))
-        return ((low + high) / 2).astype(np.float32) + ((high - low) / 2).astype(np.float32) * x
+        center, half = (end.reshape((1,) * (x.ndim - 1) + (-1,)) for end in self.affine())
+        return center + half * x
 
     def shrink(self, actions):
         """(…, n) actions to [-1, 1], the inverse of `stretch`; what lies outside is clipped."""
@@ -59,11 +66,14 @@ class Policy:
       weights: (in, out) of each layer.
       biases: (out,) of each layer.
       bounds: of the actions.
+      contract: of the file that it was loaded from. No field: a stage's result and its key are what
+        they were before there were contracts.
     """
 
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
     bounds: Bounds
+    contract: ClassVar[Contract | None] = None
 
     @property
     def parameters(self) -> int:
@@ -83,11 +93,13 @@ class Policy:
         except (TypeError, ValueError) as error:
             raise PolicyError(
                 f"observations that are a {type(observations).__name__}; this policy takes an "
-                f"array (…, {size}): of what env.reset() gives the first part, of a Dict its "
-                "parts side by side"
+                f"array (…, {size}){self._names()}: of what env.reset() gives the first part, of a "
+                "Dict its parts side by side"
             ) from error
         if x.shape[-1:] != (size,):
-            raise PolicyError(f"observations of shape {x.shape}; this policy takes (…, {size})")
+            raise PolicyError(
+                f"observations of shape {x.shape}; this policy takes (…, {size}){self._names()}"
+            )
         if not np.isfinite(x).all():
             bad = np.flatnonzero(~np.isfinite(x).all(tuple(range(x.ndim - 1))))
             raise PolicyError(
@@ -98,32 +110,79 @@ class Policy:
             x = np.maximum(x @ weight + bias, 0)
         return self.bounds.stretch(np.tanh(x @ self.weights[-1] + self.biases[-1]))
 
+    def _names(self) -> str:
+        """The first names of an observation, where they are known."""
+        names = self.contract.observation_names if self.contract else ()
+        if not names:
+            return ""
+        shown = ", ".join(" ".join(name.split()) for name in names[:NAMES_SHOWN])
+        return f" ({shown}{', …' if len(names) > NAMES_SHOWN else ''})"
 
-def save_policy(path: str | os.PathLike, policy: Policy) -> None:
-    """Write a policy: arrays weight_0, bias_0, …, action_low and action_high, without pickle."""
+
+class RepeatingPolicy(Policy):
+    """A policy that repeats the action of the last call where an observation is not finite."""
+
+    _last: ClassVar[np.ndarray | None] = None
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """Actions (…, n); of rows that are not finite, those of the last call.
+
+        Raises:
+          PolicyError: as of a `Policy`; a row is not finite, and there was no call of as many rows.
+        """
+        try:
+            x = np.asarray(observations, np.float32)
+        except (TypeError, ValueError):
+            return super().__call__(observations)
+        usable = np.asarray(np.isfinite(x).all(-1) if x.ndim else True)
+        if not usable.all() and self._last is not None and self._last.shape[:-1] == usable.shape:
+            actions = super().__call__(np.where(usable[..., None], x, 0))
+            actions = np.where(usable[..., None], actions, self._last)
+        else:
+            actions = super().__call__(x)
+        object.__setattr__(self, "_last", actions.copy())
+        return actions
+
+
+def save_policy(path: str | os.PathLike, policy: Policy, contract: Contract | None = None) -> None:
+    """Write a policy: arrays weight_0, bias_0, …, action_low and action_high, without pickle.
+
+    A contract is written as JSON, the bytes of an array `contract`.
+
+    Raises:
+      PolicyError: the contract is of a policy of other sizes or bounds, or cannot be written.
+    """
     arrays = {f"weight_{i}": array for i, array in enumerate(policy.weights)}
     arrays |= {f"bias_{i}": array for i, array in enumerate(policy.biases)}
     for name, end in (("action_low", policy.bounds.low), ("action_high", policy.bounds.high)):
         arrays[name] = np.array(end, np.float32)
+    if contract:
+        _check_contract(contract, policy)
+        arrays["contract"] = np.frombuffer(contract.to_json().encode(), np.uint8)
     with open(os.path.expanduser(path), "wb") as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
-def load_policy(path: str | os.PathLike) -> Policy:
-    """The policy of a `student.npz`.
+def load_policy(
+    path: str | os.PathLike, on_invalid: Literal["error", "repeat"] = "error"
+) -> Policy:
+    """The policy of a `student.npz`, which knows the file's contract where there is one.
 
     Nothing is unpickled, and nothing is unpacked whose size was not looked at before.
 
+    Args:
+      path: of the file.
+      on_invalid: what becomes of an observation that is not finite: an error, or the last action
+        again (`RepeatingPolicy`).
+
     Raises:
-      PolicyError: the file is missing, damaged, or not a student.
+      PolicyError: the file is missing, damaged, or not a student; on_invalid is neither of these.
     """
+    if on_invalid not in ("error", "repeat"):
+        raise PolicyError(f"on_invalid={on_invalid!r}; one of 'error' and 'repeat'")
     path = os.path.expanduser(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if sum(info.file_size for info in members) > LARGEST_FILE or len(members) > MOST_ARRAYS:
-                raise PolicyError(f"{path}: larger than any student; not loaded")
-            arrays = {info.filename.removesuffix(".npy"): _read(archive, info) for info in members}
+        arrays = _arrays(path)
         layers = sum(name.startswith("weight_") for name in arrays)
         weights = tuple(arrays[f"weight_{i}"] for i in range(layers))
         biases = tuple(arrays[f"bias_{i}"] for i in range(layers))
@@ -150,7 +209,56 @@ def load_policy(path: str | os.PathLike) -> Policy:
         raise PolicyError(f"{path}: its layers do not fit together, or are not finite float32")
     if not (low < high).all() or not _stays_finite(weights, biases):
         raise PolicyError(f"{path}: its numbers are no policy's: actions would not be finite")
-    return Policy(weights, biases, Bounds(tuple(low.tolist()), tuple(high.tolist())))
+    kind = RepeatingPolicy if on_invalid == "repeat" else Policy
+    policy = kind(weights, biases, Bounds(tuple(low.tolist()), tuple(high.tolist())))
+    if "contract" in arrays:
+        object.__setattr__(policy, "contract", _contract(path, arrays["contract"], policy))
+    return policy
+
+
+def load_contract(path: str | os.PathLike) -> Contract | None:
+    """The contract of a `student.npz`; None where it has none, as files of earlier versions.
+
+    Raises:
+      PolicyError: the file is no student, or its contract cannot be read or is of another one.
+    """
+    return load_policy(path).contract
+
+
+def _contract(path: str, content: np.ndarray, policy: Policy) -> Contract:
+    """The contract in an array of bytes, which must be that policy's."""
+    try:
+        if content.dtype != np.uint8 or content.ndim != 1:
+            raise PolicyError(f"{content.dtype} of shape {content.shape}, not bytes")
+        contract = Contract.from_json(content[: LARGEST_CONTRACT + 1].tobytes())
+        _check_contract(contract, policy)
+    except PolicyError as error:
+        raise PolicyError(f"{path}: its contract is damaged: {error}") from error
+    return contract
+
+
+def _check_contract(contract: Contract, policy: Policy) -> None:
+    """Refuse the contract of another policy.
+
+    Raises:
+      PolicyError: its sizes or bounds are not the policy's.
+    """
+    sizes = (contract.observation_size, contract.action_size)
+    own = (len(policy.weights[0]), len(policy.biases[-1]))
+    if sizes != own:
+        raise PolicyError(f"a contract of sizes {sizes} for a policy of {own}")
+    ends = ((contract.action_low, policy.bounds.low), (contract.action_high, policy.bounds.high))
+    if not all(np.allclose(one, other, rtol=1e-6, atol=1e-30) for one, other in ends):
+        raise PolicyError("a contract with other bounds than the policy's")
+
+
+def _arrays(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a file, none of which is unpacked if all are too many or too large."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(info.file_size for info in members) > LARGEST_FILE or len(members) > MOST_ARRAYS:
+            raise PolicyError(f"{path}: larger than any student; not loaded")
+        return {info.filename.removesuffix(".npy"): _read(archive, info) for info in members}
 
 
 def _ends(arrays: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from tskd_jax.data.formats import d4rl
 from tskd_jax.envs.simulator import record
 from tskd_jax.envs.tasks import Task
 from tskd_jax.main import main
-from tskd_jax.policy import Bounds, load_policy
+from tskd_jax.policy import Bounds, load_contract, load_policy
 
 OWN = f"--config={ROOT / 'configs/own.py'}"
 FEW = (
@@ -54,6 +54,13 @@ def test_the_example_of_the_docs(tmp_path, capsys, monkeypatch):
     assert actions.shape == recorded.actions.shape
     assert (actions >= recorded.actions.min(0) - 1e-5).all()
     assert (actions <= recorded.actions.max(0) + 1e-5).all()
+    contract = load_contract(tmp_path / "run/student.npz")
+    assert contract.observation_names == tuple(f"joint_{i}" for i in range(14))
+    assert contract.action_names == tuple(f"motor_{i}" for i in range(6))
+    assert (contract.score_unit, contract.score_measured_in) == ("return", "learned world")
+    judged = np.load(tmp_path / "run/referee.npz")["tskd"][contract.seed]
+    assert contract.score == pytest.approx(judged.mean())
+    assert (contract.environment, contract.control_hz, contract.dataset) == ("", None, "robot.csv")
 
 
 def test_a_simulator_of_gymnasium(tmp_path, capsys):

@@ -24,7 +24,7 @@ from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.data import load_dataset
 from tskd_jax.data.formats.d4rl import write
 from tskd_jax.main import main
-from tskd_jax.policy import load_policy
+from tskd_jax.policy import load_contract, load_policy
 from tskd_jax.report.table import table
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +96,34 @@ def test_the_student_acts(finished):
     actions = policy(np.zeros((4, 5, 11), np.float32))
     assert actions.shape == (4, 5, 3)
     assert np.abs(actions).max() <= 1
+
+
+def test_a_contract_travels_with_every_student(finished, dataset):
+    returns = np.load(finished / "returns.npz")
+    summary = json.loads((finished / "summary.json").read_text())
+    for method in summary["scores"]:
+        for seed in (0, 1):
+            contract = load_contract(finished / f"students/{method}/seed_{seed}.npz")
+            assert (contract.method, contract.seed) == (method, seed)
+            scores = 100 * (returns[method][seed] + 20.272305) / (3234.3 + 20.272305)
+            assert contract.score == pytest.approx(scores.mean())
+            # Two episodes: standard error = |a - b| / √2 / √2.
+            assert contract.score_error == pytest.approx(abs(np.subtract(*scores)) / 2)
+            assert contract.score_episodes == 2
+    contract = load_contract(finished / "student.npz")
+    assert contract == load_contract(finished / "students/tskd/seed_0.npz")
+    assert (contract.score_unit, contract.score_measured_in) == ("normalised score", "simulator")
+    assert contract.observation_names[:2] == ("rootz", "rooty")
+    assert contract.action_low == (-1, -1, -1)
+    assert contract.control_hz == pytest.approx(125)
+    assert contract.environment == "Hopper-v4"
+    # The file's name, and not where it lay.
+    assert contract.dataset == dataset.name
+    assert contract.dataset_sha256 == summary["dataset"]["sha256"]
+    recorded = load_dataset(dataset).observations
+    np.testing.assert_allclose(contract.observation_low, recorded.min(0))
+    np.testing.assert_allclose(contract.observation_high, recorded.max(0))
+    assert contract.versions["jax"] == summary["versions"]["jax"]
 
 
 def test_imagination_is_judged(finished):

@@ -4,6 +4,7 @@
     tskd-jax sweep --config=hopper --grid=stitching.radius=0.1,0.2    runs over a grid of fields
     tskd-jax replay summary.json      repeats a run and says whether it matches
     tskd-jax report RUN               table, pictures and report.html of a finished run
+    tskd-jax export STUDENT --format=onnx --out=FILE  a student for other machines and programs
     tskd-jax data FILE|NAME           one page about a dataset, before anything is trained on it
     tskd-jax data get NAME            fetches a dataset of D4RL or Minari
     tskd-jax convert IN OUT.hdf5      a dataset in any format, as a file in D4RL's
@@ -25,7 +26,7 @@ from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
-COMMANDS = ("run", "sweep", "replay", "report", "data", "convert", "fields")
+COMMANDS = ("run", "sweep", "replay", "report", "export", "data", "convert", "fields")
 HELP = ("--help", "-h", "-help", "help")
 
 

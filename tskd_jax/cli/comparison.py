@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from tskd_jax.cli.recorded import load_recorded
+from tskd_jax.cli.students import contracts, write_student
 from tskd_jax.config import Config, override
+from tskd_jax.contract import Contract
 from tskd_jax.data.formats import d4rl
 from tskd_jax.data.trajectories import IMAGINED, RECORDED, Trajectories, describe
 from tskd_jax.envs.tasks import Task
@@ -18,7 +20,7 @@ from tskd_jax.machine import hosts, memory
 from tskd_jax.methods import METHODS, Experiment, Outcome
 from tskd_jax.methods.parts.models import train_world
 from tskd_jax.nn.mlp import count_parameters
-from tskd_jax.policy import Policy, save_policy
+from tskd_jax.policy import Policy
 from tskd_jax.report import figures, html, material, summary, table
 from tskd_jax.run.run import Run
 from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
@@ -54,11 +56,13 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
             )
         if students := _students(outcome):
             _judge_offline(exp, config, students, held_out, found)
-        _note(name, title, config, outcome, run, begun)
+        contract = contracts(exp, run, students, config.seeds, returns.get(name), judged.get(name))
+        _note(name, title, config, outcome, contract, run, begun)
         score = summarize(task.normalized_score(returns.get(name, judged.get(name))))
         run.report(f"{title:<36} {table.score_text(score)}")
         if name == config.methods[-1]:
-            _deploy(config, students, judged.get(name), found[summary.LEFT].get(name), run)
+            left = found[summary.LEFT].get(name)
+            _deploy(config, students, contract, judged.get(name), left, run)
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
     return _write_report(found, run) if hosts.is_first() else None
@@ -146,7 +150,15 @@ def report_memory(config: Config, task: Task, run: Run) -> None:
         )
 
 
-def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, begun: int) -> None:
+def _note(
+    name: str,
+    title: str,
+    config: Config,
+    outcome: Outcome,
+    contract: list[Contract],
+    run: Run,
+    begun: int,
+) -> None:
     """Write the students, and into the manifest what the method used and made."""
     stages, used = run.manifest["stages"], list(dict.fromkeys(run.used[begun:]))
     # The last one: it may have been asked for before, as a choice, or by another method.
@@ -155,9 +167,8 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
     judging = [key for key in used if stages[key]["name"].startswith(("evaluation.", "referee."))]
     seconds = stages[student]["seconds"] + stages[judging[0]]["seconds"]
     if hosts.is_first():
-        for seed, policy in zip(config.seeds, _students(outcome), strict=False):
-            with run.replacing(f"students/{name}/seed_{seed}.npz") as path:
-                save_policy(path, policy)
+        for one, policy in zip(contract, _students(outcome), strict=False):
+            write_student(f"students/{name}/seed_{one.seed}.npz", policy, one, run)
     run.record(
         "methods",
         name,
@@ -182,6 +193,7 @@ def _note(name: str, title: str, config: Config, outcome: Outcome, run: Run, beg
 def _deploy(
     config: Config,
     students: list[Policy],
+    contract: list[Contract],
     judged: np.ndarray | None,
     left: np.ndarray | None,
     run: Run,
@@ -197,8 +209,7 @@ def _deploy(
     if judged is not None and left is not None:
         place = int(np.where(left, judged.min(), judged).mean(1).argmax())
     if hosts.is_first():
-        with run.replacing("student.npz") as path:
-            save_policy(path, students[place])
+        write_student("student.npz", students[place], contract[place], run)
     run.record("notes", "student", {"seed": config.seeds[place], "chosen": judged is not None})
 
 

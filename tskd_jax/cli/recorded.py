@@ -98,6 +98,7 @@ def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Trajectories 
             f"return {facts['return_mean']:.4g}"
         )
     run.record("notes", "dataset", facts)
+    run.record("notes", "names", found.names)
     run.record("notes", "task", summary.task_facts(found.task))
     run.stop_if_requested("dataset")
     share = config.evaluation.held_out

@@ -1,5 +1,6 @@
 """The simulators: make one, and record whole episodes of a policy in it."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
@@ -176,3 +177,18 @@ def start_episode(environment: gymnasium.Env, seed: int) -> np.ndarray:
 def episode_seeds(student_seed: int, episodes: int) -> list[int]:
     """Seeds of a student's evaluation episodes: the same for every method."""
     return [1_000_003 * (student_seed + 1) + episode for episode in range(episodes)]
+
+
+@functools.cache  # a run asks for each of its methods
+def control_hz(gymnasium_id: str) -> float | None:
+    """Actions for each second of an environment's time; None where it does not say.
+
+    MuJoCo's environments have `dt`, the classic ones `tau` or `dt`, seconds of a step.
+
+    Raises:
+      ConfigError: Gymnasium cannot make it.
+    """
+    with make_environment(gymnasium_id) as environment:
+        steps = [getattr(environment.unwrapped, name, None) for name in ("dt", "tau")]
+    seconds = [one for one in steps if isinstance(one, int | float | np.number) and one > 0]
+    return 1 / float(seconds[0]) if seconds else None

@@ -1,0 +1,124 @@
+"""tskd-jax export STUDENT --format=npz|onnx|c|tflite|stablehlo[,…]|all [--int8] --out=PATH
+
+A student for other programs and machines (docs/export.md). STUDENT is a file, or the folder of a
+run, of which student.npz is meant. Each form is compared with the NumPy policy on 10,000 random and
+some extreme observations before it is written; one that acts differently is not. PATH is a file,
+or for several formats a folder.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from tskd_jax.errors import ConfigError
+from tskd_jax.machine.signals import Request
+
+ALL = "all"
+ENDINGS = (".npz", ".onnx", ".h", ".tflite", ".stablehlo")  # each is one form's alone
+
+
+def main(argv: list[str], request: Request) -> int:
+    """Run the command and return its exit status."""
+    del request
+    values = flags.FlagValues()
+    flags.DEFINE_list(
+        "format", [], f"Of npz, onnx, c, tflite, stablehlo; or {ALL}.", flag_values=values
+    )
+    flags.DEFINE_string("out", "", "What to write: a file, or a folder.", flag_values=values)
+    flags.DEFINE_bool("int8", False, "C: weights of 8 bits, 70 kB.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
+    values.set_gnu_getopt(True)  # flags may stand behind STUDENT
+    try:
+        words = values(argv)[1:]
+    except flags.Error as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    if values["help"].value:
+        print((__doc__ or "").strip(), values.get_help(), sep="\n")
+        return 0
+    if len(words) != 1:
+        raise ConfigError("tskd-jax export takes one student: its file, or the folder of a run")
+    _export(
+        student_file(words[0]), values["format"].value, values["out"].value, values["int8"].value
+    )
+    return 0
+
+
+def student_file(word: str) -> Path:
+    """The student's file: the one named, or that of the run's folder.
+
+    Raises:
+      ConfigError: the folder has none.
+    """
+    path = Path(word).expanduser()
+    if not path.is_dir():
+        return path
+    if not (path / "student.npz").is_file():
+        raise ConfigError(
+            f"{path}: holds no student.npz; give the folder of a finished run, or a student's file"
+        )
+    return path / "student.npz"
+
+
+def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:
+    """Prove every form, and then write them.
+
+    Raises:
+      ConfigError: the formats or the file to write are not what they may be.
+      ExportError: a form cannot be made, or acts differently.
+      PolicyError: there is no such student.
+    """
+    from tskd_jax.export import FORMATS, export, missing
+    from tskd_jax.policy import load_policy
+    from tskd_jax.run import files
+
+    formats = list(FORMATS) if asked == [ALL] else list(dict.fromkeys(asked))
+    _check(formats, list(FORMATS), out, int8)
+    policy = load_policy(student)
+    contents: dict[Path, bytes] = {}
+    lines: dict[Path, tuple[str, ...]] = {}
+    for format_ in formats:
+        if asked == [ALL] and (problem := missing(format_)):
+            print(f"{format_}: left out: {problem}")
+            continue
+        form = export(format_, policy, policy.contract, int8=int8 and format_ == "c")
+        first, *beside = form.files
+        path = target(out, first, len(formats) > 1)
+        lines[path] = form.lines
+        contents[path] = form.files[first]
+        contents |= {path.with_name(path.name + one): form.files[one] for one in beside}
+    for path in contents:
+        if path.exists():
+            raise ConfigError(f"{path}: is there already; remove it, or choose another name")
+    for path, content in contents.items():
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(content)
+        print(f"{path}: {len(content):,} bytes", *lines.get(path, ()), sep="\n  ")
+
+
+def _check(formats: list[str], known: list[str], out: str, int8: bool) -> None:
+    names = f"one of {', '.join((*known, ALL))}"
+    if not formats:
+        raise ConfigError(f"--format=NAME is needed: {names}, or several with commas")
+    for format_ in formats:
+        if format_ not in known:
+            raise ConfigError(f"--format={format_}: there is no such format; {names}")
+    if int8 and "c" not in formats:
+        raise ConfigError("--int8 is of the format c; add --format=c, or leave it out")
+    if not out:
+        raise ConfigError("--out=PATH is needed: the file to write, or a folder")
+
+
+def target(out: str, suffix: str, several: bool) -> Path:
+    """The file to write: `out`, or in the folder `out` a file of the form's own name.
+
+    Raises:
+      ConfigError: `out` has the ending of another form, or is a file where a folder is needed.
+    """
+    path = Path(out).expanduser()
+    if several and path.is_file():
+        raise ConfigError(f"{path}: is a file; several formats are written into a folder")
+    if several or path.is_dir() or out.endswith("/"):
+        return path / f"student{suffix}"
+    if path.suffix in ENDINGS and path.suffix != suffix:
+        raise ConfigError(f"--out={out}: this format ends in {suffix}, as student{suffix}")
+    return path

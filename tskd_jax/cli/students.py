@@ -1,0 +1,97 @@
+"""The students of a run as files, each with its contract."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tskd_jax import __version__
+from tskd_jax.contract import Contract
+from tskd_jax.envs.dimensions import dimensions
+from tskd_jax.envs.simulator import control_hz
+from tskd_jax.errors import PolicyError, TskdError
+from tskd_jax.methods import Experiment
+from tskd_jax.policy import Policy, save_policy
+from tskd_jax.run.run import Run
+
+
+def write_student(name: str, policy: Policy, contract: Contract, run: Run) -> None:
+    """Write a student; one whose contract cannot be written is written without it."""
+    with run.replacing(name) as path:
+        try:
+            save_policy(path, policy, contract)
+        except PolicyError as error:  # of names without end: no reason to lose a result
+            run.report(f"warning: {name} has no contract: {error}")
+            save_policy(path, policy)
+
+
+def contracts(
+    exp: Experiment,
+    run: Run,
+    students: Sequence[Policy],
+    seeds: Sequence[int],
+    returns: np.ndarray | None,
+    judged: np.ndarray | None,
+) -> list[Contract]:
+    """What the file of each student says of it.
+
+    Args:
+      exp: of the method that made them.
+      run: whose manifest knows the dataset.
+      students: one for each seed.
+      seeds: of the students.
+      returns: (seeds, episodes) in the simulator; None without one.
+      judged: (seeds, episodes) in the learned world, which counts where there is no simulator.
+    """
+    task, recorded = exp.task, exp.recorded
+    if not students:
+        return []
+    notes = run.manifest["notes"]
+    known = dimensions(task, notes.get("names", {}))
+    dataset = notes["dataset"]
+    source = Path(str(dataset["name"]))
+    measured = "simulator" if returns is not None else "learned world"
+    scores = returns if returns is not None else judged
+    scores = None if scores is None else np.asarray(task.normalized_score(scores))
+    shared = {
+        "observation_size": task.state_size,
+        "action_size": task.action_size,
+        **vars(known),
+        "observation_low": tuple(recorded.observations.min(0).astype(float).tolist()),
+        "observation_high": tuple(recorded.observations.max(0).astype(float).tolist()),
+        "control_hz": _control_hz(task.gymnasium_id),
+        "environment": task.gymnasium_id,
+        # Of a file its name alone: where it lay is nobody's business but the user's.
+        "dataset": source.name if source.is_absolute() or source.exists() else str(source),
+        "dataset_sha256": dataset.get("sha256", ""),
+        "method": exp.name,
+        "versions": {
+            "tskd_jax": __version__,
+            "jax": jax.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    if scores is not None:
+        unit = "return" if task.random_return is None else "normalised score"
+        shared |= {"score_unit": unit, "score_measured_in": measured}
+    made = []
+    for place, (policy, seed) in enumerate(zip(students, seeds, strict=False)):
+        own = {} if scores is None else _score(scores[place])
+        bounds = {"action_low": policy.bounds.low, "action_high": policy.bounds.high}
+        made.append(Contract(**shared, **bounds, **own, seed=int(seed)))
+    return made
+
+
+def _score(scores: np.ndarray) -> dict[str, float | int | None]:
+    """Of (episodes,) scores; one episode has no standard error."""
+    count = len(scores)
+    error = float(scores.std(ddof=1) / np.sqrt(count)) if count > 1 else None
+    return {"score": float(scores.mean()), "score_error": error, "score_episodes": count}
+
+
+def _control_hz(gymnasium_id: str) -> float | None:
+    try:
+        return control_hz(gymnasium_id) if gymnasium_id else None
+    except TskdError:  # the simulator did its part, and is not needed any more
+        return None

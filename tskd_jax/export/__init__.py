@@ -1,0 +1,93 @@
+"""Forms of a student for other programs and machines, each proven against the NumPy policy.
+
+A form is a module with `SUFFIX`, `write(policy, contract) -> bytes` and `load(content) -> (act,
+by)`: `act` maps (N, m) float32 observations to (N, n) actions by what a user would run, and `by`
+says what that is. Libraries are imported where they are used: a form needs its own alone.
+"""
+
+import importlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from tskd_jax.contract import Contract
+from tskd_jax.errors import ExportError
+from tskd_jax.export import proof
+from tskd_jax.policy import Policy
+
+# Name -> (module, what it needs beside NumPy, the extra that installs it).
+FORMATS = {
+    "npz": ("npz", (), ""),
+    "onnx": ("onnx_model", ("onnx",), "onnx"),
+    "c": ("c_header", (), ""),
+    "tflite": ("tflite_model", ("ai_edge_litert", "flatbuffers"), "tflite"),
+    "stablehlo": ("stablehlo", ("jax", "flatbuffers"), "stablehlo"),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A form, proven and not yet written.
+
+    Attributes:
+      files: suffix -> content; the first is the form, and what else there is stands beside it.
+      lines: what the proof found.
+    """
+
+    files: dict[str, bytes]
+    lines: tuple[str, ...]
+
+
+def missing(format_: str) -> str:
+    """What a form needs that is not installed, as a remedy; "" if nothing is missing."""
+    _, packages, extra = FORMATS[format_]
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            remedy = f"pip install 'tskd_jax[{extra}]'" if extra else f"pip install {package}"
+            return f"{package.replace('_', '-')} is not installed: {remedy}"
+    return ""
+
+
+def export(
+    format_: str, policy: Policy, contract: Contract | None, *, int8: bool = False
+) -> Exported:
+    """A student in another form, which acts as the NumPy policy does.
+
+    Args:
+      format_: one of `FORMATS`.
+      policy: the student.
+      contract: which travels with it.
+      int8: weights of 8 bits, which the form C has.
+
+    Raises:
+      ExportError: a library is missing, the form cannot hold this student, or acts differently.
+    """
+    if problem := missing(format_):
+        raise ExportError(f"{format_}: {problem}")
+    if int8 and format_ != "c":
+        raise ExportError(f"{format_}: has no int8 here; it is of the format c")
+    module = importlib.import_module(f"{__name__}.{FORMATS[format_][0]}")
+    observations = proof.some_observations(policy, contract)
+    right, name, lines = policy, "NumPy", []
+    if int8:
+        right, name = module.quantised(policy), "NumPy with the same 8 bits"
+        content = module.write(policy, contract, int8=True)
+        lines.append(_cost(policy, right, observations, contract))
+    else:
+        content = module.write(policy, contract)
+    act, by = module.load(content)
+    found = proof.prove(right, act, observations, format_)
+    beside = module.beside(contract) if hasattr(module, "beside") else {}
+    lines = [f"run by {by}", *found.lines(name), *lines]
+    return Exported({module.SUFFIX: content} | beside, tuple(lines))
+
+
+def _cost(
+    policy: Policy, quantised: Policy, observations: np.ndarray, contract: Contract | None
+) -> str:
+    """What 8 bits change in the action, in its own units."""
+    usual, where = proof.usual(observations, contract)
+    error = np.abs(policy(usual).astype(np.float64) - quantised(usual))
+    largest = ", ".join(f"{one:.2g}" for one in error.max(0))
+    mean = ", ".join(f"{one:.2g}" for one in error.mean(0))
+    return f"8 bits change the action by {mean} on average and {largest} at most ({where})"

@@ -1,0 +1,181 @@
+"""C: one header with the weights, for C99 and C++, without allocation.
+
+With `int8`, weights are 8 bits with a scale for each input and each output of a layer, activations
+and sums stay single precision: 76 kB for the paper's student instead of 280. Outputs' scales alone
+would be a little simpler, and changed actions 20 times as much on HalfCheetah: a student's first
+layer holds the normalisation, so that the columns of its inputs are of very different size.
+"""
+
+import ctypes
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tskd_jax import __version__
+from tskd_jax.contract import Contract
+from tskd_jax.errors import ExportError
+from tskd_jax.export import c_text
+from tskd_jax.policy import Policy
+
+SUFFIX = ".h"
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-O2", "-fPIC", "-shared")
+VECTORS = 8  # of the header's own test
+LEVELS = 127  # of 8 bits, on each side of 0
+
+
+def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> bytes:
+    """The header's text, ASCII.
+
+    Args:
+      policy: the student, in full precision.
+      contract: a comment in the header.
+      int8: weights of 8 bits.
+    """
+    right = quantised(policy) if int8 else policy
+    sizes = [len(policy.weights[0]), *(len(bias) for bias in policy.biases)]
+    observations = np.random.default_rng(1).normal(size=(VECTORS, sizes[0])).astype(np.float32)
+    observations[0] = 0
+    parameters = [
+        c_text.define("OBSERVATIONS", sizes[0]),
+        c_text.define("ACTIONS", sizes[-1]),
+        c_text.define("PARAMETERS", policy.parameters),
+        c_text.define("WIDEST", max(sizes[1:])),
+    ]
+    if contract and contract.control_hz:
+        parameters.append(c_text.define("CONTROL_HZ", c_text.number(contract.control_hz)))
+    arrays = []
+    for place, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
+        if int8:
+            levels, inputs, outputs = levels_of(weight)
+            arrays.append(c_text.array(f"weight_{place}", levels))
+            arrays.append(c_text.array(f"in_{place}", inputs))
+            arrays.append(c_text.array(f"out_{place}", outputs))
+        else:
+            arrays.append(c_text.array(f"weight_{place}", weight))
+        arrays.append(c_text.array(f"bias_{place}", bias))
+    center, half = policy.bounds.affine()
+    arrays += [c_text.array("center", center), c_text.array("half_width", half)]
+    vectors = [
+        c_text.array("test_observation", observations),
+        c_text.array("test_action", right(observations)),
+    ]
+    buffers = "yx"[: len(policy.weights)]
+    text = c_text.HEADER.substitute(
+        what=f"{policy.parameters} parameters, tskd_jax {__version__}",
+        numbers="8 bits, with scales" if int8 else "single precision",
+        contract=c_text.comment(contract.to_json() if contract else "none"),
+        defines="\n".join(parameters),
+        stack=len(buffers) * 4 * max(sizes[1:]),
+        buffers=", ".join(f"{one}[{c_text.PREFIX.upper()}WIDEST]" for one in buffers),
+        arrays="\n".join(arrays),
+        weight="int8_t" if int8 else "float",
+        scales=" const float *in, const float *out," if int8 else "",
+        value="x[i] * in[i]" if int8 else "x[i]",
+        sum="y[j] * out[j]" if int8 else "y[j]",
+        layers="\n".join(_calls(sizes, int8)),
+        result=buffers[(len(policy.weights) - 1) % 2],
+        vectors="\n".join(vectors),
+        count=VECTORS,
+    )
+    return text.encode("ascii")
+
+
+def _calls(sizes: list[int], int8: bool) -> list[str]:
+    """A call for each layer; activations go from one buffer to the other and back."""
+    lines, source = [], "observation"
+    for place, (size, count) in enumerate(itertools.pairwise(sizes)):
+        target = "yx"[place % 2]
+        kinds = ("weight", *(("in", "out") if int8 else ()), "bias")
+        arrays = ", ".join(f"{c_text.PREFIX}{kind}_{place}" for kind in kinds)
+        lines.append(f"    {c_text.PREFIX}layer({arrays}, {size}, {count}, {source}, {target});")
+        if place < len(sizes) - 2:
+            lines.append(f"    {c_text.PREFIX}relu({count}, {target});")
+        source = target
+    return lines
+
+
+def levels_of(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(levels (in, out) int8, scales (in,), scales (out,)): their product is near the weights."""
+    inputs = _positive(np.abs(weight).max(1))
+    even = weight.astype(np.float64) / inputs[:, None]
+    outputs = _positive(np.abs(even).max(0) / LEVELS)
+    levels = np.round(even / outputs).clip(-LEVELS, LEVELS)
+    return levels.astype(np.int8), inputs, outputs
+
+
+def _positive(scales: np.ndarray) -> np.ndarray:
+    """Single precision, 1 in place of 0."""
+    scales = scales.astype(np.float32)
+    return np.where(scales > 0, scales, np.float32(1))
+
+
+def quantised(policy: Policy) -> Policy:
+    """The policy whose weights are what 8 bits hold of them."""
+    parts = [levels_of(weight) for weight in policy.weights]
+    weights = tuple(levels * outputs * inputs[:, None] for levels, inputs, outputs in parts)
+    return Policy(weights, policy.biases, policy.bounds)
+
+
+def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """(what acts, by what): the header compiled, or without a compiler its numbers read back.
+
+    Raises:
+      ExportError: it does not compile, or its own test fails.
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        return c_text.read_back(content.decode()), (
+            "NumPy with the numbers of the header: it was not compiled, as there is no C compiler"
+        )
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    act = compiled(content, compiler)
+    return act, f"{' '.join(version.splitlines()[0].split())[:60]}" if version else compiler
+
+
+def find_compiler() -> str | None:
+    """The path of a C compiler: that of the environment's CC, or one of `COMPILERS`."""
+    for name in (os.environ.get("CC", ""), *COMPILERS):
+        if name and (found := shutil.which(name)):
+            return found
+    return None
+
+
+def compiled(
+    content: bytes, compiler: str, flags: tuple[str, ...] = FLAGS
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The header as a function of (N, m) observations.
+
+    Raises:
+      ExportError: it does not compile, or its own test fails; an observation is refused.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "policy.h").write_bytes(content)
+        source, library = Path(folder, "policy.c"), Path(folder, "policy.so")
+        source.write_text(c_text.LIBRARY)
+        command = [compiler, *flags, str(source), "-o", str(library), "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or ["?"]
+            raise ExportError(f"c: {compiler} does not compile it: {lines[0]}")
+        loaded = ctypes.CDLL(str(library))
+    if failed := loaded.self_test():
+        raise ExportError(f"c: compiled by {compiler}, its own test {failed} fails")
+    size, count = loaded.observations(), loaded.actions()
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        x = np.ascontiguousarray(observations, np.float32)
+        actions = np.zeros((len(x), count), np.float32)
+        assert x.shape[1:] == (size,)
+        pointers = (ctypes.c_void_p(one.ctypes.data) for one in (x, actions))
+        if refused := loaded.act(*pointers, ctypes.c_long(len(x))):
+            raise ExportError(f"c: refuses observation {refused - 1}")
+        return actions
+
+    return act

@@ -1,0 +1,78 @@
+"""ONNX: a graph of Gemm, Relu, Tanh, Mul and Add, written down without tracing.
+
+Input `observation` (batch, m), output `action` (batch, n), float32. Opset 13 and IR version 7 are
+of 2020: every runtime since then reads them.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.contract import Contract
+from tskd_jax.errors import ExportError, first_line
+from tskd_jax.policy import Policy
+
+SUFFIX = ".onnx"
+OPSET, IR_VERSION = 13, 7
+INPUT, OUTPUT = "observation", "action"
+
+
+def write(policy: Policy, contract: Contract | None) -> bytes:
+    """The model's bytes; the contract is the metadata property `contract`, JSON.
+
+    Raises:
+      ExportError: onnx finds the model wrong.
+    """
+    import onnx  # pyright: ignore[reportMissingImports]
+    from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
+
+    center, half = policy.bounds.affine()
+    arrays = {"center": center, "half": half}
+    nodes, x = [], INPUT
+    for number, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
+        names = [f"weight_{number}", f"bias_{number}"]
+        arrays |= dict(zip(names, (weight, bias), strict=True))
+        nodes.append(helper.make_node("Gemm", [x, *names], [f"sum_{number}"]))
+        last = number == len(policy.weights) - 1
+        x = "tanh" if last else f"relu_{number}"
+        nodes.append(helper.make_node("Tanh" if last else "Relu", [f"sum_{number}"], [x]))
+    nodes.append(helper.make_node("Mul", [x, "half"], ["scaled"]))
+    nodes.append(helper.make_node("Add", ["scaled", "center"], [OUTPUT]))
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+        for name, size in ((INPUT, len(policy.weights[0])), (OUTPUT, len(policy.biases[-1])))
+    ]
+    initializers = [
+        numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in arrays.items()
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "policy", ends[:1], ends[1:], initializers),
+        producer_name="tskd_jax",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    if contract:
+        helper.set_model_props(model, {"contract": contract.to_json()})
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise ExportError(f"onnx: {first_line(error)}") from error
+    return model.SerializeToString()
+
+
+def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """(what acts, by what): ONNX Runtime, or where it is not installed ONNX's reference."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        import onnx  # pyright: ignore[reportMissingImports]
+        from onnx.reference import ReferenceEvaluator  # pyright: ignore[reportMissingImports]
+
+        session: Any = ReferenceEvaluator(onnx.load_from_string(content))
+        by = f"the reference of onnx {onnx.__version__} (onnxruntime is not installed)"
+    else:
+        import onnxruntime  # pyright: ignore[reportMissingImports]
+
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        by = f"ONNX Runtime {onnxruntime.__version__}"
+    return lambda observations: session.run([OUTPUT], {INPUT: observations})[0], by

@@ -1,0 +1,141 @@
+"""TFLite (LiteRT): FULLY_CONNECTED with ReLU, TANH, MUL and ADD, written down without TensorFlow.
+
+The tables of the format are those that ai-edge-litert ships. Input `observation` (batch, m), output
+`action` (batch, n), float32; a batch other than 1 is asked for by `resize_tensor_input`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.contract import Contract
+from tskd_jax.policy import Policy
+
+SUFFIX = ".tflite"
+IDENTIFIER = b"TFL3"
+# Of the operators' versions the first, which every interpreter has.
+VERSION = 1
+
+
+def write(policy: Policy, contract: Contract | None) -> bytes:
+    """The model's bytes; the contract is the metadata `contract`, JSON."""
+    import flatbuffers  # pyright: ignore[reportMissingImports]
+    from ai_edge_litert import schema_py_generated as schema  # pyright: ignore[reportMissingImports]
+
+    graph = _Graph(schema)
+    center, half = policy.bounds.affine()
+    x = graph.tensor("observation", (1, len(policy.weights[0])))
+    graph.made.inputs = [x]
+    for place, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
+        last = place == len(policy.weights) - 1
+        operands = [
+            graph.constant(f"weight_{place}", np.ascontiguousarray(weight.T)),
+            graph.constant(f"bias_{place}", bias),
+        ]
+        options = schema.FullyConnectedOptionsT()
+        kinds = schema.ActivationFunctionType
+        options.fusedActivationFunction = kinds.NONE if last else kinds.RELU
+        out = graph.tensor(f"layer_{place}", (1, len(bias)))
+        graph.add("FULLY_CONNECTED", [x, *operands], out, options)
+        x = out
+    for name, operator, operand in (
+        ("tanh", "TANH", None),
+        ("scaled", "MUL", half),
+        ("action", "ADD", center),
+    ):
+        inputs = [x] if operand is None else [x, graph.constant(f"{name}_by", operand)]
+        options = {"MUL": schema.MulOptionsT, "ADD": schema.AddOptionsT}.get(operator)
+        out = graph.tensor(name, (1, len(policy.biases[-1])))
+        graph.add(operator, inputs, out, options() if options else None)
+        x = out
+    graph.made.outputs = [x]
+    if contract:
+        graph.metadata("contract", contract.to_json().encode())
+    builder = flatbuffers.Builder(0)
+    builder.Finish(graph.model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _Graph:
+    """A model of one graph, to which tensors and operators are added."""
+
+    def __init__(self, schema: Any):
+        self.schema = schema
+        self.made = schema.SubGraphT()
+        self.made.name = "policy"
+        self.made.tensors, self.made.operators = [], []
+        self.model = schema.ModelT()
+        self.model.version = 3
+        self.model.description = "tskd_jax"
+        self.model.subgraphs, self.model.operatorCodes = [self.made], []
+        self.model.buffers = [schema.BufferT()]  # the first one is empty: of what is computed
+        self.model.metadata = []
+        self._codes: dict[str, int] = {}
+
+    def tensor(self, name: str, shape: tuple[int, ...], buffer: int = 0) -> int:
+        """The index of a new tensor; of what is computed the first size is the batch."""
+        made = self.schema.TensorT()
+        made.name, made.buffer = name.encode(), buffer
+        made.type = self.schema.TensorType.FLOAT32
+        made.shape = list(shape)
+        if not buffer:
+            made.shapeSignature = [-1, *shape[1:]]
+        self.made.tensors.append(made)
+        return len(self.made.tensors) - 1
+
+    def constant(self, name: str, values: np.ndarray) -> int:
+        """The index of a new tensor with these numbers."""
+        return self.tensor(name, values.shape, self._buffer(values.astype("<f4").tobytes()))
+
+    def add(self, operator: str, inputs: list[int], output: int, options: Any) -> None:
+        """Add an operator."""
+        made = self.schema.OperatorT()
+        made.opcodeIndex = self._code(operator)
+        made.inputs, made.outputs = inputs, [output]
+        if options is not None:
+            made.builtinOptions = options
+            name = type(options).__name__.removesuffix("T")
+            made.builtinOptionsType = getattr(self.schema.BuiltinOptions, name)
+        self.made.operators.append(made)
+
+    def metadata(self, name: str, content: bytes) -> None:
+        """Keep bytes by a name."""
+        made = self.schema.MetadataT()
+        made.name, made.buffer = name.encode(), self._buffer(content)
+        self.model.metadata.append(made)
+
+    def _buffer(self, content: bytes) -> int:
+        made = self.schema.BufferT()
+        made.data = np.frombuffer(content, np.uint8)
+        self.model.buffers.append(made)
+        return len(self.model.buffers) - 1
+
+    def _code(self, operator: str) -> int:
+        if operator not in self._codes:
+            made = self.schema.OperatorCodeT()
+            code = getattr(self.schema.BuiltinOperator, operator)
+            made.builtinCode = made.deprecatedBuiltinCode = code  # the latter for old interpreters
+            made.version = VERSION
+            self.model.operatorCodes.append(made)
+            self._codes[operator] = len(self.model.operatorCodes) - 1
+        return self._codes[operator]
+
+
+def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """(what acts, by what): the interpreter of ai-edge-litert."""
+    from importlib.metadata import version
+
+    from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
+
+    interpreter = Interpreter(model_content=content)
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        place = interpreter.get_input_details()[0]["index"]
+        interpreter.resize_tensor_input(place, observations.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(place, observations)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    return act, f"ai-edge-litert {version('ai-edge-litert')}"
