@@ -51,6 +51,7 @@ setup(
             "setuptools>=77",  # builds the wheel that the tests install
         ],
         "collect": ["sbx-rl>=0.20,<1"],
+        "mp4": ["imageio-ffmpeg>=0.5,<1"],  # films in other than WebP
         "mlflow": ["mlflow-skinny>=2.16,<4"],
         "wandb": ["wandb>=0.18,<1"],
         "minari": ["minari[hdf5,hf]>=0.5.3,<0.6"],  # only to download

@@ -4,9 +4,9 @@
     tskd-jax sweep --config=hopper --grid=stitching.radius=0.1,0.2    runs over a grid of fields
     tskd-jax replay summary.json      repeats a run and says whether it matches
     tskd-jax report RUN               table, pictures and report.html of a finished run
+    tskd-jax record STUDENT           films of its best, median and worst episode
     tskd-jax export STUDENT --format=onnx --out=FILE  a student for other machines and programs
-    tskd-jax data FILE|NAME           one page about a dataset, before anything is trained on it
-    tskd-jax data get NAME            fetches a dataset of D4RL or Minari
+    tskd-jax data FILE|NAME           one page about a dataset; data get NAME fetches one
     tskd-jax convert IN OUT.hdf5      a dataset in any format, as a file in D4RL's
     tskd-jax fields                   every field of a config, with range, meaning and source
     tskd-jax --version
@@ -26,7 +26,7 @@ from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
-COMMANDS = ("run", "sweep", "replay", "report", "export", "data", "convert", "fields")
+COMMANDS = ("run", "sweep", "replay", "report", "record", "export", "data", "convert", "fields")
 HELP = ("--help", "-h", "-help", "help")
 
 
@@ -41,15 +41,16 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Pictures are files, and nothing of the simulator is shown: what a notebook or a shell profile
     # says of how to show either may need what is not there.
+    drawn_by = os.environ.get("MUJOCO_GL", "egl")
     os.environ |= {"MPLBACKEND": "Agg", "MUJOCO_GL": "disable"}
     # Text that the terminal cannot show is shown plainly, and never the end of a run.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    return run_to_exit_status(lambda request: _main(list(argv), request))
+    return run_to_exit_status(lambda request: _main(list(argv), request, drawn_by))
 
 
-def _main(argv: list[str], request: Request) -> int:
+def _main(argv: list[str], request: Request, drawn_by: str) -> int:
     words = argv[1:]
     if not words or words[0] in HELP:
         print(help_text())
@@ -62,6 +63,8 @@ def _main(argv: list[str], request: Request) -> int:
         command = words.pop(0)
     if command not in COMMANDS:
         raise ConfigError(f"{command!r} is no command; one of {', '.join(COMMANDS)}; see --help")
+    if command == "record":
+        os.environ["MUJOCO_GL"] = drawn_by
     module = importlib.import_module(f"{__name__}.{command}")
     return module.main([argv[0], *words], request)
 

@@ -31,7 +31,7 @@ class Actor(Protocol):
         ...
 
 
-def make_environment(gymnasium_id: str) -> gymnasium.Env:
+def make_environment(gymnasium_id: str, **options: Any) -> gymnasium.Env:
     """An environment of Gymnasium, whose Dict observations are vectors in the order of the space.
 
     It says nothing of newer versions: D4RL's scores refer to -v4.
@@ -44,7 +44,7 @@ def make_environment(gymnasium_id: str) -> gymnasium.Env:
     try:
         # Newer MuJoCo warns of an attribute in HalfCheetah's model, once for each environment.
         with without_warnings():
-            made = gymnasium.make(gymnasium_id, disable_env_checker=True)
+            made = gymnasium.make(gymnasium_id, disable_env_checker=True, **options)
     except Exception as error:  # what an environment needs, it says in its own way
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
@@ -113,14 +113,26 @@ def record(
       seeds: (E,) of the environments' start states.
       on_progress: called with (time, episode limit) every 50 steps.
     """
+    return record_in(
+        task.gymnasium_id, act, seeds, lambda time: on_progress(time, task.episode_limit)
+    )
+
+
+def record_in(
+    gymnasium_id: str,
+    act: Act,
+    seeds: Sequence[int],
+    on_progress: Callable[[int], None] = lambda time: None,
+) -> Trajectories:
+    """The same in any environment of Gymnasium's; `on_progress` is called with the time."""
     with _seeded():
-        return _record(act, task, seeds, on_progress)
+        return _record(gymnasium_id, act, seeds, on_progress)
 
 
 def _record(
-    act: Act, task: Task, seeds: Sequence[int], on_progress: Callable[[int, int], None]
+    gymnasium_id: str, act: Act, seeds: Sequence[int], on_progress: Callable[[int], None]
 ) -> Trajectories:
-    environments = [make_environment(task.gymnasium_id) for _ in seeds]
+    environments = [make_environment(gymnasium_id) for _ in seeds]
     observations = np.stack(
         [start_episode(env, int(seed)) for env, seed in zip(environments, seeds, strict=True)]
     )
@@ -140,7 +152,7 @@ def _record(
         running = still
         time += 1
         if time % 50 == 0:
-            on_progress(time, task.episode_limit)
+            on_progress(time)
     for env in environments:
         env.close()
     lengths = [len(episode) for episode in episodes]

@@ -1,0 +1,207 @@
+"""tskd-jax record STUDENT [--beside=STUDENT] [--env=ID] [--episodes=10] [--every=4] [--out=FOLDER]
+
+Films of the best, the median and the worst of some episodes, as animated WebP; beside each,
+another student from the same start. STUDENT is a file, or the folder of a run: then BC's student of
+the same seed stands beside it, if there is one, and the films become part of report.html. With the
+package imageio-ffmpeg, --format=mp4. A frame takes a tenth of a second or more without a GPU.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tskd_jax.cli.export import student_file
+from tskd_jax.errors import ConfigError
+from tskd_jax.machine.signals import Request
+
+FORMATS = ("webp", "mp4")
+QUALITY = 60  # of WebP, in percent
+
+
+def main(argv: list[str], request: Request) -> int:
+    """Run the command and return its exit status."""
+    del request
+    values = flags.FlagValues()
+    flags.DEFINE_string("beside", "", "Another student, from the same starts.", flag_values=values)
+    flags.DEFINE_string(
+        "env",
+        "",
+        "Gymnasium's id; by default the one in the student's contract.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("episodes", 10, "To choose from.", 1, flag_values=values)
+    flags.DEFINE_integer(
+        "seed", 0, "Of the episodes, as of a run's evaluation.", 0, flag_values=values
+    )
+    flags.DEFINE_integer("every", 4, "Steps between two frames.", 1, flag_values=values)
+    flags.DEFINE_integer("steps", 1000, "Most steps of a film.", 1, flag_values=values)
+    flags.DEFINE_enum("format", "webp", list(FORMATS), "Of the films.", flag_values=values)
+    flags.DEFINE_string(
+        "out", "", "Folder; by default films/ beside the student.", flag_values=values
+    )
+    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
+    values.set_gnu_getopt(True)  # flags may stand behind STUDENT
+    try:
+        words = values(argv)[1:]
+    except flags.Error as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    if values["help"].value:
+        print((__doc__ or "").strip(), values.get_help(), sep="\n")
+        return 0
+    if len(words) != 1:
+        raise ConfigError("tskd-jax record takes one student: its file, or the folder of a run")
+    _record(student_file(words[0]), {name: values[name].value for name in values})
+    return 0
+
+
+def _record(student: Path, asked: dict[str, Any]) -> None:
+    from tskd_jax.envs.film import film, frames_per_second
+    from tskd_jax.policy import load_policy
+    from tskd_jax.run.progress import Bar
+
+    policy = load_policy(student)
+    environment = asked["env"] or _environment(student, policy)
+    if not environment:
+        raise ConfigError(f"{student}: does not say which environment it is for; add --env=ID")
+    writer = _writer(asked["format"])
+    beside = _beside(student, policy, asked["beside"])
+    pair = [policy] + ([load_policy(beside)] if beside else [])
+    out = Path(asked["out"]).expanduser() if asked["out"] else student.parent / "films"
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = _chosen(pair, environment, asked["seed"], asked["episodes"])
+    rate = frames_per_second(environment, asked["every"])
+    for name, seed in chosen.items():
+        reels, gained = [], []
+        for number, one in enumerate(pair):
+            bar = Bar(_screen(), f"{name}{' beside' * number}")
+            frames, total = film(
+                *(one, environment, seed, asked["every"], asked["steps"]),
+                lambda step, bar=bar: bar.update(step, asked["steps"], {}),
+            )
+            bar.update(asked["steps"], asked["steps"], {})
+            reels.append(frames)
+            gained.append(total)
+        path = out / f"{name}_episode.{asked['format']}"
+        writer(path, side_by_side(reels), rate)
+        words = f"return {gained[0]:.4g}"
+        if beside:
+            words += f", on the right {beside.parent.name}/{beside.name}: {gained[1]:.4g}"
+        print(f"{path}: start {seed}, {words}")
+    _renew_report(student.parent, out)
+
+
+def _environment(student: Path, policy: Any) -> str:
+    """The one in the student's contract, or of the run that it lies in; "" where nobody says."""
+    from tskd_jax.report import summary
+
+    if policy.contract and policy.contract.environment:
+        return policy.contract.environment
+    if not (student.parent / "summary.json").exists():
+        return ""
+    return (summary.read(student.parent).get("task") or {}).get("gymnasium_id", "")
+
+
+def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> dict[str, int]:
+    """Name -> seed of the episode that is best, in the middle, and worst; of one episode it alone.
+
+    Raises:
+      ConfigError: a student does not fit the environment.
+    """
+    from tskd_jax.envs.simulator import episode_seeds, make_environment, record_in
+
+    made = make_environment(environment)
+    sizes = tuple(space.shape for space in (made.observation_space, made.action_space))
+    made.close()
+    for one in pair:
+        own = (len(one.weights[0]),), one.biases[-1].shape
+        if own != sizes:
+            raise ConfigError(
+                f"{environment} has observations of shape {sizes[0]} and actions of {sizes[1]}; "
+                f"the student takes {own[0]} and gives {own[1]}"
+            )
+    seeds = episode_seeds(seed, episodes)
+    policy = pair[0]
+    returns = record_in(environment, lambda states, *_: policy(np.nan_to_num(states)), seeds)
+    order = np.argsort(-returns.returns(), kind="stable")
+    places = {"best": 0, "median": (episodes - 1) // 2, "worst": episodes - 1}
+    if episodes < len(places):
+        places = dict(list(places.items())[::2][:episodes])
+    return {name: seeds[int(order[place])] for name, place in places.items()}
+
+
+def _beside(student: Path, policy: Any, asked: str) -> Path | None:
+    """The other student: as asked for, or of a run BC's of the same seed."""
+    if asked:
+        return student_file(asked)
+    seed = policy.contract.seed if policy.contract else None
+    found = student.parent / "students" / "bc" / f"seed_{seed}.npz"
+    return found if found.is_file() else None
+
+
+def side_by_side(reels: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Frames of several films as one; one that has ended stands still."""
+    length = max(map(len, reels))
+    padded = [[*reel, *[reel[-1]] * (length - len(reel))] for reel in reels]
+    return [np.concatenate(frames, 1) for frames in zip(*padded, strict=True)]
+
+
+def _writer(format_: str) -> Any:
+    """What writes a film.
+
+    Raises:
+      ConfigError: the package that MP4 needs is not there.
+    """
+    if format_ == "webp":
+        return write_webp
+    try:
+        import imageio_ffmpeg  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigError(
+            "--format=mp4 needs the package imageio-ffmpeg; install tskd_jax[mp4], or leave it out"
+        ) from error
+
+    def write(path: Path, frames: list[np.ndarray], rate: float) -> None:
+        size = frames[0].shape[1::-1]
+        video = imageio_ffmpeg.write_frames(str(path), size, fps=rate, macro_block_size=2)
+        video.send(None)
+        for frame in frames:
+            video.send(np.ascontiguousarray(frame))
+        video.close()
+
+    return write
+
+
+def write_webp(path: Path, frames: list[np.ndarray], rate: float) -> None:
+    """An animated WebP that repeats."""
+    from PIL import Image
+
+    from tskd_jax.run import files
+
+    first, *others = map(Image.fromarray, frames)
+    with files.replacing(path) as temporary:
+        first.save(
+            temporary,
+            format="WEBP",
+            save_all=True,
+            append_images=others,
+            duration=round(1000 / rate),
+            loop=0,
+            quality=QUALITY,
+        )
+
+
+def _screen() -> Any:
+    import sys
+
+    return sys.stderr
+
+
+def _renew_report(folder: Path, out: Path) -> None:
+    """The films of a run become part of its report."""
+    from tskd_jax.report import html, summary
+
+    if out == folder / html.FILMS and (folder / "summary.json").exists():
+        print(f"report: {html.write(folder, summary.read(folder))}")

@@ -1,0 +1,87 @@
+"""Frames of an episode, drawn by the simulator without a screen."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from tskd_jax.envs.simulator import make_environment, start_episode, without_warnings
+from tskd_jax.errors import ConfigError
+from tskd_jax.policy import Policy
+
+WIDTH, HEIGHT = 320, 240  # pixels; software draws a few such frames a second
+
+
+def film(
+    policy: Policy,
+    gymnasium_id: str,
+    seed: int,
+    every: int,
+    steps: int,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> tuple[list[np.ndarray], float]:
+    """Every so many steps a frame of one episode, and the last.
+
+    Args:
+      policy: acts.
+      gymnasium_id: of the environment.
+      seed: of its start.
+      every: steps between two frames.
+      steps: at most.
+      on_step: called with the number of steps done.
+
+    Returns:
+      (frames (HEIGHT, WIDTH, 3) uint8, or of the size that the environment draws; the return).
+
+    Raises:
+      ConfigError: the environment cannot be drawn here.
+    """
+    environment = _drawn(gymnasium_id)
+    try:
+        with without_warnings():
+            observation = start_episode(environment, seed)
+            frames, gained = [_frame(environment, gymnasium_id)], 0.0
+            for step in range(1, steps + 1):
+                action = policy(np.asarray(observation, np.float32)[None])[0]
+                observation, reward, terminated, truncated, _ = environment.step(
+                    action.astype(np.float64)
+                )
+                gained += float(reward)
+                ended = terminated or truncated or step == steps
+                if step % every == 0 or ended:
+                    frames.append(_frame(environment, gymnasium_id))
+                on_step(step)
+                if ended:
+                    break
+    finally:
+        environment.close()
+    return frames, gained
+
+
+def frames_per_second(gymnasium_id: str, every: int) -> float:
+    """So that a film runs as fast as what it shows; 25 where the environment does not say."""
+    environment: Any = make_environment(gymnasium_id)
+    dt = getattr(environment.unwrapped, "dt", None)
+    environment.close()
+    return 1 / (float(dt) * every) if dt else 25.0
+
+
+def _drawn(gymnasium_id: str) -> gymnasium.Env:
+    try:
+        return make_environment(gymnasium_id, render_mode="rgb_array", width=WIDTH, height=HEIGHT)
+    except ConfigError:
+        # Not every environment is told its size.
+        return make_environment(gymnasium_id, render_mode="rgb_array")
+
+
+def _frame(environment: gymnasium.Env, gymnasium_id: str) -> np.ndarray:
+    try:
+        frame: Any = environment.render()
+        return np.asarray(frame, np.uint8)
+    except Exception as error:  # a driver says in its own way what it has not
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(
+            f"{gymnasium_id}: nothing can be drawn here ({reason}); install a driver for EGL "
+            "(libegl1, libgl1-mesa-dri), or set MUJOCO_GL=osmesa and install libosmesa6"
+        ) from error
