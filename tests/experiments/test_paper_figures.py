@@ -64,6 +64,7 @@ def test_figure_4(asked, tmp_path):
 def test_figure_5(tmp_path):
     argv = ["--datasets=hopper", "--updates=12", "--points=2", "--seeds=0,1", "--measured=20"]
     argv += ["--batch_size=8", "--set=reward_generator.features=8", f"--results={tmp_path}"]
+    argv += ["--set=reward_sampling.steps=2"]
     run_script("paper.figure5", *argv)
     with (tmp_path / "quick.csv").open() as file:
         rows = list(csv.DictReader(file))

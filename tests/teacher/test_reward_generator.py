@@ -96,7 +96,7 @@ def test_batches_do_not_change_a_reward(fresh, tiny_config, tiny_trajectories):
 
 @pytest.fixture(scope="module")
 def trained(tiny_config):
-    """(DDR-II of three members on walks; its metrics; how it is sampled)."""
+    """(DDR-II of two members on walks; its metrics; how it is sampled)."""
     config = replace(
         tiny_config.reward_generator,
         features=16,
@@ -107,7 +107,7 @@ def trained(tiny_config):
         schedule="cosine",
         target_weight=10.0,
         normalizer="gaussian",
-        members=3,
+        members=2,
     )
     sampling = replace(tiny_config.reward_sampling, steps=5, guidance=1.0, target_return=0.5)
     trajectories = walks(60, 20)
@@ -130,7 +130,7 @@ def test_a_member_alone_is_ddr2_of_that_member(trained):
     data, key = walks(2, 20, seed=1), jax.random.key(0)
     pairs = data.observations, data.next_observations
     rewards = member_rewards(model, sampling, *pairs, key)
-    assert rewards.shape == (3, data.size)
+    assert rewards.shape == (2, data.size)
     second = model.replace(
         params=jax.tree.map(lambda leaf: leaf[1:2], model.params),
         config=replace(model.config, members=1),
