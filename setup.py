@@ -43,6 +43,8 @@ setup(
             "beartype>=0.20,<0.24",
             "hypothesis>=6.100,<7",
             "minari[hdf5]>=0.5.3,<0.6",  # writes what the tests read
+            "onnx>=1.16,<2",
+            "onnxruntime>=1.18,<2",  # brings flatbuffers, which jax.export needs
             "pyarrow>=18",
             "pytest>=8.3,<10",
             "pytest-cov>=6,<8",
@@ -56,9 +58,12 @@ setup(
         "wandb": ["wandb>=0.18,<1"],
         "minari": ["minari[hdf5,hf]>=0.5.3,<0.6"],  # only to download
         "ogbench": ["ogbench>=1.1,<2"],
+        "onnx": ["onnx>=1.16,<2", "onnxruntime>=1.18,<2"],
         "parquet": ["pyarrow>=18"],
         # Kitchen does not work with newer MuJoCo.
         "robotics": ["gymnasium-robotics>=1.4.2,<1.5", "mujoco>=3.2,<3.12"],
+        "stablehlo": ["flatbuffers>=24.3"],
+        "tflite": ["ai-edge-litert>=2,<3", "flatbuffers>=24.3"],  # no TensorFlow
         "torch": ["torch>=2.4"],  # only to read released weights
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],

@@ -1,0 +1,66 @@
+"""Tests of the ONNX form."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from exported import SHAPES, check_acts_alike, contract_of, make_policy
+
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+
+from tskd_jax.contract import Contract  # noqa: E402
+from tskd_jax.export import export, onnx_model  # noqa: E402
+
+
+@pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
+def test_it_acts_as_numpy_does(sizes):
+    policy = make_policy(sizes)
+    act, by = onnx_model.load(onnx_model.write(policy, None))
+    check_acts_alike(policy, act, by)
+
+
+def test_the_reference_acts_so_too(monkeypatch):
+    """Where ONNX Runtime is not installed."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "onnxruntime" else found(name, *more),
+    )
+    made = export("onnx", make_policy(), None)
+    assert "reference" in made.lines[0]
+    assert "onnxruntime is not installed" in made.lines[0]
+
+
+def test_old_runtimes_read_it():
+    policy = make_policy()
+    model = onnx.load_from_string(onnx_model.write(policy, None))
+    assert model.ir_version == 7
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 13)]
+    operators = {node.op_type for node in model.graph.node}
+    assert operators == {"Gemm", "Relu", "Tanh", "Mul", "Add"}
+    (given,), (made,) = model.graph.input, model.graph.output
+    assert (given.name, made.name) == ("observation", "action")
+    sizes = [
+        [axis.dim_param or axis.dim_value for axis in one.type.tensor_type.shape.dim]
+        for one in (given, made)
+    ]
+    assert sizes == [["batch", 4], ["batch", 3]]
+
+
+def test_the_contract_travels():
+    policy = make_policy()
+    contract = contract_of(policy, observation_names=("a", "φ", "*/", '"'), control_hz=125.0)
+    content = onnx_model.write(policy, contract)
+    (entry,) = onnx.load_from_string(content).metadata_props
+    assert entry.key == "contract"
+    assert Contract.from_json(entry.value) == contract
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    known = session.get_modelmeta().custom_metadata_map
+    assert Contract.from_json(known["contract"]) == contract
+
+
+def test_no_rows():
+    act, _ = onnx_model.load(onnx_model.write(make_policy(), None))
+    assert act(np.zeros((0, 4), np.float32)).shape == (0, 3)
