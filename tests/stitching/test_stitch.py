@@ -448,6 +448,8 @@ def test_a_stitch_by_hand():
     assert new.source.tolist() == [STITCHED] + 5 * [RECORDED]
     assert new.origin.tolist() == [0, 4, 5, 3, 4, 5]
     assert asked == [(0, 4)]
+    # From the worse episode of two to the better one: of two episodes, quarters 1 and 3.
+    assert {move for move, count in metrics.pop("moves").items() if count} == {"1 to 3"}
     assert metrics == {
         "edges_walked": 1,
         "edges_unique": 1,
@@ -544,6 +546,7 @@ def test_without_successors_nothing_changes_and_nobody_is_asked():
             allow_cycles=True,
         )
         assert_equal(new, data)
+        assert set(metrics.pop("moves").values()) == {0}
         assert set(metrics.values()) == {0}
 
 
