@@ -21,7 +21,7 @@ COMMAND = """
 import sys
 from tskd_jax import main
 from tskd_jax.machine import heartbeat
-heartbeat.BEAT_SECONDS = 0.5
+heartbeat.BEAT_SECONDS = 1.0
 main.console()
 """
 # With one channel a group, as in the tiny runs of other tests, what is before GroupNorm has no
