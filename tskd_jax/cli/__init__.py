@@ -64,6 +64,8 @@ def _main(argv: list[str], request: Request, drawn_by: str) -> int:
     if command not in COMMANDS:
         raise ConfigError(f"{command!r} is no command; one of {', '.join(COMMANDS)}; see --help")
     if command == "record":
+        import mujoco  # noqa: F401  # what cannot draw cannot be imported either, but for this order
+
         os.environ["MUJOCO_GL"] = drawn_by
     module = importlib.import_module(f"{__name__}.{command}")
     return module.main([argv[0], *words], request)

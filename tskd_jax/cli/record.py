@@ -6,6 +6,7 @@ the same seed stands beside it, if there is one, and the films become part of re
 package imageio-ffmpeg, --format=mp4. A frame takes a tenth of a second or more without a GPU.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,16 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
     for name, seed in chosen.items():
         reels, gained = [], []
         for number, one in enumerate(pair):
-            bar = Bar(_screen(), f"{name}{' beside' * number}")
-            frames, total = film(
-                *(one, environment, seed, asked["every"], asked["steps"]),
-                lambda step, bar=bar: bar.update(step, asked["steps"], {}),
-            )
+            bar = Bar(sys.stderr, f"{name}{' beside' * number}")
+            try:
+                frames, total = film(
+                    *(one, environment, seed, asked["every"], asked["steps"]),
+                    lambda step, bar=bar: bar.update(step, asked["steps"], {}),
+                )
+            except ConfigError:
+                # A viewer that was never whole complains when it is thrown away.
+                sys.unraisablehook = lambda _: None
+                raise
             bar.update(asked["steps"], asked["steps"], {})
             reels.append(frames)
             gained.append(total)
@@ -191,12 +197,6 @@ def write_webp(path: Path, frames: list[np.ndarray], rate: float) -> None:
             loop=0,
             quality=QUALITY,
         )
-
-
-def _screen() -> Any:
-    import sys
-
-    return sys.stderr
 
 
 def _renew_report(folder: Path, out: Path) -> None:
