@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tskd_jax.evaluation.statistics import interquartile_mean, interval_of_episodes
 from tskd_jax.models.contest import welch_interval
 
 
@@ -16,29 +17,16 @@ def summarize(scores: np.ndarray) -> dict[str, Any]:
 
     Returns:
       mean; stderr over seeds (0 for one seed); per_seed means; interquartile_mean over all
-      episodes, and interval: its 95% interval by a percentile bootstrap over episodes.
+      episodes, and interval: its 95% interval by a bootstrap that draws seeds and, in each seed
+      drawn, episodes (of one seed only episodes).
     """
-    from scipy import stats
-
     per_seed = scores.mean(1)
-    flat = scores.reshape(-1)
-    middle = interquartile_mean(flat)
-    interval = (middle, middle)
-    if len(flat) > 1 and np.ptp(flat) > 0:
-        result = stats.bootstrap(
-            (flat,),
-            interquartile_mean,
-            n_resamples=2000,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        )
-        interval = (result.confidence_interval.low, result.confidence_interval.high)
     return {
         "mean": float(per_seed.mean()),
         "stderr": float(standard_error(per_seed)),
         "per_seed": [float(score) for score in per_seed],
-        "interquartile_mean": float(middle),
-        "interval": [float(end) for end in interval],
+        "interquartile_mean": float(interquartile_mean(scores.reshape(-1))),
+        "interval": list(interval_of_episodes(scores)),
     }
 
 
@@ -75,13 +63,6 @@ def rank_correlation(scores: np.ndarray, others: np.ndarray) -> float | None:
     if min(len(set(scores.tolist())), len(set(others.tolist()))) < 2:
         return None
     return float(stats.spearmanr(scores, others).statistic)
-
-
-def interquartile_mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean of the middle half."""
-    from scipy import stats
-
-    return stats.trim_mean(x, 0.25, axis=axis)
 
 
 def standard_error(x: np.ndarray) -> float:
