@@ -14,7 +14,7 @@ import numpy as np
 import ogbench  # pyright: ignore[reportMissingImports]
 from absl import app, flags
 
-from tskd_jax.envs.simulator import start_episode
+from tskd_jax.envs.environment import start_episode
 
 NAME = flags.DEFINE_string("name", "pointmaze-medium-navigate", "Of one of its datasets of mazes.")
 EPISODES = flags.DEFINE_integer("episodes", 100, "To train on; a tenth for the validation.", 1)

@@ -6,7 +6,8 @@ import pytest
 
 from tskd_jax.envs.dimensions import DIMENSIONS, Dimensions, dimensions
 from tskd_jax.envs.entries import TASKS
-from tskd_jax.envs.simulator import control_hz, make_environment
+from tskd_jax.envs.environment import make_environment
+from tskd_jax.envs.simulator import control_hz
 from tskd_jax.envs.tasks import Task
 from tskd_jax.policy import Bounds
 

@@ -5,7 +5,7 @@ import pytest
 
 from tskd_jax.config import finalize, make_config
 from tskd_jax.envs.entries import TASKS
-from tskd_jax.envs.simulator import make_environment
+from tskd_jax.envs.environment import make_environment
 from tskd_jax.envs.variants import KITCHEN_TASKS, OBJECTS, ROBOT
 from tskd_jax.errors import ConfigError
 

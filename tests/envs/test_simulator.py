@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tskd_jax.envs.entries import get_task
-from tskd_jax.envs.simulator import episode_seeds, make_environment, record
+from tskd_jax.envs.environment import make_environment
+from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task
 from tskd_jax.policy import Bounds
 

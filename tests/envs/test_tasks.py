@@ -10,7 +10,7 @@ from tskd_jax.config import make_config
 from tskd_jax.data.d4rl_files import FILES
 from tskd_jax.data.load import BUNDLED
 from tskd_jax.envs.entries import OWN, TASKS, Config, get_task
-from tskd_jax.envs.simulator import make_environment
+from tskd_jax.envs.environment import make_environment
 from tskd_jax.errors import ConfigError
 
 ALL = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

@@ -5,7 +5,8 @@ import pytest
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.entries import TASKS
-from tskd_jax.envs.simulator import make_environment, step_from
+from tskd_jax.envs.environment import make_environment
+from tskd_jax.envs.simulator import step_from
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.simulator_check import check

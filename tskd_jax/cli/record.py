@@ -116,7 +116,8 @@ def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> 
     Raises:
       ConfigError: a student does not fit the environment.
     """
-    from tskd_jax.envs.simulator import episode_seeds, make_environment, record_in
+    from tskd_jax.envs.environment import make_environment
+    from tskd_jax.envs.simulator import episode_seeds, record_in
 
     made = make_environment(environment)
     sizes = tuple(space.shape for space in (made.observation_space, made.action_space))

@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tskd_jax.envs.simulator import make_environment, start_episode, without_warnings
+from tskd_jax.envs.environment import make_environment, start_episode, without_warnings
 from tskd_jax.errors import ConfigError
 from tskd_jax.policy import Policy
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import OWN, Config, get_task
-from tskd_jax.envs.simulator import make_environment
+from tskd_jax.envs.environment import make_environment
 from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import ConfigError, DatasetError
 from tskd_jax.policy import Bounds
@@ -20,7 +20,7 @@ def known_limit(config: Config) -> int | None:
         return config.episode_limit
     if config.name != OWN:
         return get_task(config.name).episode_limit
-    return _facts(config.gymnasium_id)[2] if config.gymnasium_id else None
+    return facts(config.gymnasium_id)[2] if config.gymnasium_id else None
 
 
 def task_of(config: Config, recorded: Trajectories, source: str) -> Task:
@@ -47,7 +47,7 @@ def task_of(config: Config, recorded: Trajectories, source: str) -> Task:
                 expert_return=None,
             )
     elif config.gymnasium_id:
-        state_size, bounds, limit = _facts(config.gymnasium_id)
+        state_size, bounds, limit = facts(config.gymnasium_id)
         task = Task(
             name=OWN,
             gymnasium_id=config.gymnasium_id,
@@ -85,7 +85,7 @@ def recorded_bounds(actions: np.ndarray) -> Bounds:
 
 
 @functools.cache  # making an environment takes a while, and the limit is asked for before the rest
-def _facts(gymnasium_id: str) -> tuple[int, Bounds, int | None]:
+def facts(gymnasium_id: str) -> tuple[int, Bounds, int | None]:
     """(m, bounds of the actions, episode limit) of an environment of Gymnasium.
 
     Raises:
@@ -94,18 +94,19 @@ def _facts(gymnasium_id: str) -> tuple[int, Bounds, int | None]:
     with make_environment(gymnasium_id) as environment:
         states, actions = environment.observation_space, environment.action_space
         limit = environment.spec.max_episode_steps if environment.spec else None
-    where = f"config.environment.gymnasium_id={gymnasium_id}"
     if not isinstance(actions, gymnasium.spaces.Box) or len(actions.shape) != 1:
         raise ConfigError(
-            f"{where}: its actions are {actions}; supported are vectors of real numbers (Box of "
-            "one dimension)"
+            f"{gymnasium_id}: its actions are {actions}; supported are vectors of real numbers "
+            "(Box of one dimension)"
         )
     if not isinstance(states, gymnasium.spaces.Box) or len(states.shape) != 1:
         raise ConfigError(
-            f"{where}: its observations are {states}; supported are vectors (Box of one dimension) "
-            "and Dicts of them, no images"
+            f"{gymnasium_id}: its observations are {states}; supported are vectors (Box of one "
+            "dimension) and Dicts of them, no images"
         )
     if not (np.isfinite(actions.low) & np.isfinite(actions.high)).all():
-        raise ConfigError(f"{where}: its actions have no bounds ({actions}); a policy needs them")
+        raise ConfigError(
+            f"{gymnasium_id}: its actions have no bounds ({actions}); a policy needs them"
+        )
     ends = (tuple(end.astype(float).tolist()) for end in (actions.low, actions.high))
     return states.shape[0], Bounds(*ends), limit

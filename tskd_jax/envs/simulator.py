@@ -1,20 +1,15 @@
-"""The simulators: make one, and record whole episodes of a policy in it."""
+"""The simulators: step states of a dataset, and record whole episodes of a policy."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import gymnasium
-import mujoco
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
+from tskd_jax.envs.environment import make_environment, without_warnings
+from tskd_jax.envs.fleet import Act, Fleet
 from tskd_jax.envs.tasks import Task
-from tskd_jax.errors import ConfigError
-
-# (observations (E, m), time, rewards (E,) of the last step) -> actions (E, n)
-Act = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
 
 
 @runtime_checkable
@@ -29,43 +24,6 @@ class Actor(Protocol):
     def start(self) -> Act:
         """To play some episodes in lockstep, from time 0."""
         ...
-
-
-def make_environment(gymnasium_id: str, **options: Any) -> gymnasium.Env:
-    """An environment of Gymnasium, whose Dict observations are vectors in the order of the space.
-
-    It says nothing of newer versions: D4RL's scores refer to -v4.
-
-    Raises:
-      ConfigError: Gymnasium does not know it, or cannot make it.
-    """
-    level = gymnasium.logger.min_level
-    gymnasium.logger.min_level = gymnasium.logger.ERROR
-    try:
-        # Newer MuJoCo warns of an attribute in HalfCheetah's model, once for each environment.
-        with without_warnings():
-            made = gymnasium.make(gymnasium_id, disable_env_checker=True, **options)
-    except Exception as error:  # what an environment needs, it says in its own way
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(
-            f"{gymnasium_id}: Gymnasium cannot make it ({type(error).__name__}: {reason}); see "
-            "gymnasium.pprint_registry(), and MODULE:ID for an environment of a package"
-        ) from error
-    finally:
-        gymnasium.logger.min_level = level
-    if isinstance(made.observation_space, gymnasium.spaces.Dict):
-        return gymnasium.wrappers.FlattenObservation(made)
-    return made
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """MuJoCo writes no warnings, neither to the screen nor to a file in the current folder."""
-    mujoco.set_mju_user_warning(lambda _message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(None)
 
 
 def step_from(task: Task, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,13 +67,12 @@ def record(
     Args:
       act: the policy. It is called with all E observations and last rewards each time; those of
         episodes that have ended are stale, and their actions are ignored.
-      task: which simulator.
+      task: which simulator, and after how many steps an episode is cut at the latest.
       seeds: (E,) of the environments' start states.
       on_progress: called with (time, episode limit) every 50 steps.
     """
-    return record_in(
-        task.gymnasium_id, act, seeds, lambda time: on_progress(time, task.episode_limit)
-    )
+    limit = task.episode_limit
+    return record_in(task.gymnasium_id, act, seeds, lambda time: on_progress(time, limit), limit)
 
 
 def record_in(
@@ -123,67 +80,26 @@ def record_in(
     act: Act,
     seeds: Sequence[int],
     on_progress: Callable[[int], None] = lambda time: None,
+    limit: int | None = None,
 ) -> Trajectories:
-    """The same in any environment of Gymnasium's; `on_progress` is called with the time."""
-    with _seeded():
-        return _record(gymnasium_id, act, seeds, on_progress)
+    """The same in any environment of Gymnasium's; `on_progress` is called with the time.
 
-
-def _record(
-    gymnasium_id: str, act: Act, seeds: Sequence[int], on_progress: Callable[[int], None]
-) -> Trajectories:
-    environments = [make_environment(gymnasium_id) for _ in seeds]
-    observations = np.stack(
-        [start_episode(env, int(seed)) for env, seed in zip(environments, seeds, strict=True)]
-    )
-    episodes: list[list[tuple]] = [[] for _ in seeds]
-    running = list(range(len(seeds)))
-    time, rewards = 0, np.zeros(len(seeds))
-    while running:
-        actions = np.asarray(act(observations, time, rewards))
-        still = []
-        for e in running:
-            action = actions[e].astype(np.float64)
-            observation, reward, terminated, truncated, _ = environments[e].step(action)
-            episodes[e].append((observations[e].copy(), action, reward, observation, terminated))
-            observations[e], rewards[e] = observation, reward
-            if not (terminated or truncated):
-                still.append(e)
-        running = still
-        time += 1
-        if time % 50 == 0:
-            on_progress(time)
-    for env in environments:
-        env.close()
-    lengths = [len(episode) for episode in episodes]
-    columns = zip(*(step for episode in episodes for step in episode), strict=True)
+    Without a limit an episode is cut where the environment cuts it.
+    """
+    steps = []
+    with Fleet(gymnasium_id) as fleet:
+        for step in fleet.play(act, seeds, limit):
+            steps.append(step)
+            if len(steps) % 50 == 0:
+                on_progress(len(steps))
+    running, *columns = map(np.concatenate, zip(*steps, strict=True))
+    order = np.argsort(running, kind="stable")  # by episode, and there by time
     names = ("observations", "actions", "rewards", "next_observations", "terminals")
     return from_columns(
-        lengths=lengths,
-        origin=np.full(sum(lengths), -1),  # of no dataset yet
-        **{name: np.array(column) for name, column in zip(names, columns, strict=True)},
+        lengths=np.bincount(running, minlength=len(seeds)),
+        origin=np.full(len(running), -1),  # of no dataset yet
+        **{name: column[order] for name, column in zip(names, columns, strict=True)},
     )
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
-    """NumPy's global generator is the caller's own again afterwards."""
-    state = np.random.get_state()
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
-
-
-def start_episode(environment: gymnasium.Env, seed: int) -> np.ndarray:
-    """The observation in which an episode starts.
-
-    Some environments (OGBench's) draw from NumPy's global generator and from their own space of
-    actions, which the seed of `reset` does not reach.
-    """
-    np.random.seed(seed % 2**32)
-    environment.unwrapped.action_space.seed(seed)
-    return environment.reset(seed=seed)[0]
 
 
 def episode_seeds(student_seed: int, episodes: int) -> list[int]:

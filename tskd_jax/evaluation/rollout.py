@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from tskd_jax.envs.simulator import Act, Actor, episode_seeds, record
+from tskd_jax.envs.fleet import Act, Fleet
+from tskd_jax.envs.simulator import Actor, episode_seeds, record
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import COUNT, NOT_NEGATIVE, between, field
 from tskd_jax.policy import Policy
@@ -41,6 +43,42 @@ def rollout(
     return record(act, task, seeds, on_progress).returns()
 
 
+class Played(NamedTuple):
+    """What is kept of E episodes.
+
+    Attributes:
+      returns: (E,) float64, undiscounted.
+      lengths: (E,) steps.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+
+def play(
+    act: Act,
+    fleet: Fleet,
+    seeds: Sequence[int],
+    limit: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Played:
+    """Episodes as of `record`, to the bit, of which only the sums are kept.
+
+    Args:
+      act: as of `record`.
+      fleet: of environments, in any number of processes.
+      seeds: (E,) of the start states.
+      limit: steps after which an episode is cut.
+      on_progress: called with (time, limit) after each time step.
+    """
+    returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
+    for time, step in enumerate(fleet.play(act, seeds, limit), 1):
+        returns[step.running] += step.rewards.astype(np.float32)  # as `Trajectories` keep them
+        lengths[step.running] += 1
+        on_progress(time, limit)
+    return Played(returns, lengths)
+
+
 def evaluate_students(
     policies: Sequence[Policy | Actor],
     task: Task,
@@ -50,11 +88,10 @@ def evaluate_students(
 ) -> np.ndarray:
     """(seeds, episodes) returns of one policy for each student seed, all episodes in lockstep."""
 
-    acts = [_start(policy) for policy in policies]
+    acts = [started(policy) for policy in policies]
 
     def act(observations, time, rewards):
-        # The last state of an episode that has ended is asked about, too, and may be no number.
-        blocks = np.split(np.nan_to_num(observations), len(acts))
+        blocks = np.split(observations, len(acts))
         gained = np.split(rewards, len(acts))
         return np.concatenate(
             [one(block, time, last) for one, block, last in zip(acts, blocks, gained, strict=True)]
@@ -64,8 +101,12 @@ def evaluate_students(
     return rollout(act, task, seeds, on_progress).reshape(len(policies), episodes)
 
 
-def _start(policy: Policy | Actor) -> Act:
-    """What plays the episodes of one student seed."""
+def started(policy: Policy | Actor) -> Act:
+    """What plays the episodes of one student.
+
+    The last state of an episode that has ended is asked about, too, and may be no number.
+    """
     if isinstance(policy, Actor):
-        return policy.start()
-    return lambda observations, _time, _rewards: policy(observations)
+        act = policy.start()
+        return lambda observations, time, rewards: act(np.nan_to_num(observations), time, rewards)
+    return lambda observations, _time, _rewards: policy(np.nan_to_num(observations))

@@ -1,0 +1,64 @@
+"""Environments that behave badly; importing this module registers them, in any process."""
+
+import multiprocessing
+import os
+
+import gymnasium
+import numpy as np
+
+
+class Odd(gymnasium.Env):
+    """Four steps, each with the reward 1."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+    def __init__(self):
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float64)
+        self.seen = np.zeros(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time, self.seed_given = 0, seed
+        return self.seen, {}
+
+    def step(self, action):
+        self.time += 1
+        self.seen[:] = self.time, action[0]  # the same array each time
+        return self.seen, 1.0, self.time == 4, False, {}
+
+
+class Careless(Odd):
+    """Draws from NumPy's global generator, in its steps too."""
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, np.random.normal(), terminated, truncated, info  # noqa: NPY002
+
+
+class Failing(Odd):
+    """Fails in its third step where its seed is 3."""
+
+    def step(self, action):
+        if self.time == 2 and self.seed_given == 3:
+            raise ZeroDivisionError("no\nfriction")
+        return super().step(action)
+
+
+class Deadly(Odd):
+    """Ends its process, unless it is the first."""
+
+    def step(self, action):
+        if multiprocessing.parent_process() is not None:
+            os._exit(9)
+        return super().step(action)
+
+
+class Endless(Odd):
+    """Never ends."""
+
+    def step(self, action):
+        return (*super().step(action)[:2], False, False, {})
+
+
+for _kind in (Odd, Careless, Failing, Deadly, Endless):
+    gymnasium.register(f"odd/{_kind.__name__}-v0", _kind)

@@ -1,0 +1,252 @@
+"""Episodes in lockstep: many environments, one policy, one process or several. Imports no JAX.
+
+The policy is asked once a time step, in the calling process, for all episodes together, whichever
+process steps their environments; and every episode has its own seeds and generators. So an
+episode's bits depend on how many are played together, as a matrix product's do, but never on the
+number of processes.
+"""
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tskd_jax.envs.environment import make_environment, start_episode
+from tskd_jax.envs.runners import Runners, steps_together
+from tskd_jax.errors import ConfigError
+
+# (observations (E, m), time, rewards (E,) of the last step) -> actions (E, n)
+Act = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
+
+
+class Step(NamedTuple):
+    """A time step of the R episodes that were running.
+
+    Attributes:
+      running: (R,) their numbers, of E.
+      observations: (R, m) before it.
+      actions: (R, n) float64.
+      rewards: (R,) float64.
+      next_observations: (R, m).
+      terminated: (R,) bool; an episode that ended otherwise was truncated.
+    """
+
+    running: np.ndarray
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    next_observations: np.ndarray
+    terminated: np.ndarray
+
+
+class _Share:
+    """Environments of one process, each with one episode.
+
+    Attributes:
+      observations: (E, m) in which the episodes start.
+      running: the numbers of those that have not ended.
+    """
+
+    def __init__(self, gymnasium_id: str, seeds: Sequence[int]):
+        self._id = gymnasium_id
+        self._environments = [make_environment(gymnasium_id) for _ in seeds]
+        together = steps_together(gymnasium_id)
+        self._runners = Runners(self._environments) if together else None
+        # Some environments draw from NumPy's global generator: of each episode it is another one.
+        self._generators = [np.random.MT19937() for _ in seeds]
+        self._time = 0
+        self.running = list(range(len(seeds)))
+        with self._explained(), _own_generator():
+            self.observations = np.stack([self._start(n, seed) for n, seed in enumerate(seeds)])
+
+    def _start(self, number: int, seed: int) -> np.ndarray:
+        np.random.set_bit_generator(self._generators[number])
+        return start_episode(self._environments[number], seed)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One step of the R that are running; those that end leave them.
+
+        Args:
+          actions: (E, n) float64.
+
+        Returns:
+          ((R, m) observations, (R,) rewards, (R,) terminated, (R,) ended).
+        """
+        with self._explained():
+            found = (self._step_together if self._runners else self._step_each)(actions)
+        self._time += 1
+        self.running = [n for n, end in zip(self.running, found[-1], strict=True) if not end]
+        return found
+
+    def _step_together(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+        assert self._runners is not None
+        found = self._runners.step(self.running, actions[self.running])
+        return *found, found[-1] | (self._time + 1 >= self._runners.limit)
+
+    def _step_each(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+        steps = []
+        with _own_generator():
+            for number in self.running:
+                np.random.set_bit_generator(self._generators[number])
+                observation, reward, terminated, truncated, _ = self._environments[number].step(
+                    actions[number]
+                )
+                # Some environments give the same array each time.
+                steps.append((observation.copy(), reward, terminated, terminated or truncated))
+        observations, rewards, terminated, ended = zip(*steps, strict=True)
+        return (
+            np.array(observations),
+            np.array(rewards, np.float64),
+            np.array(terminated, bool),
+            np.array(ended, bool),
+        )
+
+    def close(self) -> None:
+        """Close all of them."""
+        for environment in self._environments:
+            environment.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """An error of the environment's own is one line that names it."""
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ConfigError(
+                f"{self._id}: the environment itself fails ({type(error).__name__}: {reason})"
+            ) from error
+
+
+class Fleet:
+    """Processes that step environments of one kind, this one among them.
+
+    Args:
+      gymnasium_id: of the environment. Other processes know what Gymnasium knows, and what the
+        MODULE of MODULE:ID registers.
+      workers: how many processes.
+    """
+
+    def __init__(self, gymnasium_id: str, workers: int = 1):
+        self._id = gymnasium_id
+        self._children: list[tuple[Any, Connection]] = []
+        context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+        for _ in range(workers - 1):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            with _interrupts_ignored():
+                process.start()
+            theirs.close()
+            self._children.append((process, ours))
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process, pipe in self._children:
+            pipe.close()  # at which it ends, unless it hangs in a step
+            process.join(timeout=2)
+            process.terminate()
+
+    def play(self, act: Act, seeds: Sequence[int], limit: int | None = None) -> Iterator[Step]:
+        """One whole episode for each seed, a time step at a time.
+
+        Args:
+          act: the policy. It is called with all E observations and last rewards each time; those
+            of episodes that have ended are stale, and their actions are ignored.
+          seeds: (E,) of the start states.
+          limit: steps after which an episode is cut; None: where the environment cuts it.
+
+        Raises:
+          ConfigError: an environment cannot be made, or fails; or a process has ended.
+        """
+        shares = np.array_split(np.arange(len(seeds)), min(len(self._children) + 1, len(seeds)))
+        spans = [slice(share[0], share[-1] + 1) for share in shares]
+        pipes = [pipe for _, pipe in self._children[: len(spans) - 1]]
+        for pipe, span in zip(pipes, spans[1:], strict=True):
+            pipe.send((self._id, [int(seed) for seed in seeds[span]]))
+        own = _Share(self._id, [int(seed) for seed in seeds[spans[0]]])
+        try:
+            observations = np.concatenate([own.observations, *map(self._answer, pipes)])
+            rewards = np.zeros(len(seeds))
+            running, time = np.arange(len(seeds)), 0
+            while len(running) and time != limit:
+                actions = np.asarray(act(observations, time, rewards), np.float64)
+                alive = np.isin(np.arange(len(seeds)), running)
+                asked = [p for p, s in zip(pipes, spans[1:], strict=True) if alive[s].any()]
+                for pipe, span in zip(pipes, spans[1:], strict=True):
+                    if pipe in asked:
+                        pipe.send(actions[span])
+                found = [own.step(actions[spans[0]])] if own.running else []
+                found += map(self._answer, asked)
+                after, gained, terminated, ended = map(np.concatenate, zip(*found, strict=True))
+                before = observations[running]
+                observations[running], rewards[running] = after, gained
+                yield Step(running, before, actions[running], gained, after, terminated)
+                running, time = running[~ended], time + 1
+        finally:
+            own.close()
+
+    def _answer(self, pipe: Connection) -> Any:
+        try:
+            found = pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise ConfigError(
+                f"{self._id}: a process that steps it has ended, perhaps for want of memory; try "
+                "--workers=1, or fewer episodes"
+            ) from error
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def _serve(pipe: Connection) -> None:
+    """What a child does, until its parent closes the pipe or is gone."""
+    share = None
+    with suppress(EOFError, ConnectionError):
+        while True:
+            asked = pipe.recv()
+            try:
+                if isinstance(asked, tuple):
+                    if share:
+                        share.close()
+                    share = _Share(*asked)
+                    answer = share.observations
+                else:
+                    assert share is not None
+                    answer = share.step(asked)
+            except Exception as error:
+                answer = error
+            pipe.send(answer)
+    if share:
+        share.close()
+
+
+@contextmanager
+def _own_generator() -> Iterator[None]:
+    """NumPy's global generator may be replaced here; afterwards it is as the caller left it."""
+    # Replacing it forgets half of a pair of normal numbers, which the state remembers.
+    generator, state = np.random.get_bit_generator(), np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_bit_generator(generator)
+        np.random.set_state(state)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes begun here leave Ctrl-C, which a terminal sends to all of them, to this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

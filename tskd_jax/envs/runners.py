@@ -1,0 +1,132 @@
+"""Gymnasium's Hopper-v4, Walker2d-v4 and HalfCheetah-v4, many in one step. Imports no JAX.
+
+Half of what a step of these costs is Python around MuJoCo: a reward and an observation of a dozen
+numbers, one environment at a time. Here MuJoCo is called for each, and the rest is computed for all
+together, by the same operations in the same order: to the bit what `step` gives, which is tried
+before it is believed (`steps_together`).
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
+
+from tskd_jax.envs.environment import make_environment, start_episode
+
+ENTRY_POINTS = (
+    "gymnasium.envs.mujoco.hopper_v4:HopperEnv",
+    "gymnasium.envs.mujoco.walker2d_v4:Walker2dEnv",
+    "gymnasium.envs.mujoco.half_cheetah_v4:HalfCheetahEnv",
+)
+TRIED = 20  # steps before it is believed
+
+
+class Runners:
+    """The environments of some episodes.
+
+    Args:
+      environments: E of one kind, for which `steps_together`.
+
+    Attributes:
+      limit: steps after which an episode is truncated.
+    """
+
+    def __init__(self, environments: Sequence[gymnasium.Env]):
+        self.limit: int = environments[0].spec.max_episode_steps  # pyright: ignore
+        bare: list[Any] = [environment.unwrapped for environment in environments]
+        self._one = bare[0]
+        self._simulators = [(one.model, one.data) for one in bare]
+        self._views = [(one.data.ctrl, one.data.qpos, one.data.qvel) for one in bare]
+
+    def step(
+        self, numbers: Sequence[int], actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One step of some of them.
+
+        Args:
+          numbers: (R,) which of the E.
+          actions: (R, n) float64.
+
+        Returns:
+          ((R, m) observations, (R,) rewards, (R,) whether the episode has ended by its rule).
+        """
+        one, views = self._one, [self._views[number] for number in numbers]
+        before = np.array([position[0] for _, position, _ in views])
+        for number, (control, _, _), action in zip(numbers, views, actions, strict=True):
+            control[:] = action
+            mujoco.mj_step(*self._simulators[number], nstep=one.frame_skip)
+        positions = np.array([position for _, position, _ in views])
+        velocities = np.array([velocity for _, _, velocity in views])
+        rewards = one._forward_reward_weight * ((positions[:, 0] - before) / one.dt)
+        terminated = np.zeros(len(views), bool)
+        seen = velocities
+        if hasattr(one, "_healthy_reward"):
+            rewards = rewards + one._healthy_reward
+            terminated = ~_healthy(one, positions, velocities)
+            seen = np.clip(velocities, -10, 10)
+        rewards = rewards - one._ctrl_cost_weight * np.sum(np.square(actions), 1)
+        return np.concatenate([positions[:, 1:], seen], 1), rewards, terminated
+
+
+def _healthy(one: Any, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+    """(R,) whether an episode goes on."""
+
+    def inside(x: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+        return (limits[0] < x) & (x < limits[1])
+
+    found = inside(positions[:, 1], one._healthy_z_range)
+    found &= inside(positions[:, 2], one._healthy_angle_range)
+    if hasattr(one, "_healthy_state_range"):
+        state = np.concatenate([positions[:, 2:], velocities], 1)
+        found &= inside(state, one._healthy_state_range).all(1)
+    return found
+
+
+@functools.cache
+def steps_together(gymnasium_id: str) -> bool:
+    """Whether an environment is one of these, and `Runners` steps it to the bit as it does itself.
+
+    Another version of Gymnasium may step it otherwise.
+    """
+    known = gymnasium.registry.get(gymnasium_id)
+    if known is None or known.entry_point not in ENTRY_POINTS:
+        return False
+    alone, other = make_environment(gymnasium_id), make_environment(gymnasium_id)
+    try:
+        return _is_plain(alone) and _agree(alone, other)
+    finally:
+        alone.close()
+        other.close()
+
+
+def _is_plain(environment: Any) -> bool:
+    """Whether nothing but Gymnasium's own limit and order of calls is wrapped around it."""
+    bare = environment.unwrapped
+    return (
+        type(environment) is TimeLimit
+        and type(environment.env) is OrderEnforcing
+        and environment.env.env is bare
+        and bare._exclude_current_positions_from_observation
+        and getattr(bare, "_terminate_when_unhealthy", True)
+    )
+
+
+def _agree(alone: Any, other: Any) -> bool:
+    start_episode(alone, 0)
+    start_episode(other, 0)
+    runners = Runners([other])
+    rng = np.random.default_rng(0)
+    for _ in range(TRIED):
+        action = rng.uniform(-1, 1, alone.action_space.shape)
+        observation, reward, terminated, *_ = alone.step(action)
+        found = runners.step([0], action[None])
+        expected = (observation, reward, terminated)
+        if not all(np.array_equal(a[0], b) for a, b in zip(found, expected, strict=True)):
+            return False
+        if terminated:
+            break
+    return True
