@@ -1,10 +1,11 @@
 """How the scripts here show and keep what they measure."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from tskd_jax.run import files
 
 
 def device_name() -> str:
@@ -14,7 +15,7 @@ def device_name() -> str:
 
 def show(row: dict[str, Any]) -> None:
     """Print a row as soon as it is known."""
-    print("  ".join(f"{name} {_text(value)}" for name, value in row.items()), flush=True)
+    print("  ".join(f"{name} {files.rounded(value)}" for name, value in row.items()), flush=True)
 
 
 def write(table: list[dict[str, Any]], folder: str, name: str | None) -> Path:
@@ -30,15 +31,6 @@ def write(table: list[dict[str, Any]], folder: str, name: str | None) -> Path:
     """
     kind = jax.devices()[0].device_kind.replace(" ", "-").lower()
     path = Path(folder) / (name or kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.csv").open("w", newline="") as file:
-        about = {"device": device_name(), "jax": jax.__version__}
-        writer = csv.DictWriter(file, [*table[0], *about])
-        writer.writeheader()
-        for row in table:
-            writer.writerow({name: _text(value) for name, value in (row | about).items()})
+    about = {"device": device_name(), "jax": jax.__version__}
+    files.write_csv(path.with_name(f"{path.name}.csv"), [row | about for row in table])
     return path
-
-
-def _text(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import pathlib
+import time
 
 import gymnasium
 import numpy as np
@@ -36,10 +38,10 @@ class Careless(Odd):
 
 
 class Failing(Odd):
-    """Fails in its third step where its seed is 3."""
+    """Fails in its third step where its seed ends in 3."""
 
     def step(self, action):
-        if self.time == 2 and self.seed_given == 3:
+        if self.time == 2 and self.seed_given % 10 == 3:
             raise ZeroDivisionError("no\nfriction")
         return super().step(action)
 
@@ -60,5 +62,35 @@ class Endless(Odd):
         return (*super().step(action)[:2], False, False, {})
 
 
-for _kind in (Odd, Careless, Failing, Deadly, Endless):
+class Slow(Endless):
+    """Never ends, and says by a file that it has begun."""
+
+    def step(self, action):
+        time.sleep(0.001)
+        if self.time == 20:
+            pathlib.Path(os.environ["STARTED"]).touch()
+        return super().step(action)
+
+
+class Dict(Odd):
+    """Gives its two numbers apart, and one more."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "two": gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64),
+            "one": gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64),
+        }
+    )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"two": self.seen, "one": np.ones(1)}, {}
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return {"two": observation, "one": np.ones(1)}, *rest
+
+
+for _kind in (Odd, Careless, Failing, Deadly, Endless, Slow):
     gymnasium.register(f"odd/{_kind.__name__}-v0", _kind)
+gymnasium.register("odd/Dict-v0", Dict, max_episode_steps=9)

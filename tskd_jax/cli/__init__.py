@@ -4,6 +4,8 @@
     tskd-jax sweep --config=hopper --grid=stitching.radius=0.1,0.2    runs over a grid of fields
     tskd-jax replay summary.json      repeats a run and says whether it matches
     tskd-jax report RUN               table, pictures and report.html of a finished run
+    tskd-jax compare RUN RUN …        one table and pictures of several runs
+    tskd-jax evaluate STUDENT …       returns of a student.npz in any environment of Gymnasium
     tskd-jax record STUDENT           films of its best, median and worst episode
     tskd-jax export STUDENT --format=onnx --out=FILE  a student for other machines and programs
     tskd-jax data FILE|NAME           one page about a dataset; data get NAME fetches one
@@ -26,7 +28,10 @@ from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
-COMMANDS = ("run", "sweep", "replay", "report", "record", "export", "data", "convert", "fields")
+COMMANDS = (
+    *("run", "sweep", "replay", "report", "compare", "evaluate", "record", "export"),
+    *("data", "convert", "fields"),
+)
 HELP = ("--help", "-h", "-help", "help")
 
 
@@ -43,6 +48,9 @@ def main(argv: Sequence[str]) -> int:
     # says of how to show either may need what is not there.
     drawn_by = os.environ.get("MUJOCO_GL", "egl")
     os.environ |= {"MPLBACKEND": "Agg", "MUJOCO_GL": "disable"}
+    # OpenBLAS's threads wait for the next product, on cores that simulators need: not for longer
+    # than 2^4 cycles. No bit of a result depends on it.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     # Text that the terminal cannot show is shown plainly, and never the end of a run.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

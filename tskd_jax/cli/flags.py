@@ -41,9 +41,7 @@ def parse(
         sys_argv=argv,
     )
     define(values)
-    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
-    if any(arg in ("--help", "-h", "-help") for arg in argv[1:]):
-        print(usage.strip(), values.get_help(), sep="\n")
+    if _help_shown(argv, values, usage):
         print("Fields of a config: tskd-jax fields")
         return values, None, True
     for arg in argv[1:]:
@@ -65,6 +63,36 @@ def parse(
     if len(rest) > 1:
         raise ConfigError(f"{rest[1]!r} is not understood; see --help")
     return values, config, False
+
+
+def parse_words(
+    argv: list[str], define: Callable[[flags.FlagValues], None], usage: str = ""
+) -> tuple[flags.FlagValues, list[str], bool]:
+    """Read a command line without a config; flags may stand before, between and behind the words.
+
+    Returns:
+      (flag values; the words; whether help was shown).
+
+    Raises:
+      ConfigError: a flag that does not exist, or a value that cannot be read.
+    """
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    define(values)
+    if _help_shown(argv, values, usage):
+        return values, [], True
+    try:
+        return values, values(argv)[1:], False
+    except flags.Error as error:
+        raise ConfigError(_innermost(error)) from error
+
+
+def _help_shown(argv: list[str], values: flags.FlagValues, usage: str) -> bool:
+    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
+    asked = any(arg in ("--help", "-h", "-help") for arg in argv[1:])
+    if asked:
+        print(usage.strip(), values.get_help(), sep="\n")
+    return asked
 
 
 def check_name(name: str) -> None:

@@ -26,7 +26,8 @@ def run_to_exit_status(command: Callable[[Request], int]) -> int:
         except TskdError as error:
             return _fail(str(error))
         except Interrupted as stop:
-            print(f"tskd-jax: {stop.name}: stopped {stop}; {GO_ON}", file=sys.stderr)
+            rest = GO_ON if stop.kept else "nothing is kept"
+            print(f"tskd-jax: {stop.name}: stopped {stop}; {rest}", file=sys.stderr)
             if job := _job():
                 job.leave()
             return stop.status

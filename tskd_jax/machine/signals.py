@@ -9,10 +9,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):
-    """A run ends at a point from which it can go on, because a signal requested it."""
+    """A command ends because a signal requested it, a run at a point from which it can go on.
 
-    def __init__(self, signum: int, where: str):
+    Args:
+      signum: the signal.
+      where: for the message, such as "after dynamics".
+      kept: whether the same command goes on from there.
+    """
+
+    def __init__(self, signum: int, where: str, kept: bool = True):
         super().__init__(where)
+        self.kept = kept
         self.status = 128 + signum
         self.name = signal.Signals(signum).name
 

@@ -3,6 +3,8 @@
 import importlib.metadata
 import json
 import platform
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from tskd_jax import __version__
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.tasks import Task, normalized_score
-from tskd_jax.errors import WorkdirError
+from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.evaluation.scores import difference, rank_correlation, summarize
 from tskd_jax.run import files
 
@@ -51,19 +53,11 @@ def make(folder: Path) -> dict[str, Any]:
     Raises:
       WorkdirError: the folder's manifest or returns cannot be read.
     """
-    manifest, problem = files.read_sealed(folder / "manifest.json")
-    if manifest is None:
-        raise WorkdirError(f"{folder}: {problem or 'holds no run'}")
+    manifest = _manifest(folder)
     config = json.loads((folder / "config.json").read_text())
-    task = manifest["notes"].get("task") or task_facts(get_task(config["environment"]["name"]))
-    ends = task["random_return"], task["expert_return"]
+    task = task_of(folder)
     methods = manifest["methods"]
-    scores, judged = (
-        {name: normalized_score(*ends, returns) for name, returns in _arrays(folder / file).items()}
-        for file in (RETURNS, JUDGED)
-    )
-    if not task["gymnasium_id"]:
-        scores, judged = judged, {}
+    scores, judged = read_scores(folder, task)
     left = {name: float(episodes.mean()) for name, episodes in _arrays(folder / LEFT).items()}
     fitted = _arrays(folder / FITTED_Q)
     subject = config["methods"][-1]
@@ -124,6 +118,30 @@ def _agreement(
     return rank_correlation(*means)
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest, problem = files.read_sealed(folder / "manifest.json")
+    if manifest is None:
+        raise WorkdirError(f"{folder}: {problem or 'holds no run'}")
+    return manifest
+
+
+def task_of(folder: Path) -> dict[str, Any]:
+    """What `task_facts` gave of a run's task; the run need not be finished.
+
+    Raises:
+      WorkdirError: the folder's files cannot be read.
+    """
+    manifest = _manifest(folder)
+    if known := manifest.get("notes", {}).get("task"):
+        return known
+    try:
+        return task_facts(
+            get_task(json.loads((folder / "config.json").read_text())["environment"]["name"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise WorkdirError(f"{folder}: does not say of which environment it is") from error
+
+
 def task_facts(task: Task) -> dict[str, Any]:
     """What a report needs to know of a task."""
     names = ("name", "gymnasium_id", "random_return", "expert_return", "episode_limit")
@@ -142,12 +160,36 @@ def unit(summary: dict[str, Any]) -> str:
     return found if simulated(summary) else f"{found} in the learned world"
 
 
+def read_scores(
+    folder: Path, task: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(seeds, episodes) scores of each method, and beside the simulator's those of the learned
+    world; without a simulator these are the scores.
+
+    Args:
+      folder: of a run.
+      task: as of `task_facts`.
+
+    Raises:
+      WorkdirError: a file cannot be read.
+    """
+    ends = task["random_return"], task["expert_return"]
+    scores, judged = (
+        {name: normalized_score(*ends, returns) for name, returns in _arrays(folder / file).items()}
+        for file in (RETURNS, JUDGED)
+    )
+    return (scores, judged) if task["gymnasium_id"] else (judged, {})
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """(seeds, episodes) of each method; none where there is no such file."""
     if not path.exists():
         return {}
-    with np.load(path) as archive:
-        return dict(archive)
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise WorkdirError(f"{path}: damaged; run the same command again") from error
 
 
 def stage_names(manifest: dict[str, Any]) -> dict[str, str]:

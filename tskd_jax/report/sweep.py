@@ -1,6 +1,5 @@
 """The table and the pictures of a sweep, from what its finished runs have left."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,22 +49,14 @@ def is_filled(row: dict[str, Any]) -> bool:
 
 def row_text(row: dict[str, Any]) -> str:
     """A row on one line."""
-    return "  ".join(f"{name} {_text(value)}" for name, value in row.items())
+    return "  ".join(f"{name} {files.rounded(value)}" for name, value in row.items())
 
 
 def write(rows: list[dict[str, Any]], folder: Path) -> None:
     """Write sweep.csv, with the device and JAX's version in every row."""
     devices = f"{jax.devices()[0].device_kind} × {jax.device_count()}"
     facts = {"device": devices, "jax": jax.__version__}
-    with files.replacing(folder / "sweep.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *facts])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: _text(value) for name, value in (row | facts).items()})
-
-
-def _text(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
+    files.write_csv(folder / "sweep.csv", [row | facts for row in rows])
 
 
 def plot(rows: Sequence[dict[str, Any]], fields: Sequence[str], folder: Path) -> None:

@@ -1,10 +1,11 @@
 """Files that are whole or not there, and JSON that notices when it was altered."""
 
+import csv
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,26 @@ def share(source: Path, target: Path) -> None:
 
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, copy_function=link)
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]], digits: int | None = 6) -> None:
+    """Write a CSV file, whole or not at all.
+
+    Args:
+      path: of the file.
+      rows: with the same columns.
+      digits: significant ones of numbers that are not whole; None: all.
+    """
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: rounded(value, digits) for name, value in row.items()})
+
+
+def rounded(value: Any, digits: int | None = 6) -> Any:
+    """A number that is not whole as text of so many significant digits; all else as it is."""
+    return f"{value:.{digits}g}" if isinstance(value, float) and digits else value
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,0 +1,83 @@
+"""Which files the words of a command line name as students, and what their runs say of them."""
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tskd_jax.errors import ConfigError, PolicyError, WorkdirError
+
+
+def find(words: Sequence[str]) -> list[Path]:
+    """The files of students.
+
+    Args:
+      words: files, folders of runs (their `student.npz`), folders of students, or patterns of these
+        (`'runs/*/student.npz'`).
+
+    Raises:
+      ConfigError: a pattern fits nothing, or a student is named twice.
+      PolicyError: there is no student.
+    """
+    found = [path for word in words for place in _places(word) for path in _in_place(place)]
+    seen: dict[Path, Path] = {}
+    for path in found:
+        if path.resolve() in seen:
+            raise ConfigError(f"{path}: given twice")
+        seen[path.resolve()] = path
+    return found
+
+
+def _places(word: str) -> list[Path]:
+    path = Path(word).expanduser()
+    if path.exists() or not glob.has_magic(word):
+        return [path]
+    found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=_natural)
+    if not found:
+        raise ConfigError(f"{word}: no file or folder fits this pattern")
+    return found
+
+
+def _in_place(place: Path) -> list[Path]:
+    """A file, or the students in a folder."""
+    if not place.exists():
+        raise PolicyError(f"{place}: no such file or folder")
+    if not place.is_dir():
+        return [place]
+    if (place / "student.npz").exists():
+        return [place / "student.npz"]
+    if (place / "config.json").exists():
+        raise PolicyError(
+            f"{place}: a run without student.npz: it is not finished, or its last method plans "
+            "instead of leaving a student"
+        )
+    if found := sorted(place.glob("*.npz"), key=_natural):
+        return found
+    inside = sorted({str(path.parent) for path in place.glob("*/*.npz")})
+    raise PolicyError(
+        f"{place}: holds no student" + (f"; name one of {', '.join(inside)}" if inside else "")
+    )
+
+
+def _natural(path: Path) -> list[Any]:
+    """A key by which seed_10 stands behind seed_9."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def task_of_run(student: Path) -> dict[str, Any] | None:
+    """What the run in whose folder a student lies knows of its task; None where it lies in none.
+
+    Raises:
+      WorkdirError: the run's files are damaged.
+    """
+    from tskd_jax.report.summary import task_of
+
+    # RUN/student.npz or RUN/students/METHOD/seed_N.npz
+    for folder in student.absolute().parents[:3]:
+        if (folder / "config.json").exists() and (folder / "manifest.json").exists():
+            try:
+                return task_of(folder)
+            except WorkdirError as error:
+                raise WorkdirError(f"{error}; give --env=ID") from error
+    return None

@@ -1,0 +1,113 @@
+"""What students were worth in episodes of an environment: a table, and a file of every return."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tskd_jax.envs.tasks import normalized_score
+from tskd_jax.evaluation.scores import standard_error, summarize
+from tskd_jax.run import files
+
+COLUMNS = "{}  {:>16}   {:>27}   {:>8}   {:>8}   {:>8}"
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The same E episodes of each of S students.
+
+    Attributes:
+      environment: its name.
+      students: (S,) names.
+      seeds: (E,) of the start states.
+      returns, lengths: (S, E).
+      ends: returns of the random policy and of the expert; None where nobody has set them.
+    """
+
+    environment: str
+    students: Sequence[str]
+    seeds: Sequence[int]
+    returns: np.ndarray
+    lengths: np.ndarray
+    ends: tuple[float | None, float | None]
+
+    @property
+    def scores(self) -> np.ndarray | None:
+        """(S, E) normalised; None where the ends are not known."""
+        return None if None in self.ends else normalized_score(*self.ends, self.returns)
+
+
+def write(played: Episodes, path: Path) -> None:
+    """Keep every return: in CSV a row for each episode, in npz arrays with the names of both axes.
+
+    Args:
+      played: the episodes.
+      path: FILE.csv or FILE.npz; what was there stays until it is whole.
+    """
+    arrays = {"return": played.returns, "length": played.lengths}
+    if played.scores is not None:
+        arrays["score"] = played.scores
+    if path.suffix == ".npz":
+        names = {"student": np.array(played.students), "seed": np.array(played.seeds)}
+        with files.replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **names, **arrays)  # pyright: ignore[reportArgumentType]
+        return
+    rows = [
+        {"student": student, "seed": seed, "episode": e}
+        | {name: array[s, e].item() for name, array in arrays.items()}
+        for s, student in enumerate(played.students)
+        for e, seed in enumerate(played.seeds)
+    ]
+    files.write_csv(path, rows, digits=None)
+
+
+def table(played: Episodes) -> str:
+    """Each student on a line, where there are several, and all of them together.
+
+    The standard error is over episodes, of several students together over students, and the
+    interval as of `evaluation.statistics`.
+    """
+    students, episodes = played.returns.shape
+    rows = [("return", played.returns), ("score", played.scores), ("length", played.lengths)]
+    shown = "return" if played.scores is None else "score"
+    several = f"{students} students × " if students > 1 else ""
+    count = f"{several}{episodes} episode{'s' if episodes > 1 else ''}"
+    folder, names = _shortened(played.students)
+    where = f", of {folder}" if students > 1 and folder else ""
+    lines = ["", f"{played.environment}: {count}{where}", ""]
+    width = max(len("length"), *map(len, names)) if students > 1 else len("length")
+
+    def line(name: str, *texts: str) -> str:
+        return COLUMNS.format(f"{name:<{width}}", *texts)
+
+    titles = ("mean ± error", "middle half (95%)", "min", "median", "max")
+    if students > 1:
+        values = dict(rows)[shown]
+        lines.append(line(shown, *titles))
+        lines += [line(name, *_texts(values[s : s + 1])) for s, name in enumerate(names)]
+        lines += ["", line("all", *titles)]
+    else:
+        lines.append(line("", *titles))
+    lines += [line(name, *_texts(values)) for name, values in rows if values is not None]
+    return "\n".join(lines)
+
+
+def _shortened(students: Sequence[str]) -> tuple[str, list[str]]:
+    """(the folder that all of them lie in, their names within it)."""
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in students])
+    names = [os.path.relpath(os.path.abspath(name), folder) for name in students]
+    return os.path.relpath(folder) if not os.path.isabs(students[0]) else folder, names
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    """Of (S, E) numbers, what stands in the columns."""
+    found = summarize(values.astype(np.float64))
+    over = values.mean(1) if len(values) > 1 else values[0]
+    low, high = found["interval"]
+    return [
+        f"{found['mean']:.1f} ± {standard_error(over):<5.1f}",
+        f"{found['interquartile_mean']:.1f} ({low:.1f} … {high:.1f})",
+        *(f"{end:.1f}" for end in (values.min(), np.median(values), values.max())),
+    ]
