@@ -26,6 +26,7 @@ from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 from tskd_jax.methods import METHODS
+from tskd_jax.report.comparison_table import grid
 
 DATASETS = flags.DEFINE_list("datasets", None, "See above.", required=True)
 SHOWN = flags.DEFINE_list("methods", list(METHODS), "Columns, in this order.")
@@ -87,9 +88,8 @@ def _cell(row: dict[str, Any] | None, best: float) -> str:
 
 def markdown(lines: Sequence[tuple[str, list[str]]], methods: Sequence[str]) -> str:
     """The table in Markdown."""
-    titles = [METHODS[method].title for method in methods]
-    head = [["", *titles], ["---"] * (len(titles) + 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [*head, *([a, *b] for a, b in lines)])
+    head = ["", *(METHODS[method].title for method in methods)]
+    return grid([head, *([label, *texts] for label, texts in lines)])
 
 
 def latex(lines: Sequence[tuple[str, list[str]]], methods: Sequence[str]) -> str:

@@ -166,11 +166,12 @@ def test_bands_of_a_profile_are_binomial():
 
 
 def test_datasets_are_drawn_by_themselves():
-    # Two datasets with one seed each: nothing else can be drawn. Drawn together, it would be.
-    scores = [np.array([0.0]), np.array([100.0])]
+    # Equal scores on each of two datasets: nothing else can be drawn. Drawn together, it would be.
+    scores = [np.zeros(2), np.full(2, 100.0)]
     assert stratified_interval(scores, interquartile_mean) == (50, 50)
     low, high = profile_bands(scores, np.array([50.0]))
     assert low == high == 0.5
+    assert stratified_interval([np.zeros(1), np.ones(1)], interquartile_mean) is None
 
 
 def columns(matrix: list) -> list[np.ndarray]:

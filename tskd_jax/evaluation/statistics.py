@@ -82,14 +82,19 @@ def stratified_interval(
     scores: Sequence[np.ndarray],
     statistic: Callable[[np.ndarray], np.ndarray],
     resamples: int = RESAMPLES,
-) -> Interval:
+) -> Interval | None:
     """The interval of a statistic of all scores.
 
     Args:
       scores: (seeds,) of each dataset, whose numbers of seeds may differ.
       statistic: (count, all seeds) -> (count,), such as `interquartile_mean`.
       resamples: how many draws.
+
+    Returns:
+      None where each dataset has one seed, from which nothing can be drawn.
     """
+    if all(len(one) == 1 for one in scores):
+        return None
     rng = np.random.default_rng(0)
     size = sum(map(len, scores))
     found = [statistic(resampled(scores, rng, count)) for count in _blocks(resamples, size)]

@@ -1,5 +1,6 @@
 """The pictures of a run, from its folder alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,30 @@ def _scores(summary: dict[str, Any]):
 
     scores = summary["scores"]
     figure, axes = plt.subplots(figsize=(7, 0.6 * len(scores) + 1.2), layout="constrained")
-    names = [summary["methods"][name]["title"] for name in scores]
-    means = [score["mean"] for score in scores.values()]
-    errors = [score["stderr"] for score in scores.values()]
-    colors = [BLUE if name == summary["subject"] else GREY for name in scores]
-    axes.barh(names, means, xerr=errors, color=colors, height=0.65, capsize=3)
-    for row, score in enumerate(scores.values()):
-        axes.plot(score["per_seed"], [row] * len(score["per_seed"]), "k.", ms=4, alpha=0.6)
-    axes.invert_yaxis()
+    titles = [summary["methods"][name]["title"] for name in scores]
+    bars(axes, titles, list(scores.values()), list(scores).index(summary["subject"]))
     axes.set_xlabel(f"{unit(summary)} (bars: mean ± standard error; dots: seeds)")
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def bars(axes: Any, titles: Sequence[str], scores: Sequence[dict[str, Any]], subject: int) -> None:
+    """Mean ± standard error of each method, the subject's in another colour, and its seeds.
+
+    Args:
+      axes: of Matplotlib.
+      titles: of the methods, from above.
+      scores: as of `evaluation.scores.summarize`.
+      subject: which of them it is.
+    """
+    rows = range(len(titles))
+    means, errors = ([score[name] for score in scores] for name in ("mean", "stderr"))
+    colors = [BLUE if row == subject else GREY for row in rows]
+    axes.barh(rows, means, xerr=errors, color=colors, height=0.65, capsize=3)
+    for row, score in enumerate(scores):
+        axes.plot(score["per_seed"], [row] * len(score["per_seed"]), "k.", ms=4, alpha=0.6)
+    axes.set_yticks(rows, titles)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure, path: Path) -> None:

@@ -1,0 +1,29 @@
+"""Folders of finished runs, as far as a comparison looks at them."""
+
+import json
+
+import numpy as np
+
+TITLES = {"bc": "BC", "tskd": "TSKD", "iql": "IQL"}
+ENDS = {"random_return": 0.0, "expert_return": 200.0}  # a score is half a return
+
+
+def make_run(folder, scores: dict, dataset="few", **changes):
+    """A finished run whose methods have those (seeds, episodes) scores; the last is the subject."""
+    folder.mkdir(parents=True)
+    if isinstance(dataset, str):
+        dataset = {"name": f"data/{dataset}.hdf5", "sha256": f"hash of {dataset}"}
+    task = {"name": "hopper", "gymnasium_id": "Hopper-v4", "episode_limit": 9} | ENDS
+    returns = {name: 2.0 * np.array(one, float) for name, one in scores.items()}
+    np.savez(folder / changes.pop("file", "returns.npz"), **returns)
+    summary = {
+        "dataset": dataset,
+        "task": task,
+        "subject": list(scores)[-1],
+        "methods": {name: {"title": TITLES[name]} for name in scores},
+        "scores": {name: {"per_seed": np.mean(one, 1).tolist()} for name, one in scores.items()},
+        "results": {"student": str(folder)},
+        "config": {"seeds": [0, 1], "environment": {"name": "hopper"}},
+    } | changes
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder

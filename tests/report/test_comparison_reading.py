@@ -1,0 +1,116 @@
+"""Which folders are runs that can be compared, and one line for those that are not."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from report.finished import ENDS, make_run
+
+from tskd_jax.errors import ConfigError, WorkdirError
+from tskd_jax.report import comparison
+from tskd_jax.run import files
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs on one dataset."""
+    one = make_run(tmp_path / "one", {"bc": [[1, 3], [4, 6]], "iql": [[9, 9], [9, 9]]})
+    other = make_run(tmp_path / "other", {"bc": [[2, 2], [2, 2]], "tskd": [[8, 12], [4, 4]]})
+    return one, other
+
+
+def test_a_dataset_is_known_by_its_hash(tmp_path):
+    first = make_run(tmp_path / "a", {"bc": [[1], [2]]}, dataset={"name": "x", "sha256": "1" * 64})
+    moved = make_run(tmp_path / "b", {"iql": [[1], [2]]}, dataset={"name": "y", "sha256": "1" * 64})
+    other = make_run(tmp_path / "c", {"iql": [[1], [3]]}, dataset={"name": "x", "sha256": "2" * 64})
+    named = make_run(tmp_path / "d", {"tskd": [[1], [3]]}, dataset={"name": "x"})
+    assert list(comparison.compare([first, moved]).entries) == ["x"]
+    with pytest.raises(ConfigError, match=r"x \(11111111\) \(.*a\), x \(22222222\) \(.*c\)"):
+        comparison.compare([first, other])
+    # Of a package's dataset nobody knows the hash.
+    assert list(comparison.compare([first, named]).entries) == ["x"]
+
+
+def test_one_dataset_in_two_environments_is_refused(tmp_path):
+    one = make_run(tmp_path / "one", {"bc": [[1], [2]]})
+    task = {"name": "hopper", "gymnasium_id": "Hopper-v5"} | ENDS
+    other = make_run(tmp_path / "other", {"tskd": [[1], [2]]}, task=task)
+    with pytest.raises(
+        ConfigError, match=r"cannot be compared: .*in Hopper-v4\), .*in Hopper-v5\)"
+    ):
+        comparison.compare([one, other])
+
+
+def test_a_run_twice_is_refused(runs, tmp_path):
+    with pytest.raises(WorkdirError, match="one: given twice"):
+        comparison.compare([*runs, tmp_path / "other" / ".." / "one"])
+    copy = make_run(tmp_path / "copy", {"bc": [[1]]})
+    for name in ("summary.json", "returns.npz"):
+        (copy / name).write_bytes((runs[0] / name).read_bytes())
+    with pytest.raises(WorkdirError, match=f"{copy}: the same run as {runs[0]}"):
+        comparison.compare([runs[0], copy])
+
+
+def damage_summary(folder):
+    (folder / "summary.json").write_text("{")
+
+
+def half_written(folder):
+    (folder / "summary.json").unlink()
+
+
+def without_returns(folder):
+    (folder / "returns.npz").unlink()
+
+
+def damage_returns(folder):
+    (folder / "returns.npz").write_bytes((folder / "returns.npz").read_bytes()[:200])
+
+
+def returns_of_another(folder):
+    np.savez(folder / "returns.npz", bc=np.ones((2, 2)), iql=np.ones((2, 2)))
+
+
+def other_version(folder):
+    found = json.loads((folder / "summary.json").read_text())
+    del found["subject"]
+    (folder / "summary.json").write_text(json.dumps(found))
+
+
+def other_format(folder):
+    files.write_sealed(folder / "manifest.json", {"format": 1})
+
+
+def no_object(folder):
+    (folder / "summary.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (damage_summary, "one/summary.json: damaged; run the same command again"),
+        (half_written, "one: holds no finished run (no summary.json)"),
+        (without_returns, "one: returns.npz has not the scores of summary.json"),
+        (damage_returns, "one/returns.npz: damaged"),
+        (returns_of_another, "one: returns.npz has not the scores of summary.json"),
+        (other_version, "one/summary.json: of another version of tskd-jax ('subject')"),
+        (other_format, "one: a run of another version of tskd-jax; run it again"),
+        (no_object, "one/summary.json: of another version of tskd-jax"),
+    ],
+)
+def test_what_cannot_be_read(runs, harm, said):
+    harm(runs[0])
+    with pytest.raises(WorkdirError, match=re.escape(said)):
+        comparison.compare(runs)
+
+
+def test_a_run_older_than_tasks_is_of_its_config(tmp_path):
+    one = make_run(tmp_path / "one", {"bc": [[1.0, 3.0]]})
+    found = json.loads((one / "summary.json").read_text())
+    del found["task"]
+    returns = np.array([[100.0, 300.0]])
+    np.savez(one / "returns.npz", bc=returns)
+    found["scores"]["bc"]["per_seed"] = [100 * (200 + 20.272305) / (3234.3 + 20.272305)]
+    (one / "summary.json").write_text(json.dumps(found))
+    assert comparison.read(one).measured == ("normalised score", "Hopper-v4")

@@ -1,0 +1,273 @@
+"""Runs side by side, from their folders alone: what each method scored on each dataset.
+
+Scores of different datasets are never mixed unless that is asked for; a dataset is known by its
+hash, or where a run has none by its name. What is said of a method over several datasets is of
+those that are on all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tskd_jax.envs.entries import get_task
+from tskd_jax.errors import ConfigError, WorkdirError
+from tskd_jax.report import summary as summaries
+from tskd_jax.run import files
+from tskd_jax.run.folder import FORMAT
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+      folder: of it.
+      label: what it is called beside others.
+      summary: its `summary.json`.
+      scores: method -> (seeds, episodes).
+      judged: the same in the learned world, where the scores are the simulator's.
+    """
+
+    folder: Path
+    label: str
+    summary: dict[str, Any]
+    scores: dict[str, np.ndarray]
+    judged: dict[str, np.ndarray]
+
+    @property
+    def dataset(self) -> str:
+        """Its dataset's name."""
+        return Path(self.summary["dataset"]["name"]).stem
+
+    @property
+    def measured(self) -> tuple[str, str]:
+        """(what its scores are, where they were measured)."""
+        return summaries.unit(self.summary), self.summary["task"]["gymnasium_id"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method of a run.
+
+    Attributes:
+      key: the method's name; where another run on the same dataset has it, too, METHOD@LABEL.
+      title: of the method.
+      name: the title, and behind it the label where the key has it.
+      method: its name in the run.
+      run: which run.
+    """
+
+    key: str
+    title: str
+    name: str
+    method: str
+    run: Run
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(seeds, episodes)."""
+        return self.run.scores[self.method]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs by dataset.
+
+    Attributes:
+      subject: key of the method that the others are compared with.
+      entries: label of a dataset -> key -> entry.
+    """
+
+    subject: str
+    entries: Mapping[str, Mapping[str, Entry]]
+
+    @property
+    def common(self) -> list[str]:
+        """Keys of the methods that are on all datasets, the subject among them, in their order."""
+        first, *others = self.entries.values()
+        return [key for key in first if all(key in other for other in others)]
+
+    @property
+    def normalised(self) -> bool:
+        """Whether all scores are D4RL's, and can be averaged over datasets."""
+        return all(
+            entry.run.summary["task"]["random_return"] is not None
+            for dataset in self.entries.values()
+            for entry in dataset.values()
+        )
+
+    def unit(self, dataset: str) -> str:
+        """What the scores on a dataset are."""
+        return next(iter(self.entries[dataset].values())).run.measured[0]
+
+
+def read(folder: Path, label: str = "") -> Run:
+    """A finished run.
+
+    Args:
+      folder: of it.
+      label: what it is called; by default the folder's name.
+
+    Raises:
+      WorkdirError: it is not finished, damaged, of another version, or no run.
+    """
+    if not folder.is_dir():
+        raise WorkdirError(f"{folder}: no folder; give the --workdir of a run")
+    manifest, _ = files.read_sealed(folder / "manifest.json")
+    if manifest is not None and manifest.get("format") != FORMAT:
+        raise WorkdirError(f"{folder}: a run of another version of tskd-jax; run it again")
+    found = summaries.read(folder)
+    try:
+        environment = found["config"]["environment"]["name"]  # of runs older than the task
+        found["task"] = found.get("task") or summaries.task_facts(get_task(environment))
+        scores, judged = summaries.read_scores(folder, found["task"])
+        known = {name: one["per_seed"] for name, one in found["scores"].items()}
+        titles = {name: found["methods"][name]["title"] for name in known}
+        facts = found["dataset"]["name"], found["config"]["seeds"], found["results"]
+        whole = bool(titles) and bool(facts) and found["subject"] in known
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise WorkdirError(
+            f"{folder}/summary.json: of another version of tskd-jax ({error}); run it again"
+        ) from error
+    for name, per_seed in known.items():
+        own = scores.get(name)
+        if own is None or own.ndim != 2 or not np.allclose(own.mean(1), per_seed):
+            whole = False
+    if not whole:
+        file = summaries.RETURNS if summaries.simulated(found) else summaries.JUDGED
+        raise WorkdirError(
+            f"{folder}: {file} has not the scores of summary.json; run the same command again"
+        )
+    scores = {name: scores[name] for name in known}
+    return Run(folder, label or folder.resolve().name, found, scores, judged)
+
+
+def compare(
+    folders: Sequence[Path],
+    labels: Sequence[str] = (),
+    subject: str | None = None,
+    across_datasets: bool = False,
+) -> Comparison:
+    """Runs, put together.
+
+    Args:
+      folders: of the runs.
+      labels: what they are called; by default as their folders.
+      subject: key of the method that the others are compared with; None: the last run's.
+      across_datasets: whether the runs may have several datasets.
+
+    Raises:
+      WorkdirError: as of `read`, or a run is there twice.
+      ConfigError: they cannot be compared.
+    """
+    if labels and len(labels) != len(folders):
+        raise ConfigError(f"--labels: {len(labels)} for {len(folders)} runs")
+    runs = [read(folder, label) for folder, label in _labelled(folders, labels)]
+    _check_that_each_is_there_once(runs)
+    datasets = _by_dataset(runs)
+    if len(datasets) > 1 and not across_datasets:
+        found = ", ".join(f"{name} ({own[0].folder})" for name, own in datasets.items())
+        raise ConfigError(f"runs of different datasets: {found}; --across_datasets compares them")
+    several = {
+        name
+        for own in datasets.values()
+        for run in own
+        for name in run.scores
+        if sum(name in other.scores for other in own) > 1
+    }
+    entries = {dataset: _entries(own, several) for dataset, own in datasets.items()}
+    chosen = subject or _key(runs[-1].summary["subject"], runs[-1], several)
+    found = Comparison(chosen, entries)
+    _check_the_subject(found)
+    return found
+
+
+def _labelled(folders: Sequence[Path], labels: Sequence[str]) -> list[tuple[Path, str]]:
+    """Folders with their labels: the name, and of equal names as much above as tells them apart."""
+    if labels:
+        return list(zip(folders, labels, strict=True))
+    parts = [folder.resolve().parts for folder in folders]
+    depth = 1
+    while len({part[-depth:] for part in parts}) < len(set(parts)):
+        depth += 1
+    return [(folder, "/".join(part[-depth:])) for folder, part in zip(folders, parts, strict=True)]
+
+
+def _check_that_each_is_there_once(runs: Sequence[Run]) -> None:
+    seen: dict[str, Run] = {}
+    for run in runs:
+        key = files.json_digest([run.summary["config"], run.summary["results"]])
+        if key in seen:
+            same = run.folder.resolve() == seen[key].folder.resolve()
+            what = "given twice" if same else f"the same run as {seen[key].folder}"
+            raise WorkdirError(f"{run.folder}: {what}")
+        seen[key] = run
+
+
+def _by_dataset(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Label -> runs of that dataset.
+
+    Raises:
+      ConfigError: scores of one dataset are not of one kind.
+    """
+    groups: list[list[Run]] = []
+    for run in runs:
+        same = next((group for group in groups if _same_dataset(group[0], run)), None)
+        if same is None:
+            groups.append([run])
+            continue
+        if same[0].measured != run.measured:
+            kinds = (
+                f"{one.folder} ({' in '.join(filter(None, one.measured))})"
+                for one in (same[0], run)
+            )
+            raise ConfigError(f"scores that cannot be compared: {', '.join(kinds)}")
+        same.append(run)
+    names = [group[0].dataset for group in groups]
+    return {
+        name if names.count(name) == 1 else f"{name} ({_hash(group[0])[:8] or place})": group
+        for place, (name, group) in enumerate(zip(names, groups, strict=True), 1)
+    }
+
+
+def _hash(run: Run) -> str:
+    return run.summary["dataset"].get("sha256", "")
+
+
+def _same_dataset(one: Run, other: Run) -> bool:
+    if _hash(one) and _hash(other):
+        return _hash(one) == _hash(other)
+    return one.summary["dataset"]["name"] == other.summary["dataset"]["name"]
+
+
+def _entries(runs: Sequence[Run], several: set[str]) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for run in runs:
+        for name in run.scores:
+            key = _key(name, run, several)
+            title = run.summary["methods"][name]["title"]
+            if key in found:
+                raise ConfigError(f"{run.folder}: {key} is there twice; give other --labels")
+            shown = f"{title} · {run.label}" if key != name else title
+            found[key] = Entry(key, title, shown, name, run)
+    return found
+
+
+def _key(name: str, run: Run, several: set[str]) -> str:
+    return f"{name}@{run.label}" if name in several else name
+
+
+def _check_the_subject(found: Comparison) -> None:
+    if not found.common:
+        raise ConfigError(
+            f"no method is on all of {', '.join(found.entries)}; where runs of one dataset have "
+            "the same methods, --labels=LABEL,LABEL,… says which runs belong together"
+        )
+    if found.subject not in found.common:
+        raise ConfigError(
+            f"{found.subject} is not on every dataset; --subject takes one of "
+            f"{', '.join(found.common)}"
+        )
