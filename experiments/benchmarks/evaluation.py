@@ -1,6 +1,6 @@
 """How fast are a student's episodes, one at a time and in lockstep?
 
-    python -m experiments.benchmarks.evaluation --student=FILE.npz [--env=Hopper-v4]
+    python -m experiments.benchmarks.evaluation [--student=FILE.npz] [--env=Hopper-v4]
         [--episodes=100] [--workers=1,2] [--repeats=5] [--name=NAME]
 
 The time steps per second of `tskd-jax evaluate`, with each number of processes, and of the plain
@@ -13,6 +13,7 @@ among them. Returns must be the same bits for every number of processes. Writes 
 --results.
 """
 
+import itertools
 import os
 import sys
 import time
@@ -31,7 +32,7 @@ from tskd_jax.envs.simulator import episode_seeds
 from tskd_jax.evaluation.rollout import play, started
 from tskd_jax.policy import Policy, load_policy
 
-STUDENT = flags.DEFINE_string("student", None, "A student.npz.", required=True)
+STUDENT = flags.DEFINE_string("student", None, "A student.npz; None: one of random weights.")
 ENV = flags.DEFINE_string("env", "Hopper-v4", "An environment of Gymnasium.")
 EPISODES = flags.DEFINE_integer("episodes", 100, "In lockstep.", 1)
 ALONE = flags.DEFINE_integer("alone", 10, "Of them, one at a time.", 1)
@@ -56,6 +57,18 @@ class Call(NamedTuple):
     first: int
     steps: int
     returns: np.ndarray
+
+
+def random_student() -> Policy:
+    """Of the paper's size, for the environment."""
+    states, bounds, _ = facts(ENV.value)
+    sizes, rng = (states, 256, 256, len(bounds.low)), np.random.default_rng(0)
+    weights = [0.05 * rng.normal(size=pair) for pair in itertools.pairwise(sizes)]
+    return Policy(
+        tuple(weight.astype(np.float32) for weight in weights),
+        tuple(np.zeros(size, np.float32) for size in sizes[1:]),
+        bounds,
+    )
 
 
 def alone(policy: Policy, seeds: list[int]) -> Call:
@@ -88,7 +101,8 @@ def together(policy: Policy, seeds: list[int], workers: int) -> Call:
 
 
 def main(_argv) -> None:
-    policy, seeds = load_policy(STUDENT.value), episode_seeds(0, EPISODES.value)
+    policy = load_policy(STUDENT.value) if STUDENT.value else random_student()
+    seeds = episode_seeds(0, EPISODES.value)
     counts = [0, *map(int, WORKERS.value)]  # 0: the plain loop
     calls: dict[int, list[Call]] = {count: [] for count in counts}
     for _ in range(REPEATS.value):

@@ -14,6 +14,7 @@ import pytest
 
 from tskd_jax.cli import main, student_files
 from tskd_jax.cli.evaluate import Place, play_all
+from tskd_jax.contract import Contract
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.errors import ConfigError, PolicyError
@@ -159,22 +160,35 @@ def test_an_environment_without_an_end_needs_one(tmp_path, capsys):
     line = refused(capsys, path, f"--env={name}")
     assert line == f"tskd-jax: {name}: its episodes have no limit; give one, as --max_steps=1000"
     assert evaluate(path, f"--env={name}", "--max_steps=7", "--episodes=1") == 0
-    assert "7.0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    # Of one episode nobody knows how sure that is.
+    assert said.splitlines()[4].split() == ["return", *["7.0"] * 5]
 
 
 def test_no_environment_is_asked_for(run, tmp_path, capsys):
     save_policy(tmp_path / "lonely.npz", student())
     line = refused(capsys, tmp_path / "lonely.npz")
-    assert "lonely.npz: lies in no run's folder; give the environment, as --env=Hopper-v4" in line
+    assert "lonely.npz: says of no environment; name one, as --env=Hopper-v4" in line
     notes = {"task": task_facts(get_task("hopper")) | {"gymnasium_id": ""}}
     files.write_sealed(run / "manifest.json", {"notes": notes})
-    assert "its run had no simulator; give the environment" in refused(capsys, run)
+    assert "student.npz: says of no environment; name one" in refused(capsys, run)
+
+
+def test_a_contract_says_it_where_no_run_does(tmp_path, capsys):
+    bounds = {"action_low": (-1.0,) * 3, "action_high": (1.0,) * 3}
+    contract = Contract(11, 3, **bounds, environment="Hopper-v4")
+    save_policy(tmp_path / "travelled.npz", student(), contract)
+    assert evaluate(tmp_path / "travelled.npz", "--episodes=2") == 0
+    said = capsys.readouterr().out
+    assert "Hopper-v4: 2 episodes" in said
+    assert "\nscore" in said
 
 
 def test_the_config_says_it_where_an_older_run_does_not(run):
     files.write_sealed(run / "manifest.json", {"notes": {}})
     (run / "config.json").write_text(json.dumps({"environment": {"name": "hopper"}}))
-    assert student_files.task_of_run(run / "students/bc/seed_0.npz")["gymnasium_id"] == "Hopper-v4"
+    path = run / "students/bc/seed_0.npz"
+    assert student_files.task_of(path, load_policy(path))["gymnasium_id"] == "Hopper-v4"
 
 
 def test_runs_of_different_environments(run, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Three robots stepped together: to the bit what their own `step` gives, or not at all."""
+"""Robots stepped together: to the bit what their own `step` gives, or not at all."""
 
 import gymnasium
 import numpy as np
@@ -8,7 +8,9 @@ from tskd_jax.envs import runners
 from tskd_jax.envs.environment import make_environment, start_episode
 from tskd_jax.envs.runners import Runners, steps_together
 
-ROBOTS = ("Hopper-v4", "Walker2d-v4", "HalfCheetah-v4")
+ROBOTS = [
+    f"{name}-v{version}" for version in (4, 5) for name in ("Hopper", "Walker2d", "HalfCheetah")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +43,14 @@ def test_whole_episodes_are_the_same_to_the_bit(name):
         running = still
         if not running:
             break
-    assert ends == (0 if name == "HalfCheetah-v4" else 3)
+    assert ends == (0 if name.startswith("HalfCheetah") else 3)
     assert together.limit == 1000
 
 
-def test_a_fall_by_speed_ends_a_hop():
+@pytest.mark.parametrize("name", ["Hopper-v4", "Hopper-v5"])
+def test_a_fall_by_speed_ends_a_hop(name):
     # Beyond ±100 of `healthy_state_range`, which no random action reaches.
-    ours, theirs = make_environment("Hopper-v4"), make_environment("Hopper-v4")
+    ours, theirs = make_environment(name), make_environment(name)
     for environment in (ours, theirs):
         start_episode(environment, 0)
         bare = environment.unwrapped
@@ -58,7 +61,7 @@ def test_a_fall_by_speed_ends_a_hop():
     assert (reward, terminated) == expected[1:3]
 
 
-@pytest.mark.parametrize("name", ["Hopper-v5", "Pendulum-v1", "tskd_jax/Unknown-v0"])
+@pytest.mark.parametrize("name", ["Ant-v4", "Swimmer-v5", "Pendulum-v1", "tskd_jax/Unknown-v0"])
 def test_others_are_left_alone(name):
     assert not steps_together(name)
 

@@ -2,7 +2,8 @@
 
 What students are worth in an environment: returns, and where its ends are known, D4RL's normalised
 score. A STUDENT is a student.npz, the folder of a run (its student.npz) or of students (all of
-them), or a pattern of these. Without --env it is evaluated where its run was.
+them), or a pattern of these. Without --env it is evaluated where its run was, or where its contract
+says.
 
 All episodes of a student are played side by side, whole, and all students play the same ones:
 with --seed=S, those in which a run evaluates the student of seed S. How many processes step the
@@ -75,7 +76,7 @@ def main(argv: list[str], request: Request) -> int:
     out = _out(values["out"].value)
     paths = student_files.find(words)
     policies = [load_policy(path) for path in paths]
-    place = _place(values["env"].value, values["max_steps"].value, paths)
+    place = _place(values["env"].value, values["max_steps"].value, paths, policies)
     for path, policy in zip(paths, policies, strict=True):
         _check_that_it_fits(path, policy, place)
     seeds = episode_seeds(values["seed"].value, values["episodes"].value)
@@ -113,13 +114,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
-def _place(env: str | None, max_steps: int, paths: Sequence[Path]) -> Place:
-    """The environment that is named, or that of the students' runs.
+def _place(
+    env: str | None, max_steps: int, paths: Sequence[Path], policies: Sequence[Any]
+) -> Place:
+    """The environment that is named, or that of the students.
 
     Raises:
-      ConfigError: none is named and no run says it, or runs differ; or its episodes do not end.
+      ConfigError: none is named and no student says it, or they differ; or its episodes do not end.
     """
-    from tskd_jax.cli.student_files import task_of_run
+    from tskd_jax.cli.student_files import task_of
     from tskd_jax.envs.entries import TASKS
     from tskd_jax.envs.own import facts
     from tskd_jax.report.summary import task_facts
@@ -128,15 +131,14 @@ def _place(env: str | None, max_steps: int, paths: Sequence[Path]) -> Place:
     if env:
         found: dict[str, Any] = {"gymnasium_id": TASKS[env].gymnasium_id if env in TASKS else env}
     else:
-        tasks = [task_of_run(path) for path in paths]
-        for path, task in zip(paths, tasks, strict=True):
-            if not task or not task["gymnasium_id"]:
-                why = "its run had no simulator" if task else "lies in no run's folder"
-                raise ConfigError(f"{path}: {why}; give the environment, as --env=Hopper-v4")
-        names = sorted({task["gymnasium_id"] for task in tasks if task})
+        tasks = list(map(task_of, paths, policies))
+        names = sorted({task["gymnasium_id"] for task in tasks})
+        if "" in names:
+            path = next(p for p, t in zip(paths, tasks, strict=True) if not t["gymnasium_id"])
+            raise ConfigError(f"{path}: says of no environment; name one, as --env=Hopper-v4")
         if len(names) > 1:
             raise ConfigError(f"students of {' and '.join(names)}; give one of them as --env")
-        found = dict(tasks[0] or {})
+        found = tasks[0]
     gymnasium_id = found["gymnasium_id"]
     _, _, own_limit = facts(gymnasium_id)
     limit = max_steps or found.get("episode_limit") or own_limit

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tskd_jax.errors import ConfigError, PolicyError, WorkdirError
+from tskd_jax.policy import Policy
 
 
 def find(words: Sequence[str]) -> list[Path]:
@@ -65,19 +66,22 @@ def _natural(path: Path) -> list[Any]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
-def task_of_run(student: Path) -> dict[str, Any] | None:
-    """What the run in whose folder a student lies knows of its task; None where it lies in none.
+def task_of(student: Path, policy: Policy) -> dict[str, Any]:
+    """What is known of a student's task: by the run in whose folder it lies, or by its contract.
+
+    Returns:
+      as of `report.summary.task_facts`, or `gymnasium_id` alone; "" where nobody says it.
 
     Raises:
       WorkdirError: the run's files are damaged.
     """
-    from tskd_jax.report.summary import task_of
+    from tskd_jax.report import summary
 
     # RUN/student.npz or RUN/students/METHOD/seed_N.npz
     for folder in student.absolute().parents[:3]:
         if (folder / "config.json").exists() and (folder / "manifest.json").exists():
             try:
-                return task_of(folder)
+                return summary.task_of(folder)
             except WorkdirError as error:
                 raise WorkdirError(f"{error}; give --env=ID") from error
-    return None
+    return {"gymnasium_id": policy.contract.environment if policy.contract else ""}

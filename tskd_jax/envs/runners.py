@@ -1,4 +1,4 @@
-"""Gymnasium's Hopper-v4, Walker2d-v4 and HalfCheetah-v4, many in one step. Imports no JAX.
+"""Gymnasium's Hopper, Walker2d and HalfCheetah, -v4 and -v5, many in one step. Imports no JAX.
 
 Half of what a step of these costs is Python around MuJoCo: a reward and an observation of a dozen
 numbers, one environment at a time. Here MuJoCo is called for each, and the rest is computed for all
@@ -17,12 +17,16 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from tskd_jax.envs.environment import make_environment, start_episode
 
-ENTRY_POINTS = (
-    "gymnasium.envs.mujoco.hopper_v4:HopperEnv",
-    "gymnasium.envs.mujoco.walker2d_v4:Walker2dEnv",
-    "gymnasium.envs.mujoco.half_cheetah_v4:HalfCheetahEnv",
+ENTRY_POINTS = tuple(
+    f"gymnasium.envs.mujoco.{module}_v{version}:{name}Env"
+    for module, name in (
+        ("hopper", "Hopper"),
+        ("walker2d", "Walker2d"),
+        ("half_cheetah", "HalfCheetah"),
+    )
+    for version in (4, 5)
 )
-TRIED = 20  # steps before it is believed
+TRIED = 100  # steps before it is believed, or to the end of an episode
 
 
 class Runners:
@@ -65,8 +69,11 @@ class Runners:
         terminated = np.zeros(len(views), bool)
         seen = velocities
         if hasattr(one, "_healthy_reward"):
-            rewards = rewards + one._healthy_reward
-            terminated = ~_healthy(one, positions, velocities)
+            healthy = _healthy(one, positions, velocities)
+            # -v4 pays for the last step, too.
+            paid = healthy if type(one).__module__.endswith("_v5") else 1.0
+            rewards = rewards + paid * one._healthy_reward
+            terminated = ~healthy
             seen = np.clip(velocities, -10, 10)
         rewards = rewards - one._ctrl_cost_weight * np.sum(np.square(actions), 1)
         return np.concatenate([positions[:, 1:], seen], 1), rewards, terminated

@@ -105,9 +105,10 @@ def _texts(values: np.ndarray) -> list[str]:
     """Of (S, E) numbers, what stands in the columns."""
     found = summarize(values.astype(np.float64))
     over = values.mean(1) if len(values) > 1 else values[0]
-    low, high = found["interval"]
+    error = f"± {standard_error(over):<5.1f}" if len(over) > 1 else " " * 7
+    interval = " ({:.1f} … {:.1f})".format(*found["interval"]) if values.size > 1 else ""
     return [
-        f"{found['mean']:.1f} ± {standard_error(over):<5.1f}",
-        f"{found['interquartile_mean']:.1f} ({low:.1f} … {high:.1f})",
+        f"{found['mean']:.1f} {error}",
+        f"{found['interquartile_mean']:.1f}{interval}",
         *(f"{end:.1f}" for end in (values.min(), np.median(values), values.max())),
     ]
