@@ -60,7 +60,7 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
         else:
             arrays.append(c_text.array(f"weight_{place}", weight))
         arrays.append(c_text.array(f"bias_{place}", bias))
-    center, half = policy.bounds.affine()
+    center, half = policy.bounds.affine
     arrays += [c_text.array("center", center), c_text.array("half_width", half)]
     vectors = [
         c_text.array("test_observation", observations),
