@@ -162,6 +162,12 @@ def test_eight_bits_of_nothing(weight):
     np.testing.assert_allclose(held, weight, atol=2e-45)
 
 
+def test_a_student_too_large_for_a_text(monkeypatch):
+    monkeypatch.setattr(c_header, "LARGEST", 100)
+    with pytest.raises(ExportError, match="c: 131 parameters; a header has at most 100"):
+        c_header.write(make_policy(), None)
+
+
 def test_literals_are_exact():
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**32, 20_000, np.uint64).astype(np.uint32)

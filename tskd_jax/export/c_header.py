@@ -28,6 +28,7 @@ COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-O2", "-fPIC", "-shared")
 VECTORS = 8  # of the header's own test
 LEVELS = 127  # of 8 bits, on each side of 0
+LARGEST = 2_000_000  # parameters; their text has 32 MB, which a compiler takes half a minute for
 
 
 def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> bytes:
@@ -37,7 +38,12 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
       policy: the student, in full precision.
       contract: a comment in the header.
       int8: weights of 8 bits.
+
+    Raises:
+      ExportError: it is too large for a text.
     """
+    if policy.parameters > LARGEST:
+        raise ExportError(f"c: {policy.parameters:,} parameters; a header has at most {LARGEST:,}")
     right = quantised(policy) if int8 else policy
     sizes = [len(policy.weights[0]), *(len(bias) for bias in policy.biases)]
     observations = np.random.default_rng(1).normal(size=(VECTORS, sizes[0])).astype(np.float32)
@@ -60,7 +66,7 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
         else:
             arrays.append(c_text.array(f"weight_{place}", weight))
         arrays.append(c_text.array(f"bias_{place}", bias))
-    center, half = policy.bounds.affine()
+    center, half = policy.bounds.affine
     arrays += [c_text.array("center", center), c_text.array("half_width", half)]
     vectors = [
         c_text.array("test_observation", observations),

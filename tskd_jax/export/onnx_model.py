@@ -28,7 +28,7 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
     import onnx  # pyright: ignore[reportMissingImports]
     from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
-    center, half = policy.bounds.affine()
+    center, half = policy.bounds.affine
     arrays = {"center": center, "half": half}
     nodes, x = [], INPUT
     for number, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):

@@ -25,7 +25,7 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
     highest = jax.lax.Precision.HIGHEST
 
     def act(x: jax.Array) -> jax.Array:
-        center, half = policy.bounds.affine()
+        center, half = policy.bounds.affine
         layers = list(zip(policy.weights, policy.biases, strict=True))
         for weight, bias in layers[:-1]:
             x = jnp.maximum(jnp.matmul(x, weight, precision=highest) + bias[None], 0)

@@ -24,7 +24,7 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
     from ai_edge_litert import schema_py_generated as schema  # pyright: ignore[reportMissingImports]
 
     graph = _Graph(schema)
-    center, half = policy.bounds.affine()
+    center, half = policy.bounds.affine
     x = graph.tensor("observation", (1, len(policy.weights[0])))
     graph.made.inputs = [x]
     for place, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):

@@ -1,0 +1,166 @@
+"""What does a decision cost, one observation at a time, in each form of a student?
+
+    python -m experiments.benchmarks.policy_forms [--student=STUDENT] [--repeats=400]
+        [--environment=hopper --episodes=10] [--name=NAME]
+
+STUDENT is a file or the folder of a run; without one it is a random student of the paper's size,
+11 → 256 → 256 → 3. Forms are those of `tskd-jax export`: NumPy, ONNX Runtime and TFLite with one
+thread (where they are installed), C with -O3 (where there is a compiler), in full precision and
+with weights of 8 bits. Times are of one decision, the median and the fastest tenth of many short
+bursts in one process; those of C are taken around a loop within C. With --episodes the forms play
+the same episodes of a named environment, one observation at a time: the mean score, and how far the
+score of an episode is from NumPy's at most. `numpy, two rows` is NumPy given the observation twice,
+for which it sums in another order: differences like its own are rounding, and no fault of a form.
+Prints a table and writes NAME.csv into --results.
+"""
+
+import importlib.util
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from experiments.tables import show, write
+from tskd_jax.cli.export import student_file
+from tskd_jax.envs.entries import get_task
+from tskd_jax.envs.simulator import episode_seeds, record
+from tskd_jax.envs.tasks import Task
+from tskd_jax.export import c_header, npz, onnx_model, tflite_model
+from tskd_jax.policy import Bounds, Policy, load_policy
+
+STUDENT = flags.DEFINE_string("student", None, "A file, or the folder of a run.")
+CALLS = flags.DEFINE_integer("calls", 20, "Decisions of a burst.", 1)
+REPEATS = flags.DEFINE_integer("repeats", 400, "Bursts of each form.", 1)
+ENVIRONMENT = flags.DEFINE_string("environment", "hopper", "Where --episodes are played.")
+EPISODES = flags.DEFINE_integer("episodes", 0, "Played by each form.", 0)
+NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
+RESULTS = flags.DEFINE_string("results", "experiments/results/policy_forms", "Folder.")
+
+Act = Callable[[np.ndarray], np.ndarray]  # (N, m) -> (N, n)
+
+
+def random_student(sizes: tuple[int, ...] = (11, 256, 256, 3)) -> Policy:
+    """Fresh weights: time does not depend on them, but for how many activations are 0."""
+    rng = np.random.default_rng(0)
+    return Policy(
+        tuple(
+            (rng.normal(size=pair) * np.sqrt(2 / pair[0])).astype(np.float32)
+            for pair in itertools.pairwise(sizes)
+        ),
+        tuple(np.zeros(size, np.float32) for size in sizes[1:]),
+        Bounds.symmetric(1.0, sizes[-1]),
+    )
+
+
+def onnx_of_one_thread(content: bytes) -> Act:
+    """ONNX Runtime as a control loop would have it."""
+    import onnxruntime  # pyright: ignore[reportMissingImports]
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {onnx_model.INPUT: x})[0]
+
+
+def tflite_of_one_row(content: bytes) -> Act:
+    """The interpreter of one thread, whose tensors keep their sizes."""
+    from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    given = interpreter.get_input_details()[0]["index"]
+    made = interpreter.get_output_details()[0]["index"]
+
+    def act(x: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(given, x)
+        interpreter.invoke()
+        return interpreter.get_tensor(made)
+
+    return act
+
+
+def forms(policy: Policy) -> list[tuple[str, int, Act]]:
+    """(name, bytes of the file, what acts) of all that can run here."""
+    count = len(npz.write(policy, None))
+    found: list[tuple[str, int, Act]] = [
+        ("numpy", count, lambda x: policy(x[0])[None]),
+        ("numpy, two rows", count, lambda x: policy(np.repeat(x, 2, 0))[:1]),
+    ]
+    if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+        content = onnx_model.write(policy, None)
+        found.append(("onnx", len(content), onnx_of_one_thread(content)))
+    if importlib.util.find_spec("ai_edge_litert"):
+        content = tflite_model.write(policy, None)
+        found.append(("tflite", len(content), tflite_of_one_row(content)))
+    if compiler := c_header.find_compiler():
+        for name, int8 in (("c", False), ("c, int8", True)):
+            content = c_header.write(policy, None, int8=int8)
+            act = c_header.compiled(content, compiler, (*c_header.FLAGS, "-O3"))
+            found.append((name, len(content), act))
+    return found
+
+
+def microseconds(acts: dict[str, Act], observations: np.ndarray) -> dict[str, np.ndarray]:
+    """(repeats,) of a decision of each form, by turns: what else the machine does, all of them see.
+
+    A burst is a call for each row, and of C one call of all rows.
+    """
+    spent: dict[str, list[float]] = {name: [] for name in acts}
+    rows = [row[None] for row in observations]
+    for _ in range(REPEATS.value + 5):
+        for name, act in acts.items():
+            within = name.startswith("c")
+            begin = time.perf_counter_ns()
+            if within:
+                act(observations)
+            else:
+                for row in rows:
+                    act(row)
+            spent[name].append((time.perf_counter_ns() - begin) / 1000 / len(rows))
+    return {name: np.array(times[5:]) for name, times in spent.items()}
+
+
+def played(act: Act, task: Task) -> np.ndarray:
+    """(episodes,) scores, one observation at a time as on a robot."""
+
+    def one_by_one(states: np.ndarray, _time: int, _rewards: np.ndarray) -> np.ndarray:
+        return np.concatenate([act(state[None]) for state in states.astype(np.float32)])
+
+    found = record(one_by_one, task, episode_seeds(0, EPISODES.value))
+    return np.asarray(task.normalized_score(found.returns()))
+
+
+def main(_argv) -> None:
+    policy = load_policy(student_file(STUDENT.value)) if STUDENT.value else random_student()
+    size = len(policy.weights[0])
+    observations = np.random.default_rng(0).normal(size=(CALLS.value, size)).astype(np.float32)
+    table: list[dict[str, Any]] = []
+    right = None
+    found = forms(policy)
+    times = microseconds({name: act for name, _, act in found}, observations)
+    for name, count, act in found:
+        row: dict[str, Any] = {
+            "student": Path(STUDENT.value).name if STUDENT.value else "random",
+            "parameters": policy.parameters,
+            "form": name,
+            "microseconds": float(np.median(times[name])),
+            "fastest_tenth": float(np.quantile(times[name], 0.1)),
+            "file_bytes": count,
+        }
+        if EPISODES.value:
+            scores = played(act, get_task(ENVIRONMENT.value))
+            right = scores if right is None else right
+            off = float(np.abs(scores - right).max())
+            row |= {"score": float(scores.mean()), "largest_from_numpy": off}
+        table.append(row)
+        show(row)
+    write(table, RESULTS.value, NAME.value)
+
+
+if __name__ == "__main__":
+    app.run(main, argv=sys.argv)

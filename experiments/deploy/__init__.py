@@ -1,0 +1,1 @@
+"""A student on a robot: examples to start from."""
