@@ -26,7 +26,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments.tables import show, write
-from tskd_jax.cli.export import student_file
+from tskd_jax.cli.student_files import student_file
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task

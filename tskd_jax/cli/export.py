@@ -10,6 +10,8 @@ from pathlib import Path
 
 from absl import flags
 
+from tskd_jax.cli.flags import parse_words
+from tskd_jax.cli.student_files import student_file
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -17,23 +19,19 @@ ALL = "all"
 ENDINGS = (".npz", ".onnx", ".h", ".tflite", ".stablehlo")  # each is one form's alone
 
 
-def main(argv: list[str], request: Request) -> int:
-    """Run the command and return its exit status."""
-    del request
-    values = flags.FlagValues()
+def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "format", [], f"Of npz, onnx, c, tflite, stablehlo; or {ALL}.", flag_values=values
     )
     flags.DEFINE_string("out", "", "What to write: a file, or a folder.", flag_values=values)
     flags.DEFINE_bool("int8", False, "C: weights of 8 bits, 70 kB.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
-    values.set_gnu_getopt(True)  # flags may stand behind STUDENT
-    try:
-        words = values(argv)[1:]
-    except flags.Error as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    if values["help"].value:
-        print((__doc__ or "").strip(), values.get_help(), sep="\n")
+
+
+def main(argv: list[str], request: Request) -> int:
+    """Run the command and return its exit status."""
+    del request
+    values, words, shown = parse_words(argv, _define, __doc__ or "")
+    if shown:
         return 0
     if len(words) != 1:
         raise ConfigError("tskd-jax export takes one student: its file, or the folder of a run")
@@ -41,22 +39,6 @@ def main(argv: list[str], request: Request) -> int:
         student_file(words[0]), values["format"].value, values["out"].value, values["int8"].value
     )
     return 0
-
-
-def student_file(word: str) -> Path:
-    """The student's file: the one named, or that of the run's folder.
-
-    Raises:
-      ConfigError: the folder has none.
-    """
-    path = Path(word).expanduser()
-    if not path.is_dir():
-        return path
-    if not (path / "student.npz").is_file():
-        raise ConfigError(
-            f"{path}: holds no student.npz; give the folder of a finished run, or a student's file"
-        )
-    return path / "student.npz"
 
 
 def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tskd_jax.cli.export import student_file
+from tskd_jax.cli.flags import parse_words
+from tskd_jax.cli.student_files import student_file
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -22,10 +23,7 @@ FORMATS = ("webp", "mp4")
 QUALITY = 60  # of WebP, in percent
 
 
-def main(argv: list[str], request: Request) -> int:
-    """Run the command and return its exit status."""
-    del request
-    values = flags.FlagValues()
+def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("beside", "", "Another student, from the same starts.", flag_values=values)
     flags.DEFINE_string(
         "env",
@@ -43,14 +41,13 @@ def main(argv: list[str], request: Request) -> int:
     flags.DEFINE_string(
         "out", "", "Folder; by default films/ beside the student.", flag_values=values
     )
-    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
-    values.set_gnu_getopt(True)  # flags may stand behind STUDENT
-    try:
-        words = values(argv)[1:]
-    except flags.Error as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    if values["help"].value:
-        print((__doc__ or "").strip(), values.get_help(), sep="\n")
+
+
+def main(argv: list[str], request: Request) -> int:
+    """Run the command and return its exit status."""
+    del request
+    values, words, shown = parse_words(argv, _define, __doc__ or "")
+    if shown:
         return 0
     if len(words) != 1:
         raise ConfigError("tskd-jax record takes one student: its file, or the folder of a run")
@@ -61,6 +58,7 @@ def main(argv: list[str], request: Request) -> int:
 def _record(student: Path, asked: dict[str, Any]) -> None:
     from tskd_jax.envs.film import film, frames_per_second
     from tskd_jax.policy import load_policy
+    from tskd_jax.report.html import FILMS
     from tskd_jax.run.progress import Bar
 
     policy = load_policy(student)
@@ -70,7 +68,7 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
     writer = _writer(asked["format"])
     beside = _beside(student, policy, asked["beside"])
     pair = [policy] + ([load_policy(beside)] if beside else [])
-    out = Path(asked["out"]).expanduser() if asked["out"] else student.parent / "films"
+    out = Path(asked["out"]).expanduser() if asked["out"] else student.parent / FILMS
     out.mkdir(parents=True, exist_ok=True)
     chosen = _chosen(pair, environment, asked["seed"], asked["episodes"])
     rate = frames_per_second(environment, asked["every"])
@@ -117,7 +115,10 @@ def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> 
       ConfigError: a student does not fit the environment.
     """
     from tskd_jax.envs.environment import make_environment
-    from tskd_jax.envs.simulator import episode_seeds, record_in
+    from tskd_jax.envs.fleet import Fleet
+    from tskd_jax.envs.own import facts
+    from tskd_jax.envs.simulator import episode_seeds
+    from tskd_jax.evaluation.rollout import play, started
 
     made = make_environment(environment)
     sizes = tuple(space.shape for space in (made.observation_space, made.action_space))
@@ -130,9 +131,10 @@ def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> 
                 f"the student takes {own[0]} and gives {own[1]}"
             )
     seeds = episode_seeds(seed, episodes)
-    policy = pair[0]
-    returns = record_in(environment, lambda states, *_: policy(np.nan_to_num(states)), seeds)
-    order = np.argsort(-returns.returns(), kind="stable")
+    limit = facts(environment)[2] or sys.maxsize
+    with Fleet(environment) as fleet:
+        returns, _ = play(started(pair[0]), fleet, seeds, limit)
+    order = np.argsort(-returns, kind="stable")
     places = {"best": 0, "median": (episodes - 1) // 2, "worst": episodes - 1}
     if episodes < len(places):
         places = dict(list(places.items())[::2][:episodes])

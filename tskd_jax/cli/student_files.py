@@ -30,6 +30,22 @@ def find(words: Sequence[str]) -> list[Path]:
     return found
 
 
+def student_file(word: str) -> Path:
+    """The only student that a word names: a file, or the `student.npz` of a run's folder.
+
+    Raises:
+      ConfigError: the folder has none.
+    """
+    path = Path(word).expanduser()
+    if not path.is_dir():
+        return path
+    if not (path / "student.npz").is_file():
+        raise ConfigError(
+            f"{path}: holds no student.npz; give the folder of a finished run, or a student's file"
+        )
+    return path / "student.npz"
+
+
 def _places(word: str) -> list[Path]:
     path = Path(word).expanduser()
     if path.exists() or not glob.has_magic(word):

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 
 from tskd_jax.envs.environment import make_environment, start_episode, without_warnings
+from tskd_jax.envs.simulator import control_hz
 from tskd_jax.errors import ConfigError
 from tskd_jax.policy import Policy
 
@@ -61,10 +62,8 @@ def film(
 
 def frames_per_second(gymnasium_id: str, every: int) -> float:
     """So that a film runs as fast as what it shows; 25 where the environment does not say."""
-    environment: Any = make_environment(gymnasium_id)
-    dt = getattr(environment.unwrapped, "dt", None)
-    environment.close()
-    return 1 / (float(dt) * every) if dt else 25.0
+    hz = control_hz(gymnasium_id)
+    return hz / every if hz else 25.0
 
 
 def _drawn(gymnasium_id: str) -> gymnasium.Env:

@@ -71,27 +71,12 @@ def record(
       seeds: (E,) of the environments' start states.
       on_progress: called with (time, episode limit) every 50 steps.
     """
-    limit = task.episode_limit
-    return record_in(task.gymnasium_id, act, seeds, lambda time: on_progress(time, limit), limit)
-
-
-def record_in(
-    gymnasium_id: str,
-    act: Act,
-    seeds: Sequence[int],
-    on_progress: Callable[[int], None] = lambda time: None,
-    limit: int | None = None,
-) -> Trajectories:
-    """The same in any environment of Gymnasium's; `on_progress` is called with the time.
-
-    Without a limit an episode is cut where the environment cuts it.
-    """
     steps = []
-    with Fleet(gymnasium_id) as fleet:
-        for step in fleet.play(act, seeds, limit):
+    with Fleet(task.gymnasium_id) as fleet:
+        for step in fleet.play(act, seeds, task.episode_limit):
             steps.append(step)
             if len(steps) % 50 == 0:
-                on_progress(len(steps))
+                on_progress(len(steps), task.episode_limit)
     running, *columns = map(np.concatenate, zip(*steps, strict=True))
     order = np.argsort(running, kind="stable")  # by episode, and there by time
     names = ("observations", "actions", "rewards", "next_observations", "terminals")
