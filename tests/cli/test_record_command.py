@@ -12,6 +12,7 @@ from tskd_jax.envs import film
 from tskd_jax.errors import ConfigError
 from tskd_jax.main import main
 from tskd_jax.policy import Bounds, Policy, save_policy
+from tskd_jax.run import files
 
 
 def student(seed=0, observations=11, actions=3):
@@ -27,6 +28,8 @@ def run(tmp_path):
     """A folder as a run leaves it, of a version whose students say nothing of themselves."""
     save_policy(tmp_path / "student.npz", student())
     task = {"gymnasium_id": "Hopper-v4"}
+    (tmp_path / "config.json").write_text("{}")
+    files.write_sealed(tmp_path / "manifest.json", {"notes": {"task": task}})
     (tmp_path / "summary.json").write_text(json.dumps({"task": task}))
     return tmp_path
 

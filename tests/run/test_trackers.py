@@ -87,17 +87,22 @@ def test_an_unknown_tracker_and_one_that_is_not_installed(monkeypatch, capfd):
     assert "install tskd_jax[wandb]" in line
 
 
-def test_weights_and_biases_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb", reason="the extra wandb is not installed")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    for step in (1, 2):  # killed in between
+def in_two_parts(folder, tracker):
+    """A training that was killed after its first update and goes on to its second."""
+    for step in (1, 2):
         lines = []
-        metrics = Metrics(tmp_path, {"seed": 0}, ("wandb",), lines.append)
+        metrics = Metrics(folder, {"seed": 0}, (tracker,), lines.append)
         metrics.log("student.bc", KEY, step, {"loss": 1.0 / step})
         metrics.finish({"score/bc": 12.5})
         metrics.close()
         assert lines == []
+
+
+def test_weights_and_biases_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    in_two_parts(tmp_path, "wandb")
     (identity,) = {path.name.rpartition("-")[2] for path in tmp_path.glob("wandb/offline-run-*")}
     assert identity == (tmp_path / "wandb_run_id").read_text()
     (first, *_) = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
@@ -110,13 +115,7 @@ def test_mlflow_in_a_folder(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
-    for step in (1, 2):
-        lines = []
-        metrics = Metrics(tmp_path, {"seed": 0}, ("mlflow",), lines.append)
-        metrics.log("student.bc", KEY, step, {"loss": 1.0 / step})
-        metrics.finish({"score/bc": 12.5})
-        metrics.close()
-        assert lines == []
+    in_two_parts(tmp_path, "mlflow")
     client = mlflow.tracking.MlflowClient()
     run = (tmp_path / "mlflow_run_id").read_text()
     history = client.get_metric_history(run, "student.bc/loss")

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from tskd_jax.cli.flags import parse_words
-from tskd_jax.cli.student_files import student_file
+from tskd_jax.cli.student_files import student_file, task_of
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -62,7 +62,7 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
     from tskd_jax.run.progress import Bar
 
     policy = load_policy(student)
-    environment = asked["env"] or _environment(student, policy)
+    environment = asked["env"] or task_of(student, policy)["gymnasium_id"]
     if not environment:
         raise ConfigError(f"{student}: does not say which environment it is for; add --env=ID")
     writer = _writer(asked["format"])
@@ -95,17 +95,6 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
             words += f", on the right {beside.parent.name}/{beside.name}: {gained[1]:.4g}"
         print(f"{path}: start {seed}, {words}")
     _renew_report(student.parent, out)
-
-
-def _environment(student: Path, policy: Any) -> str:
-    """The one in the student's contract, or of the run that it lies in; "" where nobody says."""
-    from tskd_jax.report import summary
-
-    if policy.contract and policy.contract.environment:
-        return policy.contract.environment
-    if not (student.parent / "summary.json").exists():
-        return ""
-    return (summary.read(student.parent).get("task") or {}).get("gymnasium_id", "")
 
 
 def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> dict[str, int]:

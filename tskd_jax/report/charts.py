@@ -11,7 +11,7 @@ import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.report import svg
-from tskd_jax.report.figures import principal_plane
+from tskd_jax.report.figures import Palette, bars, principal_plane
 from tskd_jax.report.summary import unit
 from tskd_jax.report.table import by_group
 
@@ -61,21 +61,14 @@ def _chart(
 
 
 def scores(summary: dict[str, Any]) -> Chart:
-    """Mean ± standard error of each method, its seeds, and the interval of the middle half."""
-    found, subject = summary["scores"], summary["subject"]
+    """Mean ± standard error of each method, and its seeds."""
+    found, subject = summary["scores"], list(summary["scores"]).index(summary["subject"])
     titles = [summary["methods"][name]["title"] for name in found]
 
     def draw(axes):
-        plot = axes[0, 0]
-        for row, (name, score) in enumerate(found.items()):
-            color = BLUE if name == subject else GREY
-            plot.barh(row, score["mean"], color=color, height=0.6, alpha=0.8)
-            plot.errorbar(score["mean"], row, xerr=score["stderr"], color=svg.INK, capsize=3)
-            seeds = score["per_seed"]
-            plot.plot(seeds, [row] * len(seeds), ".", color=ORANGE, ms=5)
-        plot.set_yticks(range(len(titles)), titles)
-        plot.invert_yaxis()
-        plot.set_xlabel(unit(summary))
+        palette = Palette(BLUE, GREY, svg.INK, ORANGE)
+        bars(axes[0, 0], titles, list(found.values()), subject, palette)
+        axes[0, 0].set_xlabel(unit(summary))
 
     words = ", ".join(
         f"{title} {score['mean']:.1f} ± {score['stderr']:.1f}"

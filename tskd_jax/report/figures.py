@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,18 @@ from tskd_jax.run import files
 STEPS = 150  # of a trajectory that are shown
 OWN_FILE = DatasetChecks(warn=lambda _line: None)  # a run's own files: nothing to say of them
 BLUE, GREY = "#2a6f97", "#a9b4c2"
+
+
+class Palette(NamedTuple):
+    """Colours of `bars`: the subject's, the others', of errors, and of seeds."""
+
+    subject: str = BLUE
+    others: str = GREY
+    errors: str = "k"
+    seeds: str = "k"
+
+
+PRINTED = Palette()
 
 
 def draw(folder: Path, summary: dict[str, Any]) -> list[str]:
@@ -53,7 +65,13 @@ def _scores(summary: dict[str, Any]):
     return figure
 
 
-def bars(axes: Any, titles: Sequence[str], scores: Sequence[dict[str, Any]], subject: int) -> None:
+def bars(
+    axes: Any,
+    titles: Sequence[str],
+    scores: Sequence[dict[str, Any]],
+    subject: int,
+    palette: Palette = PRINTED,
+) -> None:
     """Mean ± standard error of each method, the subject's in another colour, and its seeds.
 
     Args:
@@ -61,13 +79,15 @@ def bars(axes: Any, titles: Sequence[str], scores: Sequence[dict[str, Any]], sub
       titles: of the methods, from above.
       scores: as of `evaluation.scores.summarize`.
       subject: which of them it is.
+      palette: for the page that it stands on.
     """
     rows = range(len(titles))
     means, errors = ([score[name] for score in scores] for name in ("mean", "stderr"))
-    colors = [BLUE if row == subject else GREY for row in rows]
-    axes.barh(rows, means, xerr=errors, color=colors, height=0.65, capsize=3)
+    colors = [palette.subject if row == subject else palette.others for row in rows]
+    axes.barh(rows, means, xerr=errors, color=colors, ecolor=palette.errors, height=0.65, capsize=3)
     for row, score in enumerate(scores):
-        axes.plot(score["per_seed"], [row] * len(score["per_seed"]), "k.", ms=4, alpha=0.6)
+        places = [row] * len(score["per_seed"])
+        axes.plot(score["per_seed"], places, ".", color=palette.seeds, ms=4, alpha=0.6)
     axes.set_yticks(rows, titles)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,6 @@ Nothing is loaded from elsewhere and no script is needed. Made again it is the s
 """
 
 import base64
-import csv
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from tskd_jax.report.charts import Chart, Curves
 from tskd_jax.report.published import table1
 from tskd_jax.report.summary import simulated, unit
 from tskd_jax.run import files
+from tskd_jax.run.metrics import read_rows
 
 FILE = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -58,6 +58,7 @@ def contents(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """What the page says, by the names that its template uses."""
     subject = summary["subject"]
     title = summary["methods"][subject]["title"]
+    rows = _rows(summary)
     return {
         "dataset": summary["dataset"],
         "simulated": simulated(summary),
@@ -66,9 +67,9 @@ def contents(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
         "subject": title,
         "score": table.score_text(summary["scores"][subject]).strip(),
         "seeds": len(summary["config"]["seeds"]),
-        "rows": _rows(summary),
+        "rows": rows,
         "offline": [(name, texts) for name, _, texts in table.offline_columns(summary)],
-        "published": any(row["published"] for row in _rows(summary)),
+        "published": any(row["published"] for row in rows),
         "agreement": {
             name: found for name, found in summary.get("agreement", {}).items() if found is not None
         },
@@ -167,15 +168,10 @@ def _reward_error(summary: dict[str, Any]) -> dict[str, str] | None:
 def read_curves(path: Path) -> Curves:
     """The losses in a run's metrics, thinned, by group of trainings in their order."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    try:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                if row["metric"] == "loss":
-                    group = row["stage"].partition(".")[0]
-                    line = found.setdefault(group, {}).setdefault(row["key"], [])
-                    line.append((int(float(row["step"])), float(row["value"])))
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    for stage, key, step, metric, value in read_rows(path) if path.exists() else ():
+        if metric == "loss":
+            line = found.setdefault(stage.partition(".")[0], {}).setdefault(key, [])
+            line.append((int(step), float(value)))
     curves: Curves = {}
     for group, lines in list(found.items())[:MOST_PANELS]:
         for line in lines.values():

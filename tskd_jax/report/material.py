@@ -4,12 +4,13 @@ The recorded dataset is not in a run's folder. A sample of its states, its retur
 the last method's students imitate, and a few stitched trajectories beside what they were are.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from tskd_jax.data.trajectories import RECORDED, STITCHED, Trajectories
+from tskd_jax.errors import WorkdirError
+from tskd_jax.report import summary
 
 FILE = "report.npz"
 STATES = 3000  # recorded ones that are kept
@@ -60,9 +61,8 @@ def collect(recorded: Trajectories, data: Trajectories) -> dict[str, np.ndarray]
 def read(folder: Path) -> dict[str, np.ndarray]:
     """What a run has kept; nothing where its version kept none, or the file is damaged."""
     try:
-        with np.load(folder / FILE) as archive:
-            return dict(archive)
-    except (OSError, ValueError, zipfile.BadZipFile):
+        return summary.arrays(folder / FILE)
+    except WorkdirError:
         return {}
 
 

@@ -53,11 +53,6 @@ _TABLE_3 = {
     "walker2d": {"decision_diffuser": 59.74, "decision_transformer": 0.86}
     | {"trajectory_transformer": 1.47, "tskd": 0.07},
 }
-# Table 2: seconds for 10 episodes of so many steps on hopper-medium-expert, on an RTX 3080.
-PLANNING_SECONDS = {
-    "decision_diffuser": {200: 236.89, 400: 474.69, 600: 711.63, 800: 950.03, 1000: 1185.19},
-    "tskd": {200: 2.08, 400: 4.16, 600: 6.24, 800: 8.32, 1000: 10.40},
-}
 
 
 def parameters(environment: str, method: str) -> float | None:

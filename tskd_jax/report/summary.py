@@ -58,8 +58,8 @@ def make(folder: Path) -> dict[str, Any]:
     task = task_of(folder)
     methods = manifest["methods"]
     scores, judged = read_scores(folder, task)
-    left = {name: float(episodes.mean()) for name, episodes in _arrays(folder / LEFT).items()}
-    fitted = _arrays(folder / FITTED_Q)
+    left = {name: float(episodes.mean()) for name, episodes in arrays(folder / LEFT).items()}
+    fitted = arrays(folder / FITTED_Q)
     subject = config["methods"][-1]
     names = stage_names(manifest)
     return {
@@ -78,10 +78,10 @@ def make(folder: Path) -> dict[str, Any]:
         # Root mean squares by dimension, in deviations of the action, means over students.
         "action_errors": {
             name: dict(zip(("all", "better_half"), errors.mean(0).tolist(), strict=True))
-            for name, errors in _arrays(folder / ERRORS).items()
+            for name, errors in arrays(folder / ERRORS).items()
         },
         "within_data": {
-            name: float(shares.mean()) for name, shares in _arrays(folder / WITHIN).items()
+            name: float(shares.mean()) for name, shares in arrays(folder / WITHIN).items()
         },
         # Spearman's, over the students, of what is said without the simulator and its own scores.
         "agreement": {
@@ -175,14 +175,18 @@ def read_scores(
     """
     ends = task["random_return"], task["expert_return"]
     scores, judged = (
-        {name: normalized_score(*ends, returns) for name, returns in _arrays(folder / file).items()}
+        {name: normalized_score(*ends, returns) for name, returns in arrays(folder / file).items()}
         for file in (RETURNS, JUDGED)
     )
     return (scores, judged) if task["gymnasium_id"] else (judged, {})
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """(seeds, episodes) of each method; none where there is no such file."""
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an npz file of a run holds by name; nothing where there is no such file.
+
+    Raises:
+      WorkdirError: it is damaged.
+    """
     if not path.exists():
         return {}
     try:

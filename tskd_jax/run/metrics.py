@@ -63,7 +63,7 @@ class Metrics:
         if not self._path.exists():
             return
         training = [name, key[:KEY_DIGITS]]
-        kept = [row for row in self._rows() if row[:2] != training or int(row[2]) <= step]
+        kept = [row for row in read_rows(self._path) if row[:2] != training or int(row[2]) <= step]
         text = io.StringIO(newline="")
         csv.writer(text).writerows([HEADER, *kept])
         if text.getvalue().encode() == self._path.read_bytes():
@@ -89,7 +89,7 @@ class Metrics:
         if self._board is None:
             self._board = TensorBoard(self._path.parent)
             if self._path.exists():
-                self._log(self._board, self._rows())
+                self._log(self._board, read_rows(self._path))
         return self._board
 
     def _told(self) -> list[Tracker]:
@@ -110,10 +110,15 @@ class Metrics:
         for (curve, step), metrics in together.items():
             tracker.log(curve, step, metrics)
 
-    def _rows(self) -> list[list[str]]:
-        """All rows but torn or altered ones: these numbers are for the eye, and no result."""
-        lines = self._path.read_text(errors="replace").splitlines(keepends=True)
-        return [row for row in csv.reader(filter(_is_whole, lines)) if _is_row(row)]
+
+def read_rows(path: Path) -> list[list[str]]:
+    """All rows of a metrics.csv but torn or altered ones: they are for the eye, and no result.
+
+    Returns:
+      (stage, key, step, metric, value) each, as text.
+    """
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    return [row for row in csv.reader(filter(_is_whole, lines)) if _is_row(row)]
 
 
 def _is_whole(line: str) -> bool:

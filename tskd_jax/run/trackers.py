@@ -25,7 +25,7 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Flush what is buffered; `log` may follow all the same."""
+        """Flush what is buffered; nothing follows."""
         ...
 
 
@@ -35,9 +35,9 @@ class TensorBoard:
     def __init__(self, folder: Path):
         from tensorboardX import SummaryWriter
 
-        self._place = folder / "tensorboard"
-        shutil.rmtree(self._place, ignore_errors=True)
-        self._writer = SummaryWriter(str(self._place))
+        place = folder / "tensorboard"
+        shutil.rmtree(place, ignore_errors=True)
+        self._writer = SummaryWriter(str(place))
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         """See `Tracker`."""
@@ -155,8 +155,7 @@ class Guarded:
 
     def __init__(self, name: str, make: Callable[[], Tracker], report: Callable[[str], None]):
         self._name, self._report = name, report
-        self._tracker: Tracker | None = None
-        self._call(lambda: setattr(self, "_tracker", make()))
+        self._tracker: Tracker | None = self._call(make)
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         """See `Tracker`."""
@@ -173,9 +172,9 @@ class Guarded:
         if tracker := self._tracker:
             self._call(tracker.close)
 
-    def _call(self, action: Callable[[], Any]) -> None:
+    def _call(self, action: Callable[[], Any]) -> Any:
         try:
-            action()
+            return action()
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             self._tracker = None
@@ -183,3 +182,4 @@ class Guarded:
                 f"warning: --track={self._name} is given up ({type(error).__name__}: {reason}); "
                 "the run goes on, with metrics.csv"
             )
+            return None
