@@ -13,7 +13,6 @@ among them. Returns must be the same bits for every number of processes. Writes 
 --results.
 """
 
-import itertools
 import os
 import sys
 import time
@@ -24,6 +23,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # as the command sets it
 import numpy as np
 from absl import app, flags
 
+from experiments.benchmarks.untrained import random_student
 from experiments.tables import show, write
 from tskd_jax.envs.environment import make_environment, start_episode
 from tskd_jax.envs.fleet import Fleet
@@ -59,16 +59,10 @@ class Call(NamedTuple):
     returns: np.ndarray
 
 
-def random_student() -> Policy:
-    """Of the paper's size, for the environment."""
+def random_of_that_size() -> Policy:
+    """A student of the paper's size, for the environment."""
     states, bounds, _ = facts(ENV.value)
-    sizes, rng = (states, 256, 256, len(bounds.low)), np.random.default_rng(0)
-    weights = [0.05 * rng.normal(size=pair) for pair in itertools.pairwise(sizes)]
-    return Policy(
-        tuple(weight.astype(np.float32) for weight in weights),
-        tuple(np.zeros(size, np.float32) for size in sizes[1:]),
-        bounds,
-    )
+    return random_student((states, 256, 256, len(bounds.low)), bounds)
 
 
 def alone(policy: Policy, seeds: list[int]) -> Call:
@@ -101,7 +95,7 @@ def together(policy: Policy, seeds: list[int], workers: int) -> Call:
 
 
 def main(_argv) -> None:
-    policy = load_policy(STUDENT.value) if STUDENT.value else random_student()
+    policy = load_policy(STUDENT.value) if STUDENT.value else random_of_that_size()
     seeds = episode_seeds(0, EPISODES.value)
     counts = [0, *map(int, WORKERS.value)]  # 0: the plain loop
     calls: dict[int, list[Call]] = {count: [] for count in counts}

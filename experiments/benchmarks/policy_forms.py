@@ -15,7 +15,6 @@ Prints a table and writes NAME.csv into --results.
 """
 
 import importlib.util
-import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+from experiments.benchmarks.untrained import random_student
 from experiments.tables import show, write
 from tskd_jax.cli.student_files import student_file
 from tskd_jax.envs.entries import get_task
@@ -41,20 +41,8 @@ EPISODES = flags.DEFINE_integer("episodes", 0, "Played by each form.", 0)
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/policy_forms", "Folder.")
 
+SIZES = (11, 256, 256, 3)  # of the paper's student on hopper
 Act = Callable[[np.ndarray], np.ndarray]  # (N, m) -> (N, n)
-
-
-def random_student(sizes: tuple[int, ...] = (11, 256, 256, 3)) -> Policy:
-    """Fresh weights: time does not depend on them, but for how many activations are 0."""
-    rng = np.random.default_rng(0)
-    return Policy(
-        tuple(
-            (rng.normal(size=pair) * np.sqrt(2 / pair[0])).astype(np.float32)
-            for pair in itertools.pairwise(sizes)
-        ),
-        tuple(np.zeros(size, np.float32) for size in sizes[1:]),
-        Bounds.symmetric(1.0, sizes[-1]),
-    )
 
 
 def onnx_of_one_thread(content: bytes) -> Act:
@@ -135,8 +123,12 @@ def played(act: Act, task: Task) -> np.ndarray:
     return np.asarray(task.normalized_score(found.returns()))
 
 
+def _random() -> Policy:
+    return random_student(SIZES, Bounds.symmetric(1.0, SIZES[-1]))
+
+
 def main(_argv) -> None:
-    policy = load_policy(student_file(STUDENT.value)) if STUDENT.value else random_student()
+    policy = load_policy(student_file(STUDENT.value)) if STUDENT.value else _random()
     size = len(policy.weights[0])
     observations = np.random.default_rng(0).normal(size=(CALLS.value, size)).astype(np.float32)
     table: list[dict[str, Any]] = []

@@ -1,5 +1,6 @@
 """Models as large as a config's, and the stages of its methods, of which nothing is trained."""
 
+import itertools
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from tskd_jax.methods.parts import choosing, imagining, stitching
 from tskd_jax.models import baseline, inverse_dynamics
 from tskd_jax.models.baseline import Baseline
 from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.policy import Bounds, Policy
 from tskd_jax.run.serialization import array_digest, fingerprint
 from tskd_jax.run.stages import Call
 from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
@@ -27,6 +29,24 @@ from tskd_jax.training.training import Training
 def some_episodes() -> Trajectories:
     """A twentieth of the embedded data: what is not trained takes scales and starts from it."""
     return load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20))
+
+
+def random_student(sizes: tuple[int, ...], bounds: Bounds) -> Policy:
+    """A student of random weights: time depends on them only by how many activations are 0.
+
+    Args:
+      sizes: of the observations, of each hidden layer, of the actions.
+      bounds: of the actions.
+    """
+    rng = np.random.default_rng(0)
+    return Policy(
+        tuple(
+            (rng.normal(size=pair) * np.sqrt(2 / pair[0])).astype(np.float32)
+            for pair in itertools.pairwise(sizes)
+        ),
+        tuple(np.zeros(size, np.float32) for size in sizes[1:]),
+        bounds,
+    )
 
 
 def fresh_baseline(
