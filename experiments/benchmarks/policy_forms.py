@@ -14,23 +14,21 @@ for which it sums in another order: differences like its own are rounding, and n
 Prints a table and writes NAME.csv into --results.
 """
 
-import importlib.util
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import app, flags
 
+from experiments.benchmarks.forms import PAPER_SIZES, Act, forms
 from experiments.benchmarks.untrained import random_student
 from experiments.tables import show, write
 from tskd_jax.cli.student_files import student_file
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task
-from tskd_jax.export import c_header, npz, onnx_model, tflite_model
 from tskd_jax.policy import Bounds, Policy, load_policy
 
 STUDENT = flags.DEFINE_string("student", None, "A file, or the folder of a run.")
@@ -40,57 +38,6 @@ ENVIRONMENT = flags.DEFINE_string("environment", "hopper", "Where --episodes are
 EPISODES = flags.DEFINE_integer("episodes", 0, "Played by each form.", 0)
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/policy_forms", "Folder.")
-
-SIZES = (11, 256, 256, 3)  # of the paper's student on hopper
-Act = Callable[[np.ndarray], np.ndarray]  # (N, m) -> (N, n)
-
-
-def onnx_of_one_thread(content: bytes) -> Act:
-    """ONNX Runtime as a control loop would have it."""
-    import onnxruntime  # pyright: ignore[reportMissingImports]
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {onnx_model.INPUT: x})[0]
-
-
-def tflite_of_one_row(content: bytes) -> Act:
-    """The interpreter of one thread, whose tensors keep their sizes."""
-    from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
-
-    interpreter = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    given = interpreter.get_input_details()[0]["index"]
-    made = interpreter.get_output_details()[0]["index"]
-
-    def act(x: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(given, x)
-        interpreter.invoke()
-        return interpreter.get_tensor(made)
-
-    return act
-
-
-def forms(policy: Policy) -> list[tuple[str, int, Act]]:
-    """(name, bytes of the file, what acts) of all that can run here."""
-    count = len(npz.write(policy, None))
-    found: list[tuple[str, int, Act]] = [
-        ("numpy", count, lambda x: policy(x[0])[None]),
-        ("numpy, two rows", count, lambda x: policy(np.repeat(x, 2, 0))[:1]),
-    ]
-    if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
-        content = onnx_model.write(policy, None)
-        found.append(("onnx", len(content), onnx_of_one_thread(content)))
-    if importlib.util.find_spec("ai_edge_litert"):
-        content = tflite_model.write(policy, None)
-        found.append(("tflite", len(content), tflite_of_one_row(content)))
-    if compiler := c_header.find_compiler():
-        for name, int8 in (("c", False), ("c, int8", True)):
-            content = c_header.write(policy, None, int8=int8)
-            act = c_header.compiled(content, compiler, (*c_header.FLAGS, "-O3"))
-            found.append((name, len(content), act))
-    return found
 
 
 def microseconds(acts: dict[str, Act], observations: np.ndarray) -> dict[str, np.ndarray]:
@@ -124,7 +71,7 @@ def played(act: Act, task: Task) -> np.ndarray:
 
 
 def _random() -> Policy:
-    return random_student(SIZES, Bounds.symmetric(1.0, SIZES[-1]))
+    return random_student(PAPER_SIZES, Bounds.symmetric(1.0, PAPER_SIZES[-1]))
 
 
 def main(_argv) -> None:

@@ -14,8 +14,10 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods import METHODS, Experiment, Outcome
 from tskd_jax.methods.parts import choosing, imagining, stitching
-from tskd_jax.models import baseline, inverse_dynamics
+from tskd_jax.models import baseline, decision_transformer, inverse_dynamics
 from tskd_jax.models.baseline import Baseline
+from tskd_jax.models.cloning import input_scale
+from tskd_jax.models.decision_transformer import DecisionTransformer
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.policy import Bounds, Policy
 from tskd_jax.run.serialization import array_digest, fingerprint
@@ -81,6 +83,24 @@ def fresh_trajectory_generator(config: Config, recorded: Trajectories, keys: jax
     labels = trajectory_generator.conditions(generator, recorded, expected, len(keys))
     model = trajectory_generator.create(generator, recorded, expected, labels)
     return diffuser.with_fresh_params(model, keys)
+
+
+def fresh_decision_transformer(
+    config: Config, recorded: Trajectories, task: Task, key: jax.Array
+) -> DecisionTransformer:
+    """A Decision Transformer with fresh parameters, of one seed."""
+    section = config.own["decision_transformer"]
+    model = decision_transformer.training(section, recorded, task, (0,))
+    mean, deviation = input_scale(recorded, True)
+    return DecisionTransformer(
+        params=jax.device_get(model.init(key)),
+        mean=mean,
+        deviation=deviation,
+        target=np.float32(decision_transformer.target_return(section, recorded)),
+        config=section,
+        bounds=task.bounds,
+        times=task.episode_limit,
+    )
 
 
 def fresh_reward_generator(config: Config, recorded: Trajectories, keys: jax.Array) -> Diffuser:

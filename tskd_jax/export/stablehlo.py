@@ -5,6 +5,7 @@ it, as JSON.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,17 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
     import jax
     import jax.numpy as jnp
 
+    rows, size = *jax.export.symbolic_shape("batch"), len(policy.weights[0])
+    argument = jax.ShapeDtypeStruct((rows, size), jnp.float32)
+    exported = jax.export.export(jax.jit(function(policy)), platforms=PLATFORMS)(argument)
+    return bytes(exported.serialize())
+
+
+def function(policy: Policy) -> Callable[[Any], Any]:
+    """The student as a function of JAX, (N, m) float32 -> (N, n), to be compiled."""
+    import jax
+    import jax.numpy as jnp
+
     # Accelerators would else multiply with fewer bits than single precision has.
     highest = jax.lax.Precision.HIGHEST
 
@@ -33,9 +45,7 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
         x = jnp.tanh(jnp.matmul(x, weight, precision=highest) + bias[None])
         return center[None] + half[None] * x
 
-    rows, size = *jax.export.symbolic_shape("batch"), len(policy.weights[0])
-    argument = jax.ShapeDtypeStruct((rows, size), jnp.float32)
-    return bytes(jax.export.export(jax.jit(act), platforms=PLATFORMS)(argument).serialize())
+    return act
 
 
 def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
