@@ -107,7 +107,10 @@ def test_a_student_of_an_earlier_version(run, tmp_path):
         (("RUN", "--format=c"), "--out=PATH is needed"),
         (("RUN", "--format=d", "--out=OUT"), "--format=d: there is no such format; one of npz"),
         (("RUN", "--format=c,all", "--out=OUT"), "--format=all: there is no such format"),
-        (("RUN", "--format=npz", "--int8", "--out=OUT"), "--int8 is of the format c"),
+        (
+            ("RUN", "--format=npz", "--int8", "--out=OUT"),
+            "--int8 is of the formats onnx, c, tflite",
+        ),
         (("RUN", "--fromat=c", "--out=OUT"), "fromat"),
         (("RUN", "--format=c", "--out=OUT.onnx"), "this format ends in .h, as student.h"),
         (("RUN/no", "--format=c", "--out=OUT"), "RUN/no: not a student file ([Errno 2]"),

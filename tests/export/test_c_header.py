@@ -13,6 +13,7 @@ from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import record
 from tskd_jax.errors import ExportError
 from tskd_jax.export import c_header, c_text, export
+from tskd_jax.export.eight_bits import levels_of, quantised
 from tskd_jax.policy import Policy
 
 STRICT = ("-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow")
@@ -66,7 +67,7 @@ def check_runs(program: list[str], policy: Policy) -> None:
 def test_it_acts_as_numpy_does(sizes, int8):
     policy = make_policy(sizes)
     header = c_header.write(policy, None, int8=int8)
-    right = c_header.quantised(policy) if int8 else policy
+    right = quantised(policy) if int8 else policy
     for compiler in COMPILERS:
         flags = (*c_header.FLAGS, *STRICT)
         check_acts_alike(right, c_header.compiled(header, compiler, flags), compiler)
@@ -94,7 +95,7 @@ def test_sanitizers_find_nothing(tmp_path, int8):
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
     command = [COMPILERS[0], "-std=c99", *STRICT, *flags]
     program = build(tmp_path, c_header.write(policy, None, int8=int8), command)
-    check_runs([str(program)], c_header.quantised(policy) if int8 else policy)
+    check_runs([str(program)], quantised(policy) if int8 else policy)
 
 
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="no valgrind")
@@ -142,7 +143,7 @@ def test_eight_bits():
     # Inputs of very different size, as where the first layer holds the normalisation.
     weights = (policy.weights[0] * np.geomspace(0.01, 100, 11)[:, None], *policy.weights[1:])
     policy = Policy(tuple(one.astype(np.float32) for one in weights), policy.biases, policy.bounds)
-    levels, inputs, outputs = c_header.levels_of(policy.weights[0])
+    levels, inputs, outputs = levels_of(policy.weights[0])
     assert levels.dtype == np.int8
     assert np.abs(levels.astype(int)).max() == 127
     held = levels * outputs * inputs[:, None]
@@ -157,7 +158,7 @@ def test_eight_bits():
 
 @pytest.mark.parametrize("weight", [np.zeros((3, 2)), np.full((3, 2), 1e-45)])
 def test_eight_bits_of_nothing(weight):
-    levels, inputs, outputs = c_header.levels_of(weight.astype(np.float32))
+    levels, inputs, outputs = levels_of(weight.astype(np.float32))
     held = levels * outputs * inputs[:, None]
     np.testing.assert_allclose(held, weight, atol=2e-45)
 

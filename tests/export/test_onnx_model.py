@@ -10,13 +10,23 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 
 from tskd_jax.contract import Contract  # noqa: E402
 from tskd_jax.export import export, onnx_model  # noqa: E402
+from tskd_jax.export.eight_bits import quantised  # noqa: E402
 
 
+@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
-def test_it_acts_as_numpy_does(sizes):
+def test_it_acts_as_numpy_does(sizes, int8):
     policy = make_policy(sizes)
-    act, by = onnx_model.load(onnx_model.write(policy, None))
-    check_acts_alike(policy, act, by)
+    act, by = onnx_model.load(onnx_model.write(policy, None, int8=int8))
+    check_acts_alike(quantised(policy) if int8 else policy, act, by)
+
+
+def test_eight_bits_are_a_quarter_of_the_size():
+    policy = make_policy((11, 256, 256, 3))
+    made = export("onnx", policy, None, int8=True)
+    (content,) = made.files.values()
+    assert policy.parameters < len(content) < 1.2 * policy.parameters
+    assert "8 bits change the action by" in made.lines[-1]
 
 
 def test_the_reference_acts_so_too(monkeypatch):
@@ -34,6 +44,9 @@ def test_the_reference_acts_so_too(monkeypatch):
 
 def test_old_runtimes_read_it():
     policy = make_policy()
+    eight = onnx.load_from_string(onnx_model.write(policy, None, int8=True))
+    assert "DequantizeLinear" in {node.op_type for node in eight.graph.node}
+    assert (eight.ir_version, eight.opset_import[0].version) == (7, 13)
     model = onnx.load_from_string(onnx_model.write(policy, None))
     assert model.ir_version == 7
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 13)]

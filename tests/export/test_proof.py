@@ -139,6 +139,7 @@ def test_the_same_bits_in_a_file_of_numpy():
     assert "the same bits as NumPy" in made.lines[1]
 
 
-def test_int8_is_of_c_alone():
-    with pytest.raises(ExportError, match="npz: has no int8"):
-        export("npz", make_policy(), None, int8=True)
+@pytest.mark.parametrize("form", ["npz", "stablehlo"])
+def test_some_forms_have_no_eight_bits(form):
+    with pytest.raises(ExportError, match=f"{form}: has no int8; onnx, c, tflite have"):
+        export(form, make_policy(), None, int8=True)

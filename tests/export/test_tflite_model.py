@@ -9,21 +9,33 @@ interpreter = pytest.importorskip(
 )
 
 from tskd_jax.contract import Contract  # noqa: E402
-from tskd_jax.export import tflite_model  # noqa: E402
+from tskd_jax.export import export, tflite_model  # noqa: E402
+from tskd_jax.export.eight_bits import quantised  # noqa: E402
 
 
+@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
-def test_it_acts_as_numpy_does(sizes):
+def test_it_acts_as_numpy_does(sizes, int8):
     policy = make_policy(sizes)
-    act, by = tflite_model.load(tflite_model.write(policy, None))
-    check_acts_alike(policy, act, by)
+    act, by = tflite_model.load(tflite_model.write(policy, None, int8=int8))
+    check_acts_alike(quantised(policy) if int8 else policy, act, by)
 
 
-def test_it_needs_no_delegate():
+def test_eight_bits_are_a_quarter_of_the_size():
+    policy = make_policy((11, 256, 256, 3))
+    made = export("tflite", policy, None, int8=True)
+    (content,) = made.files.values()
+    assert policy.parameters < len(content) < 1.2 * policy.parameters
+    assert "8 bits change the action by" in made.lines[-1]
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+def test_it_needs_no_delegate(int8):
     """As on a microcontroller: the plain kernels, one row, no resizing."""
     policy = make_policy()
+    right = quantised(policy) if int8 else policy
     plain = interpreter.Interpreter(
-        model_content=tflite_model.write(policy, None),
+        model_content=tflite_model.write(policy, None, int8=int8),
         experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_REF,
     )
     plain.allocate_tensors()
@@ -35,7 +47,7 @@ def test_it_needs_no_delegate():
     for state in np.random.default_rng(0).normal(size=(5, 1, 4)).astype(np.float32):
         plain.set_tensor(given["index"], state)
         plain.invoke()
-        np.testing.assert_allclose(plain.get_tensor(made["index"]), policy(state), atol=1e-5)
+        np.testing.assert_allclose(plain.get_tensor(made["index"]), right(state), atol=1e-5)
 
 
 def test_the_contract_travels():

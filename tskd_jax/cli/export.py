@@ -6,6 +6,7 @@ some extreme observations before it is written; one that acts differently is not
 or for several formats a folder.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -24,7 +25,7 @@ def _define(values: flags.FlagValues) -> None:
         "format", [], f"Of npz, onnx, c, tflite, stablehlo; or {ALL}.", flag_values=values
     )
     flags.DEFINE_string("out", "", "What to write: a file, or a folder.", flag_values=values)
-    flags.DEFINE_bool("int8", False, "C: weights of 8 bits, 70 kB.", flag_values=values)
+    flags.DEFINE_bool("int8", False, "onnx, c, tflite: weights of 8 bits.", flag_values=values)
 
 
 def main(argv: list[str], request: Request) -> int:
@@ -49,12 +50,12 @@ def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:
       ExportError: a form cannot be made, or acts differently.
       PolicyError: there is no such student.
     """
-    from tskd_jax.export import FORMATS, export, missing
+    from tskd_jax.export import EIGHT_BITS, FORMATS, export, missing
     from tskd_jax.policy import load_policy
     from tskd_jax.run import files
 
     formats = list(FORMATS) if asked == [ALL] else list(dict.fromkeys(asked))
-    _check(formats, list(FORMATS), out, int8)
+    _check(formats, list(FORMATS), out, EIGHT_BITS if int8 else ())
     policy = load_policy(student)
     contents: dict[Path, bytes] = {}
     lines: dict[Path, tuple[str, ...]] = {}
@@ -62,7 +63,7 @@ def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:
         if asked == [ALL] and (problem := missing(format_)):
             print(f"{format_}: left out: {problem}")
             continue
-        form = export(format_, policy, policy.contract, int8=int8 and format_ == "c")
+        form = export(format_, policy, policy.contract, int8=int8 and format_ in EIGHT_BITS)
         first, *beside = form.files
         path = target(out, first, len(formats) > 1)
         lines[path] = form.lines
@@ -77,15 +78,16 @@ def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:
         print(f"{path}: {len(content):,} bytes", *lines.get(path, ()), sep="\n  ")
 
 
-def _check(formats: list[str], known: list[str], out: str, int8: bool) -> None:
+def _check(formats: list[str], known: list[str], out: str, eight_bits: Sequence[str]) -> None:
+    """Raise ConfigError for what cannot be; one of `eight_bits` is needed, where there are any."""
     names = f"one of {', '.join((*known, ALL))}"
     if not formats:
         raise ConfigError(f"--format=NAME is needed: {names}, or several with commas")
     for format_ in formats:
         if format_ not in known:
             raise ConfigError(f"--format={format_}: there is no such format; {names}")
-    if int8 and "c" not in formats:
-        raise ConfigError("--int8 is of the format c; add --format=c, or leave it out")
+    if eight_bits and not set(formats) & set(eight_bits):
+        raise ConfigError(f"--int8 is of the formats {', '.join(eight_bits)}; name one of them")
     if not out:
         raise ConfigError("--out=PATH is needed: the file to write, or a folder")
 

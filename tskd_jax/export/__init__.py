@@ -13,6 +13,7 @@ import numpy as np
 from tskd_jax.contract import Contract
 from tskd_jax.errors import ExportError
 from tskd_jax.export import proof
+from tskd_jax.export.eight_bits import quantised
 from tskd_jax.policy import Policy
 
 # Name -> (module, what it needs beside NumPy, the extra that installs it).
@@ -23,6 +24,7 @@ FORMATS = {
     "tflite": ("tflite_model", ("ai_edge_litert", "flatbuffers"), "tflite"),
     "stablehlo": ("stablehlo", ("jax", "flatbuffers"), "stablehlo"),
 }
+EIGHT_BITS = ("onnx", "c", "tflite")  # that can hold such weights
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,20 @@ def export(
       format_: one of `FORMATS`.
       policy: the student.
       contract: which travels with it.
-      int8: weights of 8 bits, which the form C has.
+      int8: weights of 8 bits, which `EIGHT_BITS` have.
 
     Raises:
       ExportError: a library is missing, the form cannot hold this student, or acts differently.
     """
     if problem := missing(format_):
         raise ExportError(f"{format_}: {problem}")
-    if int8 and format_ != "c":
-        raise ExportError(f"{format_}: has no int8 here; it is of the format c")
+    if int8 and format_ not in EIGHT_BITS:
+        raise ExportError(f"{format_}: has no int8; {', '.join(EIGHT_BITS)} have")
     module = importlib.import_module(f"{__name__}.{FORMATS[format_][0]}")
     observations = proof.some_observations(policy, contract)
     right, name, lines = policy, "NumPy", []
     if int8:
-        right, name = module.quantised(policy), "NumPy with the same 8 bits"
+        right, name = quantised(policy), "NumPy with the same 8 bits"
         content = module.write(policy, contract, int8=True)
         lines.append(_cost(policy, right, observations, contract))
     else:
@@ -83,11 +85,11 @@ def export(
 
 
 def _cost(
-    policy: Policy, quantised: Policy, observations: np.ndarray, contract: Contract | None
+    policy: Policy, rounded: Policy, observations: np.ndarray, contract: Contract | None
 ) -> str:
     """What 8 bits change in the action, in its own units."""
     usual, where = proof.usual(observations, contract)
-    error = np.abs(policy(usual).astype(np.float64) - quantised(usual))
+    error = np.abs(policy(usual).astype(np.float64) - rounded(usual))
     largest = ", ".join(f"{one:.2g}" for one in error.max(0))
     mean = ", ".join(f"{one:.2g}" for one in error.mean(0))
     return f"8 bits change the action by {mean} on average and {largest} at most ({where})"

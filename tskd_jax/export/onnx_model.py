@@ -12,6 +12,7 @@ import numpy as np
 
 from tskd_jax.contract import Contract
 from tskd_jax.errors import ExportError, first_line
+from tskd_jax.export.eight_bits import levels_of
 from tskd_jax.policy import Policy
 
 SUFFIX = ".onnx"
@@ -19,8 +20,13 @@ OPSET, IR_VERSION = 13, 7
 INPUT, OUTPUT = "observation", "action"
 
 
-def write(policy: Policy, contract: Contract | None) -> bytes:
-    """The model's bytes; the contract is the metadata property `contract`, JSON.
+def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> bytes:
+    """The model's bytes.
+
+    Args:
+      policy: the student, in full precision.
+      contract: the metadata property `contract`, JSON.
+      int8: weights are kept in 8 bits, and multiplied out when the model is loaded.
 
     Raises:
       ExportError: onnx finds the model wrong.
@@ -33,7 +39,16 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
     nodes, x = [], INPUT
     for number, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
         names = [f"weight_{number}", f"bias_{number}"]
-        arrays |= dict(zip(names, (weight, bias), strict=True))
+        arrays[names[1]] = bias
+        if int8:
+            kept = [f"levels_{number}", f"out_{number}", f"in_{number}"]
+            levels, inputs, outputs = levels_of(weight)
+            arrays |= dict(zip(kept, (levels, outputs, inputs[:, None]), strict=True))
+            even = f"even_{number}"
+            nodes.append(helper.make_node("DequantizeLinear", kept[:2], [even], axis=1))
+            nodes.append(helper.make_node("Mul", [even, kept[2]], names[:1]))
+        else:
+            arrays[names[0]] = weight
         nodes.append(helper.make_node("Gemm", [x, *names], [f"sum_{number}"]))
         last = number == len(policy.weights) - 1
         x = "tanh" if last else f"relu_{number}"

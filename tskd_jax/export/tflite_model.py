@@ -10,16 +10,23 @@ from typing import Any
 import numpy as np
 
 from tskd_jax.contract import Contract
+from tskd_jax.export.eight_bits import levels_of
 from tskd_jax.policy import Policy
 
 SUFFIX = ".tflite"
 IDENTIFIER = b"TFL3"
-# Of the operators' versions the first, which every interpreter has.
-VERSION = 1
+# Of an operator's versions the first that can do what is asked of it here.
+VERSIONS = {"DEQUANTIZE": 5}  # a scale for each row
 
 
-def write(policy: Policy, contract: Contract | None) -> bytes:
-    """The model's bytes; the contract is the metadata `contract`, JSON."""
+def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> bytes:
+    """The model's bytes.
+
+    Args:
+      policy: the student, in full precision.
+      contract: the metadata `contract`, JSON.
+      int8: weights are kept in 8 bits.
+    """
     import flatbuffers  # pyright: ignore[reportMissingImports]
     from ai_edge_litert import schema_py_generated as schema  # pyright: ignore[reportMissingImports]
 
@@ -29,10 +36,15 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
     graph.made.inputs = [x]
     for place, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
         last = place == len(policy.weights) - 1
-        operands = [
-            graph.constant(f"weight_{place}", np.ascontiguousarray(weight.T)),
-            graph.constant(f"bias_{place}", bias),
-        ]
+        if int8:
+            levels, inputs, outputs = levels_of(weight)
+            scaled = graph.tensor(f"scaled_{place}", (1, len(inputs)))
+            by = graph.constant(f"in_{place}", inputs)
+            graph.add("MUL", [x, by], scaled, schema.MulOptionsT())
+            x, weights = scaled, graph.dequantized(f"weight_{place}", levels.T, outputs)
+        else:
+            weights = graph.constant(f"weight_{place}", np.ascontiguousarray(weight.T))
+        operands = [weights, graph.constant(f"bias_{place}", bias)]
         options = schema.FullyConnectedOptionsT()
         kinds = schema.ActivationFunctionType
         options.fusedActivationFunction = kinds.NONE if last else kinds.RELU
@@ -88,6 +100,20 @@ class _Graph:
         """The index of a new tensor with these numbers."""
         return self.tensor(name, values.shape, self._buffer(values.astype("<f4").tobytes()))
 
+    def dequantized(self, name: str, levels: np.ndarray, scales: np.ndarray) -> int:
+        """The index of a tensor of levels (rows, columns) int8 times scales (rows,)."""
+        kept = self.tensor(f"{name}_levels", levels.shape, self._buffer(levels.tobytes()))
+        made = self.made.tensors[kept]
+        made.type = self.schema.TensorType.INT8
+        made.quantization = self.schema.QuantizationParametersT()
+        made.quantization.scale = [float(one) for one in scales]
+        made.quantization.zeroPoint = [0] * len(scales)
+        made.quantization.quantizedDimension = 0
+        out = self.tensor(name, levels.shape)
+        self.made.tensors[out].shapeSignature = None  # its first size is no batch
+        self.add("DEQUANTIZE", [kept], out, self.schema.DequantizeOptionsT())
+        return out
+
     def add(self, operator: str, inputs: list[int], output: int, options: Any) -> None:
         """Add an operator."""
         made = self.schema.OperatorT()
@@ -116,7 +142,7 @@ class _Graph:
             made = self.schema.OperatorCodeT()
             code = getattr(self.schema.BuiltinOperator, operator)
             made.builtinCode = made.deprecatedBuiltinCode = code  # the latter for old interpreters
-            made.version = VERSION
+            made.version = VERSIONS.get(operator, 1)
             self.model.operatorCodes.append(made)
             self._codes[operator] = len(self.model.operatorCodes) - 1
         return self._codes[operator]
