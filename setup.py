@@ -4,6 +4,15 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+DOCS = [
+    "furo>=2024.8",
+    "ipykernel>=6.29,<8",
+    "jupytext>=1.16,<2",
+    "myst-nb>=1.1,<2",
+    "nbclient>=0.10,<1",
+    "sphinx>=7.4,<10",
+]
+
 setup(
     name="tskd_jax",
     version="0.1.0",
@@ -11,6 +20,20 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    author="The tskd_jax authors",
+    project_urls={"Paper": "https://arxiv.org/abs/2402.00807"},
+    keywords="offline reinforcement learning, diffusion, distillation, robotics, JAX, Flax",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     # configs/ stands beside the package and is installed inside it, so that `--config=hopper` needs
     # no checkout.
@@ -39,6 +62,7 @@ setup(
     ],
     extras_require={
         "test": [
+            *DOCS,  # which are built and run
             "basedpyright>=1.31,<2",
             "beartype>=0.20,<0.24",
             "hypothesis>=6.100,<7",
@@ -52,6 +76,7 @@ setup(
             "ruff>=0.14,<0.18",
             "setuptools>=77",  # builds the wheel that the tests install
         ],
+        "docs": DOCS,
         "collect": ["sbx-rl>=0.20,<1"],
         "mp4": ["imageio-ffmpeg>=0.5,<1"],  # films in other than WebP
         "mlflow": ["mlflow-skinny>=2.16,<4"],

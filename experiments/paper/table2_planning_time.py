@@ -240,13 +240,23 @@ def markdown(rows: list[dict[str, Any]], *, beside_the_papers: bool) -> str:
         cells = []
         for length in LENGTHS:
             theirs = f" ({published[length]:.2f})" if published else ""
-            cells.append(f"{row[f'seconds_{length}']:.3g}{theirs}")
-        decision = f"{row['milliseconds']:.3g} ({row['low']:.3g} … {row['high']:.3g})"
+            cells.append(f"{figure(row[f'seconds_{length}'])}{theirs}")
+        middle, low, high = (figure(row[name]) for name in ("milliseconds", "low", "high"))
+        decision = f"{middle} ({low} … {high})"
         start = f"{row['method']} | {row['parameters']:,} | {decision}"
-        lines.append(f"| {start} | {100 * row['share_of_teacher']:.3g}% | {' | '.join(cells)} |")
+        lines.append(
+            f"| {start} | {figure(100 * row['share_of_teacher'])}% | {' | '.join(cells)} |"
+        )
     about = f"Seconds of {EPISODES} episodes in lockstep"
     theirs = "; in brackets the paper's own figure, of another machine" if beside_the_papers else ""
     return "\n".join([*lines, "", f"{about}{theirs}.", ""])
+
+
+def figure(value: float) -> str:
+    """Three figures, or all before the point; never as a power of ten."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}".rstrip("0").rstrip(".")
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -256,14 +266,14 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.2, 0.36 * len(rows) + 1.2), layout="constrained")
+    drawn, axes = plt.subplots(figsize=(7.2, 0.36 * len(rows) + 1.2), layout="constrained")
     names = [row["method"] for row in rows][::-1]
     values = [row["milliseconds"] for row in rows][::-1]
     axes.barh(names, values, color="#4c72b0", left=1e-3)
     axes.axvline(20, color="gray", linestyle="--", linewidth=1)
     axes.text(20, -0.9, " 50 Hz", color="gray", va="center", fontsize=8)
     axes.set(xscale="log", xlabel="milliseconds of one decision", ylim=(-1.4, len(rows) - 0.4))
-    save(figure, path)
+    save(drawn, path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What is installed from a wheel works in an empty folder, with no repository beside it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from tiny import ROOT
+
+from tskd_jax import __version__
 
 GENERATORS = ("trajectory_generator", "reward_generator")
 SHIPPED = ("tskd_jax", "configs", "setup.py", "pyproject.toml", "README.md")
@@ -31,6 +34,11 @@ def wheel(tmp_path_factory) -> Path:
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", folder / "dist"]
     run([sys.executable, "-m", "pip", "wheel", *options, folder])
     return next((folder / "dist").glob("*.whl"))
+
+
+def test_the_citation_is_of_this_version():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert re.findall(r"^version: (.*)$", text, re.MULTILINE) == [__version__]
 
 
 def test_a_wheel_has_every_room_and_config(wheel):

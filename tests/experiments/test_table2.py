@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import pytest
 from tiny import import_script, run_script
 
 from tskd_jax.report.published import planning_seconds
@@ -40,6 +41,14 @@ def test_the_median_is_within_its_interval_as_often_as_promised():
         low, high = table2.median_interval(list(rng.exponential(size=60)))
         hits += low <= np.log(2) <= high
     assert 0.94 < hits / 2000 < 0.98
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(112628.4, "112,628"), (17.63, "17.6"), (2.0, "2"), (0.0107, "0.0107"), (2.9e-4, "0.00029")],
+)
+def test_figures_are_written_out(value, text):
+    assert table2.figure(value) == text
 
 
 def test_the_papers_figures_stand_beside_networks_of_its_size():

@@ -1,11 +1,11 @@
 """What a stage leaves in the folder before it is done: checkpoints, finished parts, metrics.
 
-training/NAME-KEY/STEP/  the last two checkpoints inside a training; removed once its stage is done
-parts/NAME-KEY/PART/     finished parts of what is no training; removed likewise
-metrics.csv              loss, norms and rate of every training; tensorboard/ has the same
+    training/NAME-KEY/STEP/  the last two checkpoints of a training; removed once its stage is done
+    parts/NAME-KEY/PART/     finished parts of what is no training; removed likewise
+    metrics.csv              loss, norms and rate of every training; tensorboard/ has the same
 
-The manifest has their checksums, below the key of their stage: `checkpoints`[key][name][step] and
-`parts`[key][name][part]; `partial_seconds`[key][name] is the time that the checkpoints hold.
+The manifest has their checksums, below the key of their stage: `checkpoints[key][name][step]` and
+`parts[key][name][part]`; `partial_seconds[key][name]` is the time that the checkpoints hold.
 """
 
 import time
