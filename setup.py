@@ -51,7 +51,7 @@ setup(
         "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
         "ml-collections>=1.0,<2",
-        "mujoco>=3.2,<5",
+        "mujoco>=3.5,<5",  # in earlier ones Hopper moves otherwise than in the embedded data
         "numpy>=2.0,<3",
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.11.30,<0.13",
@@ -68,7 +68,7 @@ setup(
             "hypothesis>=6.100,<7",
             "minari[hdf5]>=0.5.3,<0.6",  # writes what the tests read
             "onnx>=1.16,<2",
-            "onnxruntime>=1.18,<2",  # brings flatbuffers, which jax.export needs
+            "onnxruntime>=1.19,<2",  # of NumPy 2; brings flatbuffers, which jax.export needs
             "pyarrow>=18",
             "pytest>=8.3,<10",
             "pytest-cov>=6,<8",
@@ -83,10 +83,10 @@ setup(
         "wandb": ["wandb>=0.18,<1"],
         "minari": ["minari[hdf5,hf]>=0.5.3,<0.6"],  # only to download
         "ogbench": ["ogbench>=1.1,<2"],
-        "onnx": ["onnx>=1.16,<2", "onnxruntime>=1.18,<2"],
+        "onnx": ["onnx>=1.16,<2", "onnxruntime>=1.19,<2"],
         "parquet": ["pyarrow>=18"],
         # Kitchen does not work with newer MuJoCo.
-        "robotics": ["gymnasium-robotics>=1.4.2,<1.5", "mujoco>=3.2,<3.12"],
+        "robotics": ["gymnasium-robotics>=1.4.2,<1.5", "mujoco>=3.5,<3.12"],
         "stablehlo": ["flatbuffers>=24.3"],
         "tflite": ["ai-edge-litert>=2,<3", "flatbuffers>=24.3"],  # no TensorFlow
         "torch": ["torch>=2.4"],  # only to read released weights

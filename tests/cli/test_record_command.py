@@ -104,6 +104,15 @@ def test_a_student_that_does_not_say_where_it_acts(tmp_path, capfd):
     assert "add --env=ID" in capfd.readouterr().err
 
 
+def test_a_damaged_run_is_refused_before_anything_is_drawn(tmp_path, capfd):
+    save_policy(tmp_path / "student.npz", student())
+    (tmp_path / "summary.json").write_text('{"config"')
+    assert main(["tskd-jax", "record", str(tmp_path), "--env=Hopper-v4"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "summary.json: damaged" in line
+    assert not (tmp_path / "films").exists()
+
+
 def test_every_fourth_step_and_the_last_are_drawn(monkeypatch):
     """By the simulator itself, where there is a driver."""
     monkeypatch.setenv("MUJOCO_GL", "egl")

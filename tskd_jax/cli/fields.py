@@ -7,7 +7,9 @@ Every method, and every field of a config with its values at each preset, range,
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tskd_jax.cli.flags import parse_words
 from tskd_jax.config import FIELDS, to_text
+from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 from tskd_jax.methods import METHODS
 from tskd_jax.presets import PRESETS
@@ -16,9 +18,11 @@ from tskd_jax.presets import PRESETS
 def main(argv: list[str], request: Request) -> int:
     """Run the command and return its exit status."""
     del request
-    if any(word in ("--help", "-h") for word in argv[1:]):
-        print((__doc__ or "").strip())
+    _, words, shown = parse_words(argv, lambda _values: None, __doc__ or "")
+    if shown:
         return 0
+    if words:
+        raise ConfigError(f"tskd-jax fields takes no words, and was given {words[0]!r}")
     print(document(), end="")
     return 0
 

@@ -58,7 +58,7 @@ def main(argv: list[str], request: Request) -> int:
 def _record(student: Path, asked: dict[str, Any]) -> None:
     from tskd_jax.envs.film import film, frames_per_second
     from tskd_jax.policy import load_policy
-    from tskd_jax.report.html import FILMS
+    from tskd_jax.report import html
     from tskd_jax.run.progress import Bar
 
     policy = load_policy(student)
@@ -68,7 +68,8 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
     writer = _writer(asked["format"])
     beside = _beside(student, policy, asked["beside"])
     pair = [policy] + ([load_policy(beside)] if beside else [])
-    out = Path(asked["out"]).expanduser() if asked["out"] else student.parent / FILMS
+    out = Path(asked["out"]).expanduser() if asked["out"] else student.parent / html.FILMS
+    found = _reported(student.parent, out)
     out.mkdir(parents=True, exist_ok=True)
     chosen = _chosen(pair, environment, asked["seed"], asked["episodes"])
     rate = frames_per_second(environment, asked["every"])
@@ -94,7 +95,8 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
         if beside:
             words += f", on the right {beside.parent.name}/{beside.name}: {gained[1]:.4g}"
         print(f"{path}: start {seed}, {words}")
-    _renew_report(student.parent, out)
+    if found:
+        print(f"report: {html.write(student.parent, found)}")
 
 
 def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> dict[str, int]:
@@ -191,9 +193,14 @@ def write_webp(path: Path, frames: list[np.ndarray], rate: float) -> None:
         )
 
 
-def _renew_report(folder: Path, out: Path) -> None:
-    """The films of a run become part of its report."""
+def _reported(folder: Path, out: Path) -> dict[str, Any] | None:
+    """The summary of the run whose report the films become part of; None where there is none.
+
+    Raises:
+      WorkdirError: it is damaged.
+    """
     from tskd_jax.report import html, summary
 
     if out == folder / html.FILMS and (folder / "summary.json").exists():
-        print(f"report: {html.write(folder, summary.read(folder))}")
+        return summary.read(folder)
+    return None

@@ -7,25 +7,23 @@ from pathlib import Path
 
 from absl import flags
 
-from tskd_jax.cli.flags import workdir
+from tskd_jax.cli.flags import parse_words, workdir
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
 
+def _define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", None, "Everything the run makes.", flag_values=values)
+
+
 def main(argv: list[str], request: Request) -> int:
     """Run the command and return its exit status."""
-    if any(word in ("--help", "-h") for word in argv):
-        print((__doc__ or "").strip())
+    values, words, shown = parse_words(argv, _define, __doc__ or "")
+    if shown:
         return 0
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "Everything the run makes.", flag_values=values)
-    try:
-        rest = values(argv)[1:]
-    except flags.Error as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    if len(rest) != 1:
+    if len(words) != 1:
         raise ConfigError("tskd-jax replay takes one summary.json")
-    return repeat(Path(rest[0]), values["workdir"].value, request)
+    return repeat(Path(words[0]), values["workdir"].value, request)
 
 
 def repeat(path: Path, folder: str | None, request: Request) -> int:

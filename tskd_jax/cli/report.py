@@ -5,6 +5,7 @@ The table, the pictures and report.html of a finished run, made anew from its fo
 
 from pathlib import Path
 
+from tskd_jax.cli.flags import parse_words
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -12,11 +13,10 @@ from tskd_jax.machine.signals import Request
 def main(argv: list[str], request: Request) -> int:
     """Run the command and return its exit status."""
     del request
-    words = argv[1:]
-    if any(word in ("--help", "-h") for word in words):
-        print((__doc__ or "").strip())
+    _, words, shown = parse_words(argv, lambda _values: None, __doc__ or "")
+    if shown:
         return 0
-    if len(words) != 1 or words[0].startswith("-"):
+    if len(words) != 1:
         raise ConfigError("tskd-jax report takes the folder of one run")
     from tskd_jax.report import figures, html, summary, table
 

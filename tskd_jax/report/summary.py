@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[str, Any]:
     """
     try:
         return json.loads((folder / "summary.json").read_text())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise WorkdirError(
             f"{folder}: holds no finished run (no summary.json); give the --workdir of one"
         ) from error

@@ -1,0 +1,84 @@
+"""Every subcommand, wrongly used: exit status 2, and one line that says what is wrong."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tskd_jax.cli import COMMANDS, main
+from tskd_jax.policy import Bounds, Policy, save_policy
+
+MISTAKES = [
+    ("run", "--config=.*is needed"),
+    ("run words", "'words' is not understood"),
+    ("run --config=none", "no config of that name"),
+    ("sweep --config=hopper", "--grid=SECTION.FIELD=VALUE"),
+    ("replay", "takes one summary.json"),
+    ("replay RUN", "not the summary.json of a finished run"),
+    ("replay HALF/summary.json", "not the summary.json of a finished run"),
+    ("replay TORN/summary.json", "not the summary.json of a finished run"),
+    ("replay FILE", "not the summary.json of a finished run"),
+    ("report", "takes the folder of one run"),
+    ("report NONE", "holds no finished run"),
+    ("report HALF", "holds no finished run"),
+    ("report FILE", "holds no finished run"),
+    ("report TORN", "summary.json: damaged"),
+    ("compare HALF", "two runs or more"),
+    ("compare HALF TORN", "holds no finished run"),
+    ("evaluate", "takes students"),
+    ("evaluate NONE", "no such file or folder"),
+    ("evaluate FILE", "not a student file"),
+    ("evaluate HALF --env=Nope-v1", "Gymnasium cannot make it"),
+    ("evaluate HALF --env=Ant-v5", "takes 11 observations"),
+    ("record", "takes one student"),
+    ("record HALF HALF", "takes one student"),
+    ("record NONE", "not a student file"),
+    ("record FILE", "not a student file"),
+    ("record TORN --env=Hopper-v4", "summary.json: damaged"),
+    ("export HALF", "--format=NAME is needed"),
+    ("export FILE --format=npz --out=a.npz", "not a student file"),
+    ("export NONE --format=npz --out=a.npz", "not a student file"),
+    ("data", "no dataset is named"),
+    ("data FILE", "not a readable npz file"),
+    ("data get", "takes one name"),
+    ("convert FILE", "takes two words"),
+    ("convert FILE a.npz", "what is written is HDF5"),
+    ("fields FILE", "takes no words"),
+    ("nonsense", "is no command"),
+]
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Word -> what it stands for: runs that are half written or damaged, and no student."""
+    monkeypatch.chdir(tmp_path)
+    weights = (np.zeros((11, 3), np.float32),)
+    policy = Policy(weights, (np.zeros(3, np.float32),), Bounds.symmetric(1.0, 3))
+    for name in ("HALF", "TORN", "RUN"):
+        (tmp_path / name).mkdir()
+    for name in ("HALF", "TORN"):
+        save_policy(tmp_path / name / "student.npz", policy)
+    (tmp_path / "TORN/summary.json").write_text('{"config": {"methods"')
+    (tmp_path / "FILE.npz").write_text("text")
+    return {"FILE": "FILE.npz"}
+
+
+def outcome(words: str, places: dict[str, str], capfd) -> str:
+    argv = ["tskd-jax", *(places.get(word, word) for word in words.split())]
+    assert main(argv) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(("words", "expected"), MISTAKES, ids=[words for words, _ in MISTAKES])
+def test_a_mistake_is_one_line(words, expected, places, tmp_path, capfd):
+    before = sorted(tmp_path.rglob("*"))
+    line = outcome(words, places, capfd)
+    assert re.search(expected, line), line
+    assert "Traceback" not in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_flag_that_does_not_exist(command, places, capfd):
+    assert "nonsense" in outcome(f"{command} --nonsense", places, capfd)
