@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "tskd_jax"
 LEVELS = (
     ("errors",),
     ("fields", "contract"),
-    ("machine", "nn", "policy"),
+    ("machine", "policy"),
+    ("nn",),
     ("training", "diffusion", "data", "export"),
     ("run", "envs"),
     ("models",),

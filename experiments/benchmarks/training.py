@@ -31,7 +31,7 @@ from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.tasks import Task
 from tskd_jax.machine.throughput import matmul_peak, product_rates
 from tskd_jax.models import cloning, dynamics, inverse_dynamics, value
-from tskd_jax.nn.convolution import FORMS, set_convolution_form
+from tskd_jax.nn.convolution import FORMS, convolution_form
 from tskd_jax.presets import PRESETS
 from tskd_jax.teacher import reward_generator, trajectory_generator
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -161,8 +161,15 @@ def endless(preset: str, model: str) -> Config:
 
 
 def main(_argv) -> None:
-    set_convolution_form(FORM.value)
     recorded, task = load_dataset("hopper-sac-replay"), get_task("hopper")
+    with convolution_form(FORM.value):
+        table = measure_all(recorded, task)
+    print(f"{device_name()}, matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")
+    write(table, RESULTS.value, NAME.value)
+
+
+def measure_all(recorded: Trajectories, task: Task) -> list[dict[str, Any]]:
+    """A row for each preset, model and number of seeds."""
     table = []
     for preset in PRESETS_FLAG.value:
         for model in CHOSEN.value:
@@ -171,8 +178,7 @@ def main(_argv) -> None:
                 if training.keys.size <= MOST_MEMBERS.value:
                     table.append(measure(preset, model, training))
                     show(table[-1])
-    print(f"{device_name()}, matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")
-    write(table, RESULTS.value, NAME.value)
+    return table
 
 
 if __name__ == "__main__":

@@ -2,17 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import pytest
 
 from tskd_jax.machine.throughput import matmul_flops, matmul_peak
-from tskd_jax.nn.convolution import set_convolution_form
+from tskd_jax.nn.convolution import convolution_form
 from tskd_jax.nn.unet import TemporalUNet
-
-
-@pytest.fixture(autouse=True)
-def automatic_form():
-    yield
-    set_convolution_form("auto")
 
 
 def test_products_are_counted_twice_an_entry_and_contracted_size():
@@ -51,8 +44,8 @@ def test_a_convolution_counts_alike_in_both_forms():
     params = jax.eval_shape(network.init, jax.random.key(0), x, step, one, one)
     counts = []
     for form in ("matmul", "lax"):
-        set_convolution_form(form)
-        counts.append(matmul_flops(lambda *a: network.apply(*a), params, x, step, one, one))
+        with convolution_form(form):
+            counts.append(matmul_flops(lambda *a: network.apply(*a), params, x, step, one, one))
     assert counts[0] == counts[1] > 0
 
 

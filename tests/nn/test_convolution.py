@@ -5,21 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tskd_jax.machine.platform import lowering_for
 from tskd_jax.nn import convolution
-from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample, set_convolution_form
+from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample, convolution_form
 from tskd_jax.nn.unet import TemporalUNet
-
-
-@pytest.fixture(autouse=True)
-def _restore_form():
-    yield
-    set_convolution_form("auto")
 
 
 @pytest.fixture(params=["matmul", "lax"])
 def form(request):
-    set_convolution_form(request.param)
-    return request.param
+    with convolution_form(request.param):
+        yield request.param
 
 
 def normal(shape, seed=0):
@@ -118,8 +113,8 @@ def values_and_gradients(module, params, *inputs):
 def assert_forms_agree(module, params, *inputs, atol=1e-5):
     results = {}
     for name in ("matmul", "lax"):
-        set_convolution_form(name)
-        results[name] = values_and_gradients(module, params, *inputs)
+        with convolution_form(name):
+            results[name] = values_and_gradients(module, params, *inputs)
     for left, right in zip(*map(jax.tree.leaves, results.values()), strict=True):
         # An absolute tolerance in units of the largest entry: gradients are sums of many terms.
         scale = max(1.0, float(jnp.abs(right).max()))
@@ -170,10 +165,7 @@ def products(function, *arguments) -> list[tuple[str, tuple[int, ...]]]:
         ("tpu", 4, {"conv_general_dilated"}, {"conv_general_dilated"}),
     ],
 )
-def test_auto_chooses_by_backend_gradient_and_length(
-    monkeypatch, backend, time, sampling, training
-):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+def test_auto_chooses_by_platform_gradient_and_length(backend, time, sampling, training):
     x, kernel = jnp.ones((2, time, 3)), jnp.ones((5, 3, 4))
 
     def forward(x, kernel):
@@ -182,8 +174,9 @@ def test_auto_chooses_by_backend_gradient_and_length(
     def gradient(x, kernel):
         return jax.grad(lambda x, kernel: forward(x, kernel).sum(), (0, 1))(x, kernel)
 
-    assert {name for name, _ in products(forward, x, kernel)} == sampling
-    found = products(gradient, x, kernel)
+    with lowering_for(backend):
+        assert {name for name, _ in products(forward, x, kernel)} == sampling
+        found = products(gradient, x, kernel)
     assert {name for name, _ in found} == training
     if backend == "cpu":
         # XLA's own gradient is a convolution whose kernel is as long as the input: slow in a loop.
@@ -204,17 +197,22 @@ def test_auto_chooses_by_backend_gradient_and_length(
     ],
 )
 def test_auto_has_the_gradients_of_the_matrix_product(monkeypatch, module, time, small_kernel):
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(convolution, "SMALL_KERNEL", small_kernel)
     x, params, *_ = numbers(module, time)
     results = []
     for name in ("matmul", "auto"):
-        set_convolution_form(name)
-        results.append(values_and_gradients(module, params, x))
+        with convolution_form(name):
+            results.append(values_and_gradients(module, params, x))
     for left, right in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
 
 
-def test_form_is_taken_by_name():
-    with pytest.raises(ValueError, match="fft"):
-        set_convolution_form("fft")
+def test_a_program_kept_for_one_platform_is_not_taken_for_another():
+    convolve = jax.jit(lambda x, kernel: convolution.convolve(x, kernel, 1, (2, 2)))
+    x, kernel = jnp.ones((2, 4, 3)), jnp.ones((5, 3, 4))
+    here = convolve.lower(x, kernel).as_text()
+    with lowering_for("gpu"):
+        there = convolve.lower(x, kernel).as_text()
+    assert "stablehlo.convolution" in there
+    assert "stablehlo.convolution" not in here
+    assert convolve.lower(x, kernel).as_text() == here

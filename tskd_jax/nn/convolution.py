@@ -4,7 +4,8 @@ XLA's CPU backend is fast at `lax.conv` (a little faster than at the same convol
 matrix product over shifted slices), but for its gradient, which inside `lax.scan` is ten times
 slower. So on a CPU gradients are written out below. Inputs shorter than the kernel, most of whose
 taps would meet padding, are multiplied by the matrix that the convolution is, without padding. On
-accelerators it is always `lax.conv`.
+accelerators it is always `lax.conv`. "A CPU" is the platform that a program is lowered for
+(`machine/platform.py`), whichever this machine has.
 """
 
 import functools
@@ -16,17 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tskd_jax.machine.platform import is_cpu
+
 FORMS = ("auto", "matmul", "lax")
-_form = "auto"
+# The form of every convolution that is traced within it; `auto` decides by platform.
+convolution_form = jax.make_user_context(default_value="auto")
 SMALL_KERNEL = 1 << 18  # in · out: up to here turning it round is cheap
-
-
-def set_convolution_form(form: str) -> None:
-    """Choose the form of every convolution traced from now on; `auto` decides by backend."""
-    global _form
-    if form not in FORMS:
-        raise ValueError(f"convolution form {form!r}; one of {FORMS}")
-    _form = form
 
 
 def convolve(
@@ -35,10 +31,11 @@ def convolve(
     stride: int,
     padding: tuple[int, int],
 ) -> Float[Array, "batch out_time out"]:
-    """Cross-correlation along time, as PyTorch's Conv1d defines it."""
-    if _form == "matmul":
+    """Cross-correlation along time, as PyTorch's Conv1d defines it (in `convolution_form`)."""
+    form = convolution_form.value
+    if form == "matmul":
         return _as_matmul(x, kernel, stride, padding)
-    if _form == "lax" or jax.default_backend() != "cpu":
+    if form == "lax" or not is_cpu():
         return _as_lax(x, kernel, stride, padding)
     return _on_cpu(x, kernel, stride, padding)
 

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from tskd_jax.machine import devices, memory
+from tskd_jax.machine.platform import is_cpu
 from tskd_jax.stitching.density_test import GaussianTest
 
 
@@ -35,8 +36,8 @@ CPU_TILE, ACCELERATOR_TILE = Tile(256, 4096), Tile(4096, 16384)
 
 
 def tile_of_device() -> Tile:
-    """The tile for JAX's default device."""
-    return CPU_TILE if jax.default_backend() == "cpu" else ACCELERATOR_TILE
+    """The tile for the platform that programs are traced for."""
+    return CPU_TILE if is_cpu() else ACCELERATOR_TILE
 
 
 class Ellipsoids(NamedTuple):
