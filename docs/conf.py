@@ -21,6 +21,7 @@ extensions = [
 templates_path = ["_templates"]
 html_theme, html_title = "furo", f"tskd_jax {__version__}"
 html_static_path: list[str] = []
+html_show_copyright = html_show_sphinx = False
 myst_heading_anchors = 4
 nb_execution_mode, nb_execution_in_temp, nb_execution_timeout = "force", True, 600
 nb_execution_raise_on_error = True

@@ -20,7 +20,7 @@ def onnx_of_one_thread(content: bytes) -> Act:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {onnx_model.INPUT: x})[0]
+    return lambda x: session.run([onnx_model.OUTPUT], {onnx_model.INPUT: x})[0]
 
 
 def tflite_of_one_row(content: bytes) -> Act:

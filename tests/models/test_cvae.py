@@ -98,7 +98,7 @@ def test_seeds_together_are_seeds_alone():
     keys = jax.random.split(jax.random.key(0), 2)
     together, _ = cvae.train(TINY, recorded(200), TASK, keys=keys)
     alone, _ = cvae.train(TINY, recorded(200), TASK, keys=keys[1:])
-    chex.assert_trees_all_close(seeds.of_seed(together, 1), seeds.of_seed(alone, 0), atol=1e-4)
+    chex.assert_trees_all_close(seeds.of_seed(together, 1), seeds.of_seed(alone, 0), atol=5e-4)
 
 
 def test_killed_and_resumed_it_is_the_same(tmp_path):
