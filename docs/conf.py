@@ -1,5 +1,6 @@
 """How Sphinx makes a site of docs/: `make docs`, then open build/site/index.html."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ html_show_copyright = html_show_sphinx = False
 myst_heading_anchors = 4
 nb_execution_mode, nb_execution_in_temp, nb_execution_timeout = "force", True, 600
 nb_execution_raise_on_error = True
+# The notebook's cells call the command that is installed beside this Python.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 nb_render_markdown_format = "myst"
 
 # Docstrings are plain English: `x` is code, and a lone * or | is itself.
