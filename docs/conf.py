@@ -25,7 +25,8 @@ html_static_path: list[str] = []
 html_show_copyright = html_show_sphinx = False
 myst_heading_anchors = 4
 nb_execution_mode, nb_execution_in_temp, nb_execution_timeout = "force", True, 600
-nb_execution_raise_on_error = True
+nb_execution_raise_on_error = nb_merge_streams = True
+nb_output_stderr = "remove"  # warnings of libraries, with this machine's paths
 # The notebook's cells call the command that is installed beside this Python.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 nb_render_markdown_format = "myst"

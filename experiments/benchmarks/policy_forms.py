@@ -9,9 +9,10 @@ thread (where they are installed), C with -O3 (where there is a compiler), in fu
 with weights of 8 bits. Times are of one decision, the median and the fastest tenth of many short
 bursts in one process; those of C are taken around a loop within C. With --episodes the forms play
 the same episodes of a named environment, one observation at a time: the mean score, and how far the
-score of an episode is from NumPy's at most. `numpy, two rows` is NumPy given the observation twice,
-for which it sums in another order: differences like its own are rounding, and no fault of a form.
-Prints a table and writes NAME.csv into --results.
+score of an episode is from NumPy's at most; and how far an action is at most, in half-widths of the
+bounds, in the states that NumPy's own episodes went through. `numpy, two rows` is NumPy given the
+observation twice, for which it sums in another order: differences like its own are rounding, and no
+fault of a form. Prints a table and writes NAME.csv into --results.
 """
 
 import sys
@@ -26,6 +27,7 @@ from experiments.benchmarks.forms import PAPER_SIZES, Act, forms
 from experiments.benchmarks.untrained import random_student
 from experiments.tables import show, write
 from tskd_jax.cli.student_files import student_file
+from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task
@@ -60,14 +62,20 @@ def microseconds(acts: dict[str, Act], observations: np.ndarray) -> dict[str, np
     return {name: np.array(times[5:]) for name, times in spent.items()}
 
 
-def played(act: Act, task: Task) -> np.ndarray:
-    """(episodes,) scores, one observation at a time as on a robot."""
+def played(act: Act, task: Task) -> Trajectories:
+    """Episodes, one observation at a time as on a robot."""
 
     def one_by_one(states: np.ndarray, _time: int, _rewards: np.ndarray) -> np.ndarray:
         return np.concatenate([act(state[None]) for state in states.astype(np.float32)])
 
-    found = record(one_by_one, task, episode_seeds(0, EPISODES.value))
-    return np.asarray(task.normalized_score(found.returns()))
+    return record(one_by_one, task, episode_seeds(0, EPISODES.value))
+
+
+def apart(act: Act, policy: Policy, observations: np.ndarray) -> float:
+    """The largest difference of an action from NumPy's, in half-widths of the bounds."""
+    rows = observations.astype(np.float32)
+    found = np.concatenate([act(row[None]) for row in rows]).astype(np.float64)
+    return float((np.abs(found - [policy(row) for row in rows]) / policy.bounds.affine[1]).max())
 
 
 def _random() -> Policy:
@@ -92,10 +100,13 @@ def main(_argv) -> None:
             "file_bytes": count,
         }
         if EPISODES.value:
-            scores = played(act, get_task(ENVIRONMENT.value))
-            right = scores if right is None else right
-            off = float(np.abs(scores - right).max())
+            task = get_task(ENVIRONMENT.value)
+            episodes = played(act, task)
+            scores = np.asarray(task.normalized_score(episodes.returns()))
+            right = (scores, episodes.observations) if right is None else right
+            off = float(np.abs(scores - right[0]).max())
             row |= {"score": float(scores.mean()), "largest_from_numpy": off}
+            row |= {"action_on_numpys_path": apart(act, policy, right[1])}
         table.append(row)
         show(row)
     write(table, RESULTS.value, NAME.value)

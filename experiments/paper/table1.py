@@ -1,15 +1,18 @@
 """The paper's Table 1, of any methods and datasets: mean ± standard error, and a 95% interval.
 
     python -m experiments.paper.table1 --datasets=hopper,walker2d:FILE.hdf5,… [--methods=bc,…]
-        [--scale=quick] [--seeds=0,1,2,3,4] [--few=trajectory_transformer:2] [--name=NAME]
+        [--scale=quick] [--seeds=0,1,2,3,4] [--few=trajectory_transformer:2] [--known=CSV,…]
+        [--name=NAME]
 
 A dataset is an environment of ours (its own level), ENVIRONMENT:LEVEL, ENVIRONMENT:FILE, or a file
 or D4RL's name that begins with the environment's. Each pair of dataset and method is a run in
 WORKDIR/SCALE/DATASET/METHOD: a missing one is made, a finished one is read, one that was killed
-goes on, and what two of them have in common is made once. Writes NAME.md, NAME.csv and NAME.tex in
---results. As in the paper, a score at most 7% below the best of its row is bold, and an average at
-most 5% below the best one is marked. The paper's own score stands beside ours only where the
-dataset is D4RL's.
+goes on, and what two of them have in common is made once. What stands in the tables of --known,
+made elsewhere or before, is taken from there and not run: a table can be made in parts.
+
+Writes NAME.md, NAME.csv and NAME.tex in --results. As in the paper, a score at most 7% below the
+best of its row is bold, and an average at most 5% below the best one is marked. The paper's own
+score stands beside ours only where the dataset is D4RL's.
 """
 
 import re
@@ -21,7 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments.paper import runs
-from experiments.tables import write
+from experiments.tables import read, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
@@ -31,6 +34,7 @@ from tskd_jax.report.comparison_table import grid
 DATASETS = flags.DEFINE_list("datasets", None, "See above.", required=True)
 SHOWN = flags.DEFINE_list("methods", list(METHODS), "Columns, in this order.")
 FEW = flags.DEFINE_list("few", [], "METHOD:COUNT, for methods that are too slow for all seeds.")
+KNOWN = flags.DEFINE_list("known", [], "Tables of this script, NAME.csv, of the same --scale.")
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the scale.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/table1", "Folder.")
 
@@ -115,11 +119,13 @@ def fill(request: Request) -> int:
     few = {name: int(count) for name, _, count in (text.partition(":") for text in FEW.value)}
     if unknown := sorted({*methods, *few} - set(METHODS)):
         raise ConfigError(f"{', '.join(unknown)}: no method; one of {', '.join(METHODS)}")
+    known = {(row["dataset"], row["name"]): row for path in KNOWN.value for row in read(path)}
     rows: list[dict[str, Any]] = []
     for dataset in map(runs.parse_dataset, DATASETS.value):
         for method in methods:
             wanted = runs.Wanted(method, seeds=few.get(method))
-            rows.append(runs.score(dataset, wanted, request))
+            row = known.get((dataset.label, method))
+            rows.append(row or runs.score(dataset, wanted, request))
             lines = cells(rows, methods)
             path = write(rows, RESULTS.value, NAME.value or runs.SCALE.value)
             path.with_name(f"{path.name}.md").write_text(markdown(lines, methods))

@@ -28,4 +28,5 @@ def test_each_form_is_timed_and_plays(tmp_path):
         # A random student falls before rounding counts.
         if "int8" not in row["form"]:
             assert float(row["largest_from_numpy"]) < 0.01
+            assert float(row["action_on_numpys_path"]) < 1e-5
     assert "microseconds" in printed

@@ -108,3 +108,9 @@ def test_it_makes_what_is_missing_and_reads_the_rest(dataset, tmp_path):
     assert float(rows["bc"]["low"]) <= float(rows["bc"]["mean"]) <= float(rows["bc"]["high"])
     assert (tmp_path / "quick.md").read_text().count("\n") == 4
     assert "toprule" in (tmp_path / "quick.tex").read_text()
+    elsewhere = [*argv, f"--workdir={tmp_path}/none", f"--known={tmp_path}/quick.csv"]
+    run_script("paper.table1", *elsewhere, "--methods=bc,filtered_bc", "--name=joined")
+    assert not (tmp_path / "none").exists()
+    for ending in ("md", "csv"):
+        joined, made = (tmp_path / f"{name}.{ending}" for name in ("joined", "quick"))
+        assert joined.read_text() == made.read_text()
