@@ -1,6 +1,7 @@
 """Tests of the ONNX form."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 from tskd_jax.contract import Contract  # noqa: E402
 from tskd_jax.export import export, onnx_model  # noqa: E402
 from tskd_jax.export.eight_bits import quantised  # noqa: E402
+from tskd_jax.policy import Bounds  # noqa: E402
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
@@ -59,6 +61,14 @@ def test_old_runtimes_read_it():
         for one in (given, made)
     ]
     assert sizes == [["batch", 4], ["batch", 3]]
+
+
+def test_bounds_of_one_need_no_scaling():
+    policy = replace(make_policy(), bounds=Bounds.symmetric(1.0, 3))
+    content = onnx_model.write(policy, None)
+    model = onnx.load_from_string(content)
+    assert {node.op_type for node in model.graph.node} == {"Gemm", "Relu", "Tanh"}
+    check_acts_alike(policy, *onnx_model.load(content))
 
 
 def test_the_contract_travels():

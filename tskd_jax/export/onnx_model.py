@@ -35,7 +35,8 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
     from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
     center, half = policy.bounds.affine
-    arrays = {"center": center, "half": half}
+    plain = not center.any() and (half == 1).all()  # the action is what tanh gives
+    arrays = {} if plain else {"center": center, "half": half}
     nodes, x = [], INPUT
     for number, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
         names = [f"weight_{number}", f"bias_{number}"]
@@ -51,10 +52,11 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
             arrays[names[0]] = weight
         nodes.append(helper.make_node("Gemm", [x, *names], [f"sum_{number}"]))
         last = number == len(policy.weights) - 1
-        x = "tanh" if last else f"relu_{number}"
+        x = (OUTPUT if plain else "tanh") if last else f"relu_{number}"
         nodes.append(helper.make_node("Tanh" if last else "Relu", [f"sum_{number}"], [x]))
-    nodes.append(helper.make_node("Mul", [x, "half"], ["scaled"]))
-    nodes.append(helper.make_node("Add", ["scaled", "center"], [OUTPUT]))
+    if not plain:
+        nodes.append(helper.make_node("Mul", [x, "half"], ["scaled"]))
+        nodes.append(helper.make_node("Add", ["scaled", "center"], [OUTPUT]))
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
         for name, size in ((INPUT, len(policy.weights[0])), (OUTPUT, len(policy.biases[-1])))
