@@ -44,7 +44,6 @@ napoleon_use_rtype = False
 napoleon_use_param = False
 suppress_warnings = ["ref.python"]  # types of attributes, which are not all documented names
 
-
 # Pages whose text stands in the root of the repository; what the page itself holds follows it.
 FROM_ROOT = {"index": "README.md", "changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md"}
 PAGES = {file: page for page, file in FROM_ROOT.items()}
@@ -87,13 +86,11 @@ def plain(_app, _what, _name, _object, _options, lines: list[str]) -> None:
     """Docstrings as they are meant: indented blocks are code, a lone * or | is itself."""
     made, before, inside = [], "", False
     for line in lines:
-        indented = line.startswith("    ")
-        inside = indented if line.strip() and not (made and made[-1].strip()) else inside
         if line.strip():
-            inside = inside and indented
-        if inside and indented and not before.startswith(" ") and made and made[-1] == "":
-            made += ["::", ""]
-        if line.strip():
+            behind_a_gap = not (made and made[-1].strip())
+            inside = line.startswith("    ") and (inside or behind_a_gap)
+            if inside and not before.startswith(" ") and made and made[-1] == "":
+                made += ["::", ""]
             before = line
         made.append(line if inside else CODE_OR_MARK.sub(escaped, line))
     lines[:] = made

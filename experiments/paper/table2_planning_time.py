@@ -202,7 +202,7 @@ def timed(found: list[Decider], observations: np.ndarray) -> list[dict[str, Any]
     rows = []
     for place, decider in enumerate(found):
         one, all_ = spent[place, 1], spent[place, EPISODES]
-        low, high = median_interval(one)
+        (low, high), lockstep = median_interval(one), float(np.median(all_))
         row = {
             "method": decider.title,
             "published_as": decider.method,
@@ -214,9 +214,8 @@ def timed(found: list[Decider], observations: np.ndarray) -> list[dict[str, Any]
             "high": 1000 * high,
             "decisions": len(one),
             "share_of_teacher": float(np.median(one) / np.median(spent[teacher, 1])),
-            "milliseconds_in_lockstep": 1000 * float(np.median(all_)),
+            "milliseconds_in_lockstep": 1000 * lockstep,
         }
-        lockstep = float(np.median(all_))
         rows.append(row | {f"seconds_{length}": length * lockstep for length in LENGTHS})
     return rows
 
