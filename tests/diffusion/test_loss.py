@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tskd_jax.diffusion import as_noise, cosine_schedule, diffusion_loss
+from tskd_jax.diffusion import as_noise, as_signal, cosine_schedule, diffusion_loss
 from tskd_jax.diffusion.prediction import KINDS, target
+from tskd_jax.diffusion.schedule import Schedule
 
 SCHEDULE = cosine_schedule(50)
 
@@ -73,6 +74,40 @@ def test_velocity_as_noise_is_the_noise():
         network = as_noise(kind, SCHEDULE, lambda *_, answer=answer: answer)
         ones = jnp.ones(4)
         np.testing.assert_allclose(network(None, x, step, ones, ones), noise, atol=1e-6)
+
+
+def test_flow_by_hand():
+    # ᾱ = 0.64: x = 0.8 · 2 + 0.6 · (-1) = 1, and the flow is ε - x_0 = -3. The way's position is
+    # x / 1.4 = (1 - t) · 2 + t · (-1) at t = 3/7, and a step along the flow reaches ε at t = 1.
+    schedule = Schedule(np.array([0.36]), np.array([0.64]))
+    x0, noise, step = jnp.full((1, 1, 1), 2.0), jnp.full((1, 1, 1), -1.0), jnp.zeros(1, int)
+    flow = target("flow", schedule, x0, noise, step)
+    assert flow.item() == -3
+    x, t = 1.0, 0.6 / 1.4
+    assert x / 1.4 == pytest.approx(2 + t * -3)
+    assert x / 1.4 + (1 - t) * flow.item() == pytest.approx(-1)
+    arguments = None, jnp.full((1, 1, 1), x), step, jnp.ones(1), jnp.ones(1)
+    assert as_noise("flow", schedule, lambda *_: flow)(*arguments).item() == pytest.approx(-1)
+    assert as_signal("flow", schedule, lambda *_: flow)(*arguments).item() == pytest.approx(2)
+
+
+def test_the_loss_of_a_flow_is_its_error():
+    # Whoever is silent pays (ε - x_0)²; x_0 = 0 leaves ε², whose mean is 1.
+    silence = loss_of(silent, None, jnp.zeros((400, 3, 2)), prediction="flow")
+    assert silence == pytest.approx(1, abs=0.1)
+    moved = loss_of(silent, None, jnp.full((400, 3, 2), 3.0), prediction="flow")
+    assert moved == pytest.approx(10, abs=0.5)
+
+
+def test_signal_is_read_out_of_every_prediction():
+    x0, step = sequences(), jnp.array([0, 10, 30, 45])
+    noise = jnp.asarray(np.random.default_rng(1).normal(size=x0.shape), jnp.float32)
+    signal_scale, noise_scale = SCHEDULE.scales(step)
+    x, ones = signal_scale * x0 + noise_scale * noise, jnp.ones(4)
+    for kind in KINDS:
+        answer = target(kind, SCHEDULE, x0, noise, step)
+        network = as_signal(kind, SCHEDULE, lambda *_, answer=answer: answer)
+        np.testing.assert_allclose(network(None, x, step, ones, ones), x0, atol=1e-5)
 
 
 def sequences(batch=4, horizon=3, dim=2):

@@ -1,7 +1,7 @@
 """Conditional diffusion over sequences: schedule, loss, samplers. Knows nothing of RL."""
 
 from tskd_jax.diffusion.loss import diffusion_loss
-from tskd_jax.diffusion.prediction import as_noise
+from tskd_jax.diffusion.prediction import as_noise, as_signal
 from tskd_jax.diffusion.sampler import Guide, Sampler, guided, sample, unguided
 from tskd_jax.diffusion.schedule import Schedule, cosine_schedule
 
@@ -10,6 +10,7 @@ __all__ = [
     "Sampler",
     "Schedule",
     "as_noise",
+    "as_signal",
     "cosine_schedule",
     "diffusion_loss",
     "guided",

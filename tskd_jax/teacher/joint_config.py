@@ -68,7 +68,7 @@ class ModelConfig(NetworkConfig, WindowConfig):
     prediction: str = field(
         "noise",
         one_of(prediction.KINDS),
-        "what the network predicts: the noise (Janner et al.'s paper), or the velocity",
+        "what the network predicts: the noise (Janner et al.'s paper), the velocity, or the flow",
     )
     action_weight: float = field(
         10.0, POSITIVE, "weight in the loss of the first action, which is taken (its code)"
