@@ -28,8 +28,8 @@ from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 # What --stop_after takes; behind a dot, of which method.
 STAGES = (
     *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
-    *("baseline", "trajectory_generator", "imagination", "dynamics", "accept", "reward_generator"),
-    *("cvae", "wgan"),
+    *("baseline", "trajectory_generator", "few_steps", "imagination", "dynamics", "accept"),
+    *("reward_generator", "cvae", "wgan"),
     *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
     *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
 )
@@ -231,7 +231,7 @@ def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dic
         return {}
     returns = {}
     for index, teacher in enumerate(teachers):
-        number, sampling = index + 1, config.teachers.sampling(config.sampling, index)
+        number, sampling = index + 1, config.teacher_sampling(index)
         name = f"{summary.TEACHER}_{number}" if index else summary.TEACHER
         returns[name] = exp.stage(
             *(evaluate_teacher, episodes, sampling, teacher.trajectory_generator),

@@ -2,7 +2,7 @@
 
 from tskd_jax.diffusion.loss import diffusion_loss
 from tskd_jax.diffusion.prediction import as_noise, as_signal
-from tskd_jax.diffusion.sampler import Guide, Sampler, guided, sample, unguided
+from tskd_jax.diffusion.sampler import Guide, Sampler, guided, sample, sample_path, unguided
 from tskd_jax.diffusion.schedule import Schedule, cosine_schedule
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "diffusion_loss",
     "guided",
     "sample",
+    "sample_path",
     "unguided",
 ]

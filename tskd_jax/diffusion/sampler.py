@@ -146,6 +146,36 @@ def sample(
       earlier: a guess of x_0. Sampling begins with it, noised to the first level visited, instead
         of with noise alone: an approximation that is worth its while with `Sampler.warm`.
     """
+    return _run(
+        *(denoise, schedule, sampler, known, known_values, low, high, keys),
+        *(earlier, guide, False),
+    )[0]
+
+
+def sample_path(
+    denoise: Denoiser,
+    schedule: Schedule,
+    sampler: Sampler,
+    *,
+    known: Bool[Array, "batch horizon dim"],
+    known_values: Float[Array, "batch horizon dim"],
+    low: Float[Array, "*where dim"],
+    high: Float[Array, "*where dim"],
+    keys: Key[Array, " batch"],
+) -> Float[Array, "steps_and_one batch horizon dim"]:
+    """The whole way of `sample`: x at every level visited, and behind the last one x_0.
+
+    Arguments as of `sample`.
+    """
+    x0, path = _run(
+        *(denoise, schedule, sampler, known, known_values, low, high, keys),
+        *(None, unguided, True),
+    )
+    return jnp.concatenate([path, x0[None]])
+
+
+def _run(denoise, schedule, sampler, known, known_values, low, high, keys, earlier, guide, keep):
+    """(x_0, x at every level visited, (steps, batch, horizon, dim), or None without `keep`)."""
     shape = known_values.shape
     if low.ndim == 1:
         low, high = low[None, None], high[None, None]
@@ -163,13 +193,14 @@ def sample(
 
     def body(carry, inputs):
         x, previous = carry
+        visited = x if keep else None
         (a, b, c, d, signal, noise), index, step, next_step, variance = inputs
         epsilon = denoise(x, jnp.full(shape[:1], step))
         x0 = jnp.clip((x - noise * epsilon) / signal, low, high)
         x = guide(a * x + b * x0 + c * previous, jnp.full(shape[:1], next_step), variance)
         if noisy:
             x = x + d * noise_of(index)
-        return (jnp.where(known, known_values, x), x0), None
+        return (jnp.where(known, known_values, x), x0), visited
 
     x = sampler.temperature * noise_of(0)
     if earlier is not None:
@@ -181,5 +212,5 @@ def sample(
         *(coefficient_rows, jnp.arange(1, len(steps) + 1)),
         *map(jnp.asarray, (steps, next_steps, variances)),
     )
-    (x, _), _ = jax.lax.scan(body, (x, jnp.zeros(shape)), inputs)
-    return x
+    (x, _), path = jax.lax.scan(body, (x, jnp.zeros(shape)), inputs)
+    return x, path

@@ -38,6 +38,7 @@ from tskd_jax.run.run import Run
 from tskd_jax.stitching.stitch import Config as StitchingConfig
 from tskd_jax.teacher.aggregation import Config as AggregationConfig
 from tskd_jax.teacher.diffuser import Diffuser, SamplingConfig
+from tskd_jax.teacher.few_steps import Config as FewStepsConfig
 from tskd_jax.teacher.imagination import Config as ImaginationConfig
 from tskd_jax.teacher.pool import Config as TeachersConfig
 from tskd_jax.teacher.reward_generator import Config as RewardGeneratorConfig
@@ -78,6 +79,7 @@ class Config:
     reward_generator: RewardGeneratorConfig = field(default_factory=RewardGeneratorConfig)
     teachers: TeachersConfig = field(default_factory=TeachersConfig)
     sampling: GeneratorSamplingConfig = field(default_factory=GeneratorSamplingConfig)
+    few_steps: FewStepsConfig = field(default_factory=FewStepsConfig)
     reward_sampling: SamplingConfig = field(default_factory=SamplingConfig)
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
     stitching: StitchingConfig = field(default_factory=StitchingConfig)
@@ -93,6 +95,10 @@ class Config:
         """The seeds of everything before the students: one, or as `seed_axis` says, all."""
         return self.seeds if self.seed_axis == "pipeline" else (self.seed,)
 
+    def teacher_sampling(self, index: int) -> GeneratorSamplingConfig:
+        """How the model in a `Teacher` is sampled: DDR-I, or what it is distilled into."""
+        return self.few_steps.sampling(self.teachers.sampling(self.sampling, index))
+
 
 @dataclass(frozen=True)
 class NoFields:
@@ -104,7 +110,8 @@ class Teacher:
     """A planner that a student is distilled from.
 
     Attributes:
-      trajectory_generator: DDR-I, the seeds as leading axis.
+      trajectory_generator: DDR-I, or where `config.few_steps` says so what it is distilled into,
+        sampled as `config.teacher_sampling` has it; the seeds as leading axis.
       inverse_dynamics: f(s, s'), likewise.
       world: T(s, a), likewise, in which it imagines; None: its own plans are what happens.
     """

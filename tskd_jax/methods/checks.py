@@ -27,6 +27,7 @@ def contradictions(
             "was only cut short has no bound; choose less than 1"
         )
     yield from config.teachers.contradictions(config.sampling)
+    yield from config.few_steps.contradictions(generator, config.sampling)
     if config.stitching.max_disagreement_quantile and config.reward_generator.members < 2:
         yield (
             "config.stitching.max_disagreement_quantile="

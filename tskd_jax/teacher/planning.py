@@ -1,9 +1,12 @@
 """One plan of DDR-I (Algorithm 1, lines 6 to 13): a window that is sampled, and read."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from tskd_jax.diffusion import guided, sample
 from tskd_jax.machine.types import Leaf
@@ -49,6 +52,61 @@ def no_plan(model: Diffuser, batch: int) -> Plan:
     return Plan(jnp.zeros((batch, horizon, size)), jnp.zeros((batch, horizon, 1)))
 
 
+class UnfinishedWindow(NamedTuple):
+    """The window that a plan fills in, as tokens (B, H, D); arguments of `diffusion.sample`.
+
+    Attributes:
+      known: mask of the history, and of the noise level where tokens have it.
+      known_values: what stands there.
+      low, high: the range of every token.
+      condition: (B,) y.
+      encode: (states (B, H, m), rewards (B, H, 1)), normalised -> tokens.
+      decode: coordinates of states (B, H, m) -> states, normalised.
+    """
+
+    known: Bool[Array, "batch horizon dim"]
+    known_values: Float[Array, "batch horizon dim"]
+    low: Float[Array, "batch horizon dim"]
+    high: Float[Array, "batch horizon dim"]
+    condition: Float[Array, " batch"]
+    encode: Callable[[Array, Array], Array]
+    decode: Callable[[Array], Array]
+
+
+def unfinished_window(
+    model: Diffuser,
+    sampling: SamplingConfig,
+    history: Float[Array, "batch context state"],
+    length: Int[Array, ""],
+) -> UnfinishedWindow:
+    """What is given of a plan, and in which range the rest is; arguments as of `plan`."""
+    config = model.config
+    batch, context, size = history.shape
+    current = jnp.full(batch, length - 1)
+    present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
+    padding = ((0, 0), (0, config.horizon - context), (0, 0))
+    level = jnp.asarray(sampling.history_noise / max(config.history_noise, 1e-8))[None, None, None]
+
+    def encode(states, rewards):
+        return tokens(config, model.coordinates, states, rewards, level, present, current)
+
+    values = encode(jnp.pad(history, padding), jnp.zeros((batch, config.horizon, 1)))
+    is_state, _, is_level = token_parts(config, size)
+    position = jnp.arange(config.horizon)[None, :, None]
+    low, high = model.coordinates.bounds(config.horizon, current)
+    # The noise level is known everywhere: its bounds are those of the reward, and never matter.
+    others = ((0, 0), (0, 0), (0, values.shape[-1] - size))
+    return UnfinishedWindow(
+        known=jnp.broadcast_to(is_level | (is_state & (position < length)), values.shape),
+        known_values=values,
+        low=jnp.pad(low, others, constant_values=model.rewards.low[0]),
+        high=jnp.pad(high, others, constant_values=model.rewards.high[0]),
+        condition=target_condition(model, present, sampling),
+        encode=encode,
+        decode=lambda states: model.coordinates.decode(states, present, current),
+    )
+
+
 def plan(
     model: Diffuser,
     sampling: SamplingConfig,
@@ -68,45 +126,26 @@ def plan(
       earlier: the plan before, as seen from this window; sampling begins with it, noised to
         `sampling.warm_start` of the K steps. None: it begins with noise.
     """
-    config = model.config
-    batch, context, size = history.shape
-    current = jnp.full(batch, length - 1)
-    present = jax.lax.dynamic_index_in_dim(history, length - 1, 1, keepdims=False)
-    padding = ((0, 0), (0, config.horizon - context), (0, 0))
-    level = jnp.asarray(sampling.history_noise / max(config.history_noise, 1e-8))[None, None, None]
-
-    def encode(states, rewards):
-        return tokens(config, model.coordinates, states, rewards, level, present, current)
-
-    values = encode(jnp.pad(history, padding), jnp.zeros((batch, config.horizon, 1)))
-    is_state, _, is_level = token_parts(config, size)
-    position = jnp.arange(config.horizon)[None, :, None]
-    low, high = model.coordinates.bounds(config.horizon, current)
-    # The noise level is known everywhere: its bounds are those of the reward, and never matter.
-    others = ((0, 0), (0, 0), (0, values.shape[-1] - size))
-    low = jnp.pad(low, others, constant_values=model.rewards.low[0])
-    high = jnp.pad(high, others, constant_values=model.rewards.high[0])
-    y = target_condition(model, present, sampling)
+    config, size = model.config, history.shape[-1]
+    w = unfinished_window(model, sampling, history, length)
     sampler, guess = make_sampler(sampling), None
     if earlier is not None:
         sampler = sampler.warm(sampling.warm_start)
-        guess = encode(earlier.states, earlier.rewards)
+        guess = w.encode(earlier.states, earlier.rewards)
     x = sample(
-        guided(model.noise, model.params, y, sampling.guidance),
+        guided(model.noise, model.params, w.condition, sampling.guidance),
         model.schedule,
         sampler,
-        known=jnp.broadcast_to(is_level | (is_state & (position < length)), values.shape),
-        known_values=values,
-        low=low,
-        high=high,
+        known=w.known,
+        known_values=w.known_values,
+        low=w.low,
+        high=w.high,
         keys=keys,
         earlier=guess,
     )
     has_rewards = config.reward_channel
-    return Plan(
-        states=model.coordinates.decode(x[:, :, :size], present, current),
-        rewards=x[:, :, size : size + 1] if has_rewards else jnp.zeros((batch, config.horizon, 1)),
-    )
+    rewards = x[:, :, size : size + 1] if has_rewards else jnp.zeros((*x.shape[:2], 1))
+    return Plan(states=w.decode(x[:, :, :size]), rewards=rewards)
 
 
 def replan(

@@ -82,6 +82,7 @@ def of_seeds(training: Training, index: np.ndarray) -> Training:
         data=seeds.select(training.data, training.data_axes, index),
         keys=training.keys[index],
         rows=None if rows is None else [rows[i] for i in index],
+        initial=seeds.select(training.initial, 0, index),
     )
 
 
@@ -154,10 +155,11 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
             )
         return function
 
-    def start(key):
-        params = training.init(jax.random.fold_in(key, 0))
-        # A copy: donated buffers may not appear twice.
-        return params, jax.tree.map(jnp.copy, params), training.optimizer.init(params)
+    def start(key, initial):
+        params = training.init(jax.random.fold_in(key, 0)) if initial is None else initial
+        # Copies: donated buffers may not appear twice, nor be the caller's.
+        own, average = (jax.tree.map(jnp.copy, params) for _ in range(2))
+        return own, average, training.optimizer.init(params)
 
     def place(state: TrainState) -> TrainState:
         step = devices.copied(state.step, mesh)
@@ -167,7 +169,7 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
     def place_data(axis, part):
         return devices.place(part, PartitionSpec(*mesh_axes[:1] if axis == 0 else ()), mesh)
 
-    params, average, opt_state = jax.jit(over_members(start))(keys)
+    params, average, opt_state = jax.jit(over_members(start))(keys, training.initial)
     state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(keys))
     state = place(callbacks.restore(state))
     data = jax.tree.map(place_data, axes, training.data, is_leaf=lambda axis: axis is None)

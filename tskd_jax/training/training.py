@@ -74,6 +74,7 @@ class Training:
       accumulate: batches for one update, whose gradients are averaged; one at a time in memory.
       ema: the moving average; by default a plain copy.
       rows: of each seed, the dataset's row of each row of `data`, for messages; None: the same.
+      initial: parameters to begin with, with the axes of the keys in front; None: those of `init`.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Training:
     accumulate: int = 1
     ema: Ema = Ema()
     rows: Sequence[np.ndarray] | None = None
+    initial: Any = None
 
     def seen_by(self, member: tuple[int, ...]) -> Any:
         """What one member sees of the data; `member` is its place in `keys`."""

@@ -32,7 +32,7 @@ def distil_where_students_go(
     for turn in range(config.rounds if teachers else 0):
         answers = []
         for index, teacher in enumerate(teachers):
-            sampling = exp.config.teachers.sampling(exp.config.sampling, index)
+            sampling = exp.config.teacher_sampling(index)
             use = use_of_teacher(index)
             answers.append(
                 exp.stage(

@@ -30,7 +30,7 @@ def imagine_episodes(exp: Experiment, teachers: Sequence[Teacher]) -> list[Traje
     whole = config.imagination.trajectories * config.stitching.epochs
     parts = []
     for index, teacher in enumerate(teachers):
-        sampling = config.teachers.sampling(config.sampling, index)
+        sampling = config.teacher_sampling(index)
         count, use = config.teachers.share(whole, index), use_of_teacher(index)
         if config.imagination.mode == "environment":
             how = plan_in_simulator, sampling, teacher, exp.task, count
@@ -50,7 +50,7 @@ def imagine_from_states(
     """
     config, parts = exp.config, []
     for index, teacher in enumerate(teachers):
-        sampling = config.teachers.sampling(config.sampling, index)
+        sampling = config.teacher_sampling(index)
         own, use = slice(index, None, len(teachers)), use_of_teacher(index)
         parts.append(
             exp.stage(

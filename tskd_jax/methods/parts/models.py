@@ -1,5 +1,7 @@
 """The models that imagine, stitch and judge, each trained on recorded transitions only."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
@@ -9,7 +11,7 @@ from tskd_jax.models import baseline, dynamics, inverse_dynamics
 from tskd_jax.models import world as forward
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.world import World
-from tskd_jax.teacher import pool, reward_generator, trajectory_generator
+from tskd_jax.teacher import few_steps, pool, reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
 
 
@@ -18,7 +20,7 @@ def train_teachers(exp: Experiment) -> list[Teacher]:
     inverse = train_inverse_dynamics(exp)
     world = train_world(exp) if exp.config.imagination.world != "none" else None
     return [
-        Teacher(train_trajectory_generator(exp, index), inverse, world)
+        Teacher(train_planner(exp, index), inverse, world)
         for index in range(exp.config.teachers.count)
     ]
 
@@ -41,6 +43,20 @@ def train_pricing(exp: Experiment) -> DiffusionPricing:
         reward_generator.train, config.reward_generator, config.reward_sampling, exp.recorded
     )
     return DiffusionPricing(ensemble, inverse, ddr2, config.reward_sampling)
+
+
+def train_planner(exp: Experiment, index: int = 0) -> Diffuser:
+    """What a teacher plans with, as `config.teacher_sampling` has it: DDR-I, or a fast copy."""
+    ddr1, config, use = train_trajectory_generator(exp, index), exp.config, use_of_teacher(index)
+    if not config.few_steps.calls:
+        return ddr1
+    # How much of a plan is taken is no part of what the plan is.
+    sampling = replace(config.teachers.sampling(config.sampling, index), replan_every=1)
+    return exp.stage(
+        *(few_steps.train, config.few_steps, sampling, ddr1, exp.recorded),
+        name=f"few_steps{use}",
+        use=use,
+    )
 
 
 def train_trajectory_generator(exp: Experiment, index: int = 0) -> Diffuser:
