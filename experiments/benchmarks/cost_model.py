@@ -13,8 +13,8 @@ plans of a chunk of trajectories; for stitching its parts together). A machine t
 seconds for each; which devices share what is `devices.shape_of`. Bytes are those of activations
 (operands and results of products, once each), which are split by rows, and of parameters (twice a
 forward and backward pass, and Adam's), which are not. Communication is the gradients' ring
-all-reduce. Not counted: compilation, checkpoints, the host's part of stitching (trees, the walk)
-and the simulator.
+all-reduce. Not counted: compilation, checkpoints, the host's part of stitching (trees, the walk),
+DDR-I's plans that `few_steps` learns from, and the simulator.
 
 --measured takes a finished run's config and what only a run knows (lengths of imagined
 trajectories, stitched edges), and puts its seconds beside those of the first machine; give that of

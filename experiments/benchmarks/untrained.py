@@ -22,8 +22,9 @@ from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.policy import Bounds, Policy
 from tskd_jax.run.serialization import array_digest, fingerprint
 from tskd_jax.run.stages import Call
-from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
+from tskd_jax.teacher import diffuser, few_steps, reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.teacher.plan_paths import Table
 from tskd_jax.training import seeds
 from tskd_jax.training.training import Training
 
@@ -151,8 +152,22 @@ def _planned(call: Call) -> Any:
     inputs = call.inputs
     if call.function is reward_generator.train:
         inputs = inputs[1:]  # how it is sampled is no part of how it is trained
+    if call.function is few_steps.train:
+        return _planned_distillation(call)
     part = sys.modules[call.function.__module__]
     return part.training(call.config, *inputs, *call.randomness().values())
+
+
+def _planned_distillation(call: Call) -> tuple[Training, Diffuser]:
+    """Of `few_steps`, on a table of nothing, as large as the real one where memory is not taken."""
+    sampling, ddr1, recorded = call.inputs
+    count, seed_count = min(call.config.windows, recorded.size), len(call.seeds)
+    window = ddr1.config.horizon, ddr1.token_size
+    steps = np.broadcast_to(np.float32(0), (seed_count, count, call.config.calls, *window))
+    known = np.broadcast_to(False, (seed_count, count, *window))
+    table = Table(steps, steps, np.zeros((seed_count, count), np.float32), known)
+    rows = [np.arange(count)] * seed_count
+    return few_steps.training(call.config, sampling, ddr1, table, rows, *call.randomness().values())
 
 
 class _NothingIsComputed:
@@ -183,7 +198,7 @@ class _NothingIsComputed:
         if call.function is baseline.train:
             data, discount = call.inputs
             return fresh_baseline(call.config, data, discount, call.keys)
-        if call.function in (trajectory_generator.train, reward_generator.train):
+        if call.function in (trajectory_generator.train, reward_generator.train, few_steps.train):
             return _of_that_size(_planned(call)[1], call.keys, number)
         if call.function in (imagining.imagine, imagining.plan_in_simulator, stitching.stitching):
             # As many rows as were recorded, and another dataset, whatever a filter keeps of it.
