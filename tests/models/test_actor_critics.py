@@ -7,6 +7,7 @@ import pytest
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
+from tskd_jax.machine.platform import lowering_for
 from tskd_jax.models import actor_critic, cql, iql, rebrac, td3_bc
 from tskd_jax.policy import Bounds
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -54,6 +55,20 @@ def bandit(rows: int = 2000) -> Trajectories:
         next_observations=states,
         terminals=np.ones(rows, bool),
         lengths=np.ones(rows, int),
+    )
+
+
+def test_the_loss_of_cql_in_pieces_is_that_of_the_whole_batch():
+    plan = cql.training(cql.Config(**SMALL), bandit(200), TASK, (0,))
+    params, key = plan.init(jax.random.key(1)), jax.random.key(2)
+    batch, found = plan.draw(plan.data, key), {}
+    for platform in ("cpu", "gpu"):  # four pieces, one piece
+        with lowering_for(platform):
+            found[platform] = jax.value_and_grad(plan.loss)(params, params, batch, key)
+    jax.tree.map(
+        lambda ours, whole: np.testing.assert_allclose(ours, whole, rtol=1e-4, atol=1e-5),
+        found["cpu"],
+        found["gpu"],
     )
 
 

@@ -130,9 +130,13 @@ class Networks:
         actions: Float[Array, "*batch n"],
     ) -> Float[Array, "critics *batch"]:
         """Q(s, a) by each of the twins."""
-        inputs = jnp.concatenate([states, actions], -1)
-        values = jax.vmap(lambda one: self._critic.apply(one, inputs))(params["critic"])
-        return jnp.squeeze(values, -1)
+        return jax.vmap(lambda one: self.one_critic(one, states, actions))(params["critic"])
+
+    def one_critic(
+        self, critic: Any, states: Float[Array, "*batch state"], actions: Float[Array, "*batch n"]
+    ) -> Float[Array, "*batch"]:
+        """Q(s, a) by a critic of these parameters, without the axis of the twins."""
+        return jnp.squeeze(self._critic.apply(critic, jnp.concatenate([states, actions], -1)), -1)
 
     def first_critic(
         self,

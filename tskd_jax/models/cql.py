@@ -19,6 +19,7 @@ from tskd_jax.models import actor_critic
 from tskd_jax.models.actor_critic import Batch, networks
 from tskd_jax.policy import Policy
 from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.pieces import mean_over_pieces
 from tskd_jax.training.training import Training
 
 LOG_DEVIATION = (-20.0, 2.0)
@@ -76,15 +77,9 @@ def training(
         held, count = fixed(params), config.actions
         keys = jax.random.split(key, 4)
 
-        def many_q(critics, actions):
-            states = jnp.repeat(batch.states[:, None], actions.shape[1], 1)
-            return parts.critics(critics, states, actions)
-
         # The critics: to r + γ Q'(s', π(s')), and down where nobody acted.
         next_q = parts.critics(targets, batch.next_states, parts.act(held, batch.next_states))
         goal = fixed(batch.rewards + config.discount * batch.goes_on * next_q.min(0))
-        recorded_q = parts.critics(params, batch.states, batch.actions)
-        critic_loss = jnp.square(recorded_q - goal[None]).mean(1).sum()
         here, there = (
             drawn(held, states, one, count)
             for states, one in zip((batch.states, batch.next_states), keys, strict=False)
@@ -94,18 +89,31 @@ def training(
         actions, densities = (
             jnp.concatenate(kinds, 1) for kinds in zip(here, there, anywhere, strict=True)
         )
-        gap = conservative_gap(many_q(params, actions), densities, recorded_q).mean(1)
         multiplier = jnp.minimum(jnp.exp(params["log_multiplier"]), LARGEST_MULTIPLIER)
-        pressed = config.weight * (gap - config.threshold)
-        conservative = (fixed(multiplier) * pressed).sum() - (multiplier * fixed(pressed)).mean()
+
+        def critic_loss_of_rows(critic, multiplier, rows):
+            batch, goal, actions, densities = rows
+            repeated = jnp.repeat(batch.states[:, None], actions.shape[1], 1)
+            drawn_q = parts.one_critic(critic, repeated, actions)
+            recorded_q = parts.one_critic(critic, batch.states, batch.actions)
+            gap = conservative_gap(drawn_q[None], densities, recorded_q[None]).mean()
+            pressed = config.weight * (gap - config.threshold)
+            return jnp.square(recorded_q - goal).mean() + multiplier * pressed, pressed
+
+        # Nearly all of an update's time: so many actions of each state, by both critics.
+        rows = batch, goal, actions, densities
+        critic_losses, pressed = jax.vmap(
+            lambda critic: mean_over_pieces(critic_loss_of_rows, critic, multiplier, rows)
+        )(params["critic"])
+        multiplier_loss = -(multiplier * fixed(pressed)).mean()
 
         # The actor and its temperature, of soft actor-critic.
         own, log_density = drawn(params, batch.states, keys[3], 1)
         temperature = jnp.exp(params["log_temperature"])
-        worth = many_q(held, own).min(0)
+        worth = parts.critics(held, batch.states[:, None], own).min(0)
         actor_loss = (fixed(temperature) * log_density - worth).mean()
         temperature_loss = -(temperature * fixed(log_density - size)).mean()
-        return critic_loss + conservative + actor_loss + temperature_loss
+        return critic_losses.sum() + multiplier_loss + actor_loss + temperature_loss
 
     slow = dict.fromkeys(("actor", "log_temperature", "log_multiplier"), config.actor_learning_rate)
     return actor_critic.training(
