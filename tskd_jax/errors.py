@@ -17,6 +17,10 @@ class WorkdirError(TskdError):
     """A working directory cannot be used; the message says why and what to do."""
 
 
+class InUseError(WorkdirError):
+    """Another living process works in a directory; the message names it."""
+
+
 class DivergenceError(TskdError):
     """Training left for infinity; the message names model, step, batch and what to try."""
 

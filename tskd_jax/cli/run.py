@@ -86,6 +86,7 @@ def run(
     checkpoint_seconds: float = 120.0,
     reuse: Sequence[Path] = (),
     track: Sequence[str] = (),
+    claims: Path | None = None,
 ) -> dict[str, Any] | None:
     """A run in its folder; gives the summary, in the first process, unless it stopped early."""
     from tskd_jax import config as configs
@@ -100,6 +101,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         reuse=reuse,
         track=track,
+        claims=claims,
     )
     try:
         return compare(config, run)

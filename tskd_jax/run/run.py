@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tskd_jax.machine import hosts
 from tskd_jax.machine.signals import Request
 from tskd_jax.run import files
+from tskd_jax.run.claims import Claims
 from tskd_jax.run.folder import TABLES, Folder
 from tskd_jax.run.progress import quiet_dependencies
 from tskd_jax.run.stages import Call, StageCache
@@ -44,6 +45,8 @@ class Run:
       request: whether a signal has asked the run to end.
       reuse: folders of other runs; a stage that one of them has made of the same is taken from it.
       track: `trackers` that are told of the metrics.
+      claims: a folder of the runs in `reuse` and this one, which may all be under way: each stage
+        is made by one of them, and the others wait for it.
 
     Attributes:
       path: the working directory.
@@ -66,6 +69,7 @@ class Run:
         request: Request | None = None,
         reuse: Sequence[Path] = (),
         track: Sequence[str] = (),
+        claims: Path | None = None,
     ):
         self.path = workdir
         self.out = (out or sys.stderr) if hosts.is_first() else open(os.devnull, "w")  # noqa: SIM115
@@ -79,7 +83,14 @@ class Run:
         self._unfinished = Unfinished(
             self._folder, checkpoint_seconds, request, self.out, self.report, config, track
         )
-        self._stages = StageCache(self._folder, self._unfinished, request, self.report, reuse)
+        self._stages = StageCache(
+            self._folder,
+            self._unfinished,
+            request,
+            self.report,
+            reuse,
+            Claims(claims, workdir.name, request, self.report) if claims else None,
+        )
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from tskd_jax.machine import hosts
 from tskd_jax.machine.signals import Request
 from tskd_jax.run import checkpoints, files, serialization
 from tskd_jax.run.checkpoints import Damaged
+from tskd_jax.run.claims import Claims
 from tskd_jax.run.folder import Folder, folder_name, read_manifest
 from tskd_jax.run.progress import duration, in_words
 from tskd_jax.run.serialization import FrozenArrays
@@ -72,6 +73,7 @@ class StageCache:
       request: whether a signal has asked the run to end.
       report: called with a line for the user.
       reuse: folders of other runs, whose stages are taken over where the keys are the same.
+      claims: where those other runs may be under way: what one of them makes is waited for.
     """
 
     def __init__(
@@ -81,10 +83,11 @@ class StageCache:
         request: Request,
         report: Callable[[str], None],
         reuse: Sequence[Path],
+        claims: Claims | None = None,
     ):
         self._folder, self._unfinished = folder, unfinished
         self._request, self._report = request, report
-        self._reuse = reuse
+        self._reuse, self._claims = reuse, claims
         self._frozen = FrozenArrays()
 
     def key(self, call: Call) -> str:
@@ -98,6 +101,13 @@ class StageCache:
 
     def result(self, key: str, call: Call) -> Any:
         """The result of a call: of an earlier one with this key, or computed and saved."""
+        if self._claims is None or key in self._stages:
+            return self._result(key, call)
+        with self._claims.hold(key, call.name) as maker:
+            return self._result(key, call, maker)
+
+    def _result(self, key: str, call: Call, maker: str = "") -> Any:
+        """As `result`; `maker` is a process that was waited for, to make this stage."""
         known = key in self._stages
         if known or self._take_over(key, call.name):
             try:
@@ -110,6 +120,10 @@ class StageCache:
                     origin = self._stages[key]["metrics"]["from"]
                     self._report(f"{call.name:<32} {'':>8}   from {origin}")
                 return result
+        if maker:
+            self._report(f"{call.name:<32} {'':>8}   made here: {maker}, has ended without it")
+        if self._claims and (origin := self._unfinished.take_over(key, self._reuse)):
+            self._report(f"{call.name:<32} {'':>8}   goes on from what {origin} has left of it")
         return self._compute(key, call)
 
     @property

@@ -20,9 +20,9 @@ from flax import serialization
 from tskd_jax.machine import devices, hosts, memory
 from tskd_jax.machine.signals import Request
 from tskd_jax.machine.throughput import matmul_peak
-from tskd_jax.run import checkpoints
+from tskd_jax.run import checkpoints, files
 from tskd_jax.run.checkpoints import Damaged
-from tskd_jax.run.folder import Folder, folder_name
+from tskd_jax.run.folder import Folder, folder_name, read_manifest
 from tskd_jax.run.metrics import Metrics
 from tskd_jax.run.progress import Bar
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -91,11 +91,36 @@ class Unfinished:
         """
         for table in TABLES:
             self.folder.manifest[table].pop(key, None)
-        return [
-            path
-            for place in ("training", "parts")
-            for path in self.folder.path.glob(f"{place}/{folder_name('*', key)}")
-        ]
+        return _folders_of(self.folder.path, key)
+
+    def take_over(self, key: str, others: Sequence[Path]) -> str:
+        """Go on from what another run left of a stage whose process has ended.
+
+        Args:
+          key: of the stage.
+          others: folders of other runs; none of them is making the stage.
+
+        Returns:
+          The name of the run; "" where none has left anything, or this run itself has.
+        """
+        manifest = self.folder.manifest
+        if any(manifest[table].get(key) for table in TABLES):
+            return ""
+        found = []
+        for other in others:
+            theirs = read_manifest(other)
+            left = {table: theirs.get(table, {}).get(key, {}) for table in TABLES}
+            if left["checkpoints"] or left["parts"]:
+                found.append((sum(left["partial_seconds"].values()), other, left))
+        if not found:
+            return ""
+        _, other, left = max(found, key=lambda one: one[0])
+        for source in _folders_of(other, key):
+            files.share(source, self.folder.path / source.relative_to(other))
+        for table, entries in left.items():
+            manifest[table][key] = entries
+        self.folder.write_manifest()
+        return other.name
 
     def known(self, table: str, key: str, name: str) -> dict[str, str]:
         """The checksums that the manifest has of a training's checkpoints or of parts, to read."""
@@ -203,6 +228,12 @@ class _Parts:
         self._unfinished.folder.write_manifest()
         self._unfinished.request.stop_if_requested(f"in {self._name}, after part {part}")
         return result
+
+
+def _folders_of(run: Path, key: str) -> list[Path]:
+    """The folders that an unfinished stage has in a run's folder."""
+    name = folder_name("*", key)
+    return [path for place in ("training", "parts") for path in run.glob(f"{place}/{name}")]
 
 
 def _train_state_dict(state: TrainState) -> Any:
