@@ -87,6 +87,7 @@ setup(
         "parquet": ["pyarrow>=18"],
         # Kitchen does not work with newer MuJoCo.
         "robotics": ["gymnasium-robotics>=1.4.2,<1.5", "mujoco>=3.5,<3.12"],
+        "slurm": ["submitit>=1.5,<2"],
         "stablehlo": ["flatbuffers>=24.3"],
         "tflite": ["ai-edge-litert>=2,<3", "flatbuffers>=24.3"],  # no TensorFlow
         "torch": ["torch>=2.4"],  # only to read released weights

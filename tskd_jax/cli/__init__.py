@@ -42,6 +42,12 @@ def console() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command line (`argv[0]` is the program) and return the exit status."""
+    drawn_by = set_up()
+    return run_to_exit_status(lambda request: _main(list(argv), request, drawn_by))
+
+
+def set_up() -> str:
+    """Set what the libraries read as they are imported; returns what MuJoCo is to draw with."""
     # What a dependency prints while it is imported is no business of the user's.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Pictures are files, and nothing of the simulator is shown: what a notebook or a shell profile
@@ -55,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    return run_to_exit_status(lambda request: _main(list(argv), request, drawn_by))
+    return drawn_by
 
 
 def _main(argv: list[str], request: Request, drawn_by: str) -> int:

@@ -6,17 +6,26 @@ WORKDIR/sweep.csv has a row for each run, filled when it ends: the fields, the s
 config.methods (mean and standard error over seeds; interquartile mean with its 95% interval) and
 the seconds spent on what was not taken over. WORKDIR/FIELD.png shows the score over each field.
 Interrupted or killed, the same command goes on; with more values it adds runs.
+
+--launcher=none (the default) makes the runs one after another in this process. local:N makes N at a
+time, each a process with its share of the cores, or devices; slurm makes each a job of one array
+(--slurm=time=MINUTES, --slurm=partition=NAME and so on). A stage that several runs need is made by
+one of them, and the others wait for it. WORKDIR/output/RUN.txt has what a run's process prints.
 """
 
 import itertools
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
+from tskd_jax.cli import launchers
 from tskd_jax.cli.flags import check_name, needed, parse, workdir
+from tskd_jax.cli.sweep_run import CLAIMS, Task
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -25,6 +34,10 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("grid", [], "SECTION.FIELD=VALUE,VALUE,…", flag_values=values)
     flags.DEFINE_list("seeds", None, "Whole numbers, instead of config.seeds.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Everything the sweep makes.", flag_values=values)
+    flags.DEFINE_string("launcher", launchers.NONE, launchers.FORM, flag_values=values)
+    flags.DEFINE_multi_string(
+        "slurm", [], "OPTION=VALUE of sbatch, such as time=MINUTES or mem=16G.", flag_values=values
+    )
 
 
 def main(argv: list[str], request: Request) -> int:
@@ -32,8 +45,7 @@ def main(argv: list[str], request: Request) -> int:
     values, given, shown = parse(argv, _define, __doc__ or "")
     if shown:
         return 0
-    from tskd_jax.machine import devices
-    from tskd_jax.report.sweep import plot, row_text, write
+    from tskd_jax.report.sweep import row_text
 
     base = needed(given).copy_and_resolve_references()
     if values["seeds"].value is not None:
@@ -44,44 +56,89 @@ def main(argv: list[str], request: Request) -> int:
         raise ConfigError("--grid=SECTION.FIELD=VALUE,VALUE,… is needed")
     points = grid(base, values["grid"].value)
     if base.distributed != "off":
-        raise ConfigError("distributed: a sweep is one process; its runs may be jobs of their own")
-    devices.check()
+        raise ConfigError(
+            f"config.distributed={base.distributed}: a sweep's run is one process; allowed is off, "
+            f"with --launcher={launchers.FORM}; `tskd-jax run` makes one run on several hosts"
+        )
+    launch = launchers.chosen(values["launcher"].value, values["slurm"].value)
     folder = workdir(values["workdir"].value, Path("runs") / f"sweep-{base.label}")
-    rows = [_row(point, config, folder) for point, config in points]
-    write(rows, folder)
-    for place, (point, config) in enumerate(points):
-        rows[place] = _one_run(point, config, folder, request)
-        write(rows, folder)
-        plot(rows, list(point), folder)
-    for row in rows:
+    with _held(folder):
+        table = Table(points, folder)
+        failures = launch(table.left(), table.update, request)
+    for row in table.rows:
         print(row_text(row))
-    return 0
+    for name, problem in failures.items():
+        print(f"tskd-jax: {name}: {problem}", file=sys.stderr)
+    return 2 if failures else 0
 
 
-def _row(point: dict[str, Any], config: tuple[Any, Any], folder: Path) -> dict[str, Any]:
-    from tskd_jax.config import to_plain
-    from tskd_jax.report.sweep import row_of
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The sweep's folder, which is this process's until the end: only one may write its table.
 
-    return row_of(point, to_plain(config[0]), folder)
+    Raises:
+      InUseError: another process makes a sweep there.
+    """
+    from tskd_jax.run import lock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.hold(folder / "lock"):
+        yield
+    with suppress(OSError):  # there is none, or a run of another launcher is under way
+        (folder / CLAIMS).rmdir()
 
 
-def _one_run(
-    point: dict[str, Any], config: tuple[Any, Any], folder: Path, request: Request
-) -> dict[str, Any]:
-    """The row of a run, which is made or goes on if it is not finished."""
-    from tskd_jax.cli.run import run
-    from tskd_jax.report.sweep import is_filled, name_of
+class Table:
+    """The sweep's table and pictures, which are written as runs end.
 
-    known = _row(point, config, folder)
-    if is_filled(known):
-        return known
-    place = folder / name_of(point)
-    print(f"\n{place}", flush=True)
-    others = [path.parent for path in sorted(folder.glob("*/manifest.json"))]
-    reuse = [other for other in others if other != place]
-    final, options = config
-    run(final, place, request, None, options.checkpoint_seconds, reuse)
-    return _row(point, config, folder)
+    Args:
+      points: of `grid`.
+      folder: of the sweep.
+
+    Attributes:
+      rows: one for each run, in the order of the grid; see `report.sweep.row_of`.
+    """
+
+    def __init__(self, points: list[tuple[dict[str, Any], tuple]], folder: Path):
+        from tskd_jax.config import to_plain
+        from tskd_jax.report import sweep
+
+        self._points = {sweep.name_of(point): point for point, _ in points}
+        self._tasks = {
+            name: Task(
+                sweep=str(folder),
+                name=name,
+                config=to_plain(config),
+                checkpoint_seconds=options.checkpoint_seconds,
+                others=[other for other in self._points if other != name],
+            )
+            for name, (_, (config, options)) in zip(self._points, points, strict=True)
+        }
+        self._folder = folder
+        self.rows = [self._row(name) for name in self._points]
+        sweep.write(self.rows, folder)
+
+    def left(self) -> list[Task]:
+        """The runs that are not finished."""
+        from tskd_jax.report.sweep import is_filled
+
+        tasks = zip(self._tasks.values(), self.rows, strict=True)
+        return [task for task, row in tasks if not is_filled(row)]
+
+    def update(self, task: Task) -> dict[str, Any]:
+        """Read and write the row of a run that has ended, and give it back."""
+        from tskd_jax.report import sweep
+
+        row = self.rows[list(self._tasks).index(task.name)] = self._row(task.name)
+        sweep.write(self.rows, self._folder)
+        if any(map(sweep.is_filled, self.rows)):
+            sweep.plot(self.rows, list(self._points[task.name]), self._folder)
+        return row
+
+    def _row(self, name: str) -> dict[str, Any]:
+        from tskd_jax.report.sweep import row_of
+
+        return row_of(self._points[name], self._tasks[name].config, self._folder)
 
 
 def grid(base: ConfigDict, arguments: Sequence[str]) -> list[tuple[dict[str, Any], tuple]]:

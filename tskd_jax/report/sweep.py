@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from tskd_jax.run import files
 
 RESULTS = ("score", "stderr", "interquartile_mean", "low", "high", "seconds")
+FACTS = ("device", "jax")  # on what the run was made
 
 
 def name_of(point: dict[str, Any]) -> str:
@@ -26,12 +25,9 @@ def row_of(point: dict[str, Any], config: dict[str, Any], folder: Path) -> dict[
       folder: of the sweep.
     """
     row = point | {"seeds": len(config["seeds"])}
-    try:
-        summary = json.loads((folder / name_of(point) / "summary.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return row | dict.fromkeys(RESULTS, "")
-    if files.json_digest(summary["config"]) != files.json_digest(config):
-        return row | dict.fromkeys(RESULTS, "")
+    summary = finished(folder / name_of(point), config)
+    if summary is None:
+        return row | dict.fromkeys((*RESULTS, *FACTS), "")
     score = summary["scores"][summary["subject"]]
     # What a run has taken over was another one's work.
     own = sum(
@@ -39,7 +35,18 @@ def row_of(point: dict[str, Any], config: dict[str, Any], folder: Path) -> dict[
     )
     low, high = score["interval"]
     results = (score["mean"], score["stderr"], score["interquartile_mean"], low, high, own)
-    return row | dict(zip(RESULTS, results, strict=True))
+    facts = (summary["device"].partition(": ")[2], summary["versions"]["jax"])
+    return row | dict(zip((*RESULTS, *FACTS), (*results, *facts), strict=True))
+
+
+def finished(run: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """The summary of a run's folder; None where it is not finished, or is of another config."""
+    try:
+        summary = json.loads((run / "summary.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    same = files.json_digest(summary["config"]) == files.json_digest(config)
+    return summary if same else None
 
 
 def is_filled(row: dict[str, Any]) -> bool:
@@ -49,14 +56,13 @@ def is_filled(row: dict[str, Any]) -> bool:
 
 def row_text(row: dict[str, Any]) -> str:
     """A row on one line."""
-    return "  ".join(f"{name} {files.rounded(value)}" for name, value in row.items())
+    shown = {name: value for name, value in row.items() if name not in FACTS}
+    return "  ".join(f"{name} {files.rounded(value)}" for name, value in shown.items())
 
 
 def write(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Write sweep.csv, with the device and JAX's version in every row."""
-    devices = f"{jax.devices()[0].device_kind} × {jax.device_count()}"
-    facts = {"device": devices, "jax": jax.__version__}
-    files.write_csv(folder / "sweep.csv", [row | facts for row in rows])
+    """Write sweep.csv; a row says on which devices and with which JAX its run was made."""
+    files.write_csv(folder / "sweep.csv", rows)
 
 
 def plot(rows: Sequence[dict[str, Any]], fields: Sequence[str], folder: Path) -> None:

@@ -101,30 +101,35 @@ class StageCache:
 
     def result(self, key: str, call: Call) -> Any:
         """The result of a call: of an earlier one with this key, or computed and saved."""
-        if self._claims is None or key in self._stages:
-            return self._result(key, call)
+        if kept := self._kept(key, call):
+            return kept[0]
+        if self._claims is None:
+            return self._compute(key, call)
         with self._claims.hold(key, call.name) as maker:
-            return self._result(key, call, maker)
+            # Made by another run since it was looked for; damaged here, it is computed again.
+            if key not in self._stages and (kept := self._kept(key, call)):
+                return kept[0]
+            if maker:
+                self._report(f"{call.name:<32} {'':>8}   {maker}, has ended without it")
+            if origin := self._unfinished.take_over(key, self._reuse):
+                self._report(f"{call.name:<32} {'':>8}   goes on from what {origin} has left of it")
+            return self._compute(key, call)
 
-    def _result(self, key: str, call: Call, maker: str = "") -> Any:
-        """As `result`; `maker` is a process that was waited for, to make this stage."""
+    def _kept(self, key: str, call: Call) -> tuple[Any] | None:
+        """(the result,) that this run or another has kept; None where there is none to believe."""
         known = key in self._stages
-        if known or self._take_over(key, call.name):
-            try:
-                result = self._load(key)
-            except Damaged as problem:
-                self._report(f"{self._place(key)}: {problem}; {call.name} is computed again")
-            else:
-                if not known:
-                    self._finish(key)
-                    origin = self._stages[key]["metrics"]["from"]
-                    self._report(f"{call.name:<32} {'':>8}   from {origin}")
-                return result
-        if maker:
-            self._report(f"{call.name:<32} {'':>8}   made here: {maker}, has ended without it")
-        if self._claims and (origin := self._unfinished.take_over(key, self._reuse)):
-            self._report(f"{call.name:<32} {'':>8}   goes on from what {origin} has left of it")
-        return self._compute(key, call)
+        if not known and not self._take_over(key, call.name):
+            return None
+        try:
+            result = self._load(key)
+        except Damaged as problem:
+            self._report(f"{self._place(key)}: {problem}; {call.name} is computed again")
+            return None
+        if not known:
+            self._finish(key)
+            origin = self._stages[key]["metrics"]["from"]
+            self._report(f"{call.name:<32} {'':>8}   from {origin}")
+        return (result,)
 
     @property
     def _stages(self) -> dict[str, dict[str, Any]]:

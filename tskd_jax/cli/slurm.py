@@ -1,0 +1,186 @@
+"""The runs of a sweep as Slurm jobs, one array of them, by submitit (extra `slurm`).
+
+WORKDIR/submitit/ has the batch script, what the jobs are given, and what Slurm prints. The folder
+of the sweep must be the same on all machines, with locks that hold between them (docs/scaling.md).
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tskd_jax.cli import sweep_run
+from tskd_jax.cli.launchers import Event
+from tskd_jax.cli.sweep_run import Task
+from tskd_jax.errors import ConfigError, JobError, first_line
+
+FOLDER = "submitit"  # in the sweep's
+LOCAL = "submitit-local"  # the same by submitit's own processes, all at once: to try it out
+OF_SUBMITIT = ("array_parallelism", "signal_delay_s")  # beside `time`; all others are sbatch's
+# A run is one process, and the array has as many jobs as there are runs.
+TAKEN = ("array", "nodes", "ntasks", "ntasks_per_node", "output", "error", "open_mode", "signal")
+NO_LIMIT = 365 * 24 * 60  # minutes, for submitit's own processes, which it ends after two
+SAVING_SECONDS = 60.0  # that a run has before its time is up
+
+
+class Jobs:
+    """An engine (`launchers.Engine`): every run is a job, and Slurm says when.
+
+    Args:
+      launcher: `slurm` or `submitit-local`.
+      options: OPTION=VALUE each.
+
+    Raises:
+      ConfigError: submitit or Slurm is not there, or an option cannot be used.
+    """
+
+    def __init__(self, launcher: str, options: list[str]):
+        try:
+            import submitit  # noqa: F401  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise ConfigError(
+                f"--launcher={launcher} needs the package submitit; pip install 'tskd_jax[slurm]'"
+            ) from error
+        missing = [name for name in ("sbatch", "srun") if not shutil.which(name)]
+        self._local = launcher == LOCAL
+        if missing and not self._local:
+            raise ConfigError(
+                f"--launcher={launcher}: there is no {missing[0]} on this machine; begin the sweep "
+                "where Slurm's commands are, or with --launcher=local:N"
+            )
+        self.pause = 0.2 if self._local else 2.0
+        self._parameters = parameters(options, needs_time=not self._local)
+        self._jobs: list[tuple[Task, Any]] = []
+
+    def submit(self, tasks: list[Task]) -> list[Event]:
+        """As of `launchers.Engine`: all of them, as one array.
+
+        Raises:
+          JobError: Slurm refuses them.
+        """
+        import submitit  # pyright: ignore[reportMissingImports]
+
+        if not tasks:
+            return []
+        folder = Path(tasks[0].sweep).absolute()
+        executor = submitit.AutoExecutor(folder / FOLDER, "local" if self._local else "slurm")
+        executor.update_parameters(name="tskd-jax", **self._parameters)
+        runs = [InJob(replace(task, sweep=str(folder))) for task in tasks]
+        try:
+            jobs = executor.submit_array(runs)
+        except (submitit.core.utils.FailedJobError, OSError) as error:
+            raise JobError(f"Slurm refuses the sweep: {_cause(error)}") from error
+        self._jobs = list(zip(tasks, jobs, strict=True))
+        return [Event(task, None) for task in tasks]
+
+    def poll(self) -> list[Event]:
+        """As of `launchers.Engine`."""
+        ended = [(task, job) for task, job in self._jobs if job.done()]
+        self._jobs = [one for one in self._jobs if one not in ended]
+        return [_event(task, job) for task, job in ended]
+
+    def stop(self, signum: int) -> None:
+        """As of `launchers.Engine`; jobs get SIGTERM, whatever the signal was."""
+        del signum
+        ids = [job.job_id for _, job in self._jobs]
+        if self._local:
+            for process in map(int, ids):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGTERM)
+            return
+        # Without a signal `scancel` would kill them before they have saved.
+        for which in ("--state=PENDING", "--signal=TERM"):
+            subprocess.run(["scancel", which, *ids], check=False)
+        # They need nobody to end, and what Slurm says of them comes late.
+        self._jobs = []
+
+    def busy(self) -> bool:
+        """As of `launchers.Engine`."""
+        return bool(self._jobs)
+
+
+class InJob:
+    """A run inside a job: a process, which the job ends with SIGTERM before its time is up.
+
+    Args:
+      task: the run; its folder is absolute.
+    """
+
+    def __init__(self, task: Task):
+        self._task = task
+        self._process: subprocess.Popen | None = None
+
+    def __call__(self) -> int:
+        """Make the run; returns its exit status."""
+        self._process = sweep_run.start(self._task)
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        while (status := self._process.poll()) is None:
+            time.sleep(0.2)
+        return status
+
+    def checkpoint(self) -> Any:
+        """Save the run, whose time is up or whose machine is wanted: what to queue instead."""
+        from submitit.helpers import DelayedSubmission  # pyright: ignore[reportMissingImports]
+
+        self._end()
+        end = time.monotonic() + SAVING_SECONDS
+        while self._process and self._process.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        return DelayedSubmission(InJob(self._task))
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+
+
+def parameters(options: list[str], needs_time: bool = True) -> dict[str, Any]:
+    """What submitit is given for OPTION=VALUE, an option of sbatch each.
+
+    Raises:
+      ConfigError: an option is malformed, is there twice, is the sweep's own, or `time` is missing.
+    """
+    found: dict[str, str] = {}
+    for option in options:
+        name, _, value = option.partition("=")
+        name = name.lstrip("-").replace("-", "_")
+        if not name or not value:
+            raise ConfigError(f"--slurm={option}: OPTION=VALUE is meant, such as partition=gpu")
+        if name in found:
+            raise ConfigError(f"--slurm={option}: {name} is there twice")
+        if name in TAKEN:
+            raise ConfigError(f"--slurm={option}: {name} is set by the sweep; leave it out")
+        found[name] = value
+    # submitit counts with these; its own default of five minutes would end every run.
+    numbers = {name: found.pop(name) for name in ("time", *OF_SUBMITIT) if name in found}
+    for name, value in numbers.items():
+        if not value.isdecimal() or int(value) == 0:
+            raise ConfigError(f"--slurm={name}={value}: a whole number above 0 is meant")
+    if needs_time and "time" not in numbers:
+        raise ConfigError("--launcher=slurm needs the time of one run: --slurm=time=MINUTES")
+    given: dict[str, Any] = {"timeout_min": int(numbers.pop("time", NO_LIMIT))}
+    given |= {f"slurm_{name}": int(value) for name, value in numbers.items()}
+    if found:
+        given["slurm_additional_parameters"] = found
+    if "cpus_per_task" in found:  # which srun does not take from sbatch
+        given["slurm_srun_args"] = [f"--cpus-per-task={found['cpus_per_task']}"]
+    return given
+
+
+def _event(task: Task, job: Any) -> Event:
+    """How a job has ended: its run's exit status, or what submitit knows of it."""
+    error = job.exception()
+    if error is None:
+        return Event(task, job.result())
+    return Event(
+        task, 1, f"its job {job.job_id} ended without it (state {job.state}): {_cause(error)}"
+    )
+
+
+def _cause(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else first_line(error)
