@@ -55,7 +55,7 @@ def chosen(launcher: str, options: list[str]) -> Launch:
 
         return partial(side_by_side, slurm.Jobs(launcher, options))
     if kind != "local" or not count.isdecimal() or int(count) == 0:
-        raise ConfigError(f"--launcher={launcher} is none; allowed: {FORM}, with N at least 1")
+        raise ConfigError(f"--launcher={launcher} is no launcher; allowed: {FORM}; N is at least 1")
     from tskd_jax.machine import shares
 
     platform, found = shares.probe()

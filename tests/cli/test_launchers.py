@@ -1,0 +1,193 @@
+"""How runs side by side are begun, shown and ended, with programs in place of runs; mistakes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tskd_jax.cli import launchers, slurm, sweep_run
+from tskd_jax.errors import ConfigError, InUseError, JobError
+from tskd_jax.machine.signals import Interrupted, Request
+from tskd_jax.main import main
+from tskd_jax.run import lock
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """Runs are programs: the text of their config."""
+
+    def start(task):
+        task.output.parent.mkdir(parents=True, exist_ok=True)
+        with task.output.open("ab") as output:
+            argv = [sys.executable, "-c", task.config["program"]]
+            return subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    monkeypatch.setattr(sweep_run, "start", start)
+
+
+def tasks(folder: Path, **named: str) -> list[sweep_run.Task]:
+    return [sweep_run.Task(str(folder), n, {"program": p}, 1.0, []) for n, p in named.items()]
+
+
+def side_by_side(found, request=None, count=2):
+    engine = launchers.Processes([{}] * count)
+    row = {"score": 7.0, "stderr": 0.5}
+    return launchers.side_by_side(engine, found, lambda _task: row, request or Request())
+
+
+FAILS = (
+    "import sys; print('a line'); print('tskd-jax: the disk is full', file=sys.stderr); sys.exit(2)"
+)
+
+
+def test_one_that_fails_does_not_end_the_others(programs, tmp_path, capfd):
+    broken = "import sys; sys.exit(1)"
+    killed = "import os; os.kill(os.getpid(), 9)"
+    found = tasks(tmp_path, a=FAILS, b="print('fine')", c=broken, d=killed, e="print('fine')")
+    failures = side_by_side(found)
+    assert failures == {
+        "a": "the disk is full",
+        "c": f"ended with status 1; see {tmp_path / 'output' / 'c.txt'}",
+        "d": "ended by SIGKILL; the same command goes on from here",
+    }
+    lines = capfd.readouterr().err.splitlines()
+    assert f"b: begins; what it prints is in {tmp_path / 'output' / 'b.txt'}" in lines
+    assert "e: done, score 7 ± 0.5" in lines
+    assert (tmp_path / "output" / "a.txt").read_text().startswith("a line\n")
+
+
+def test_a_signal_reaches_the_runs_and_no_more_are_begun(programs, tmp_path):
+    waits = (
+        "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130));"
+        f"open({str(tmp_path / 'ready')!r}, 'w').close(); time.sleep(600)"
+    )
+    request = Request()
+
+    class Watch(launchers.Processes):
+        def poll(self):
+            if (tmp_path / "ready").exists():
+                request.signum = signal.SIGINT
+            return super().poll()
+
+    found = tasks(tmp_path, a="pass", b=waits, c="pass")
+    row = {"score": 7.0, "stderr": 0.5}
+    with pytest.raises(Interrupted, match="with 1 of 3 runs done") as stop:
+        launchers.side_by_side(Watch([{}]), found, lambda _task: row, request)
+    assert stop.value.status == 130
+    assert not (tmp_path / "output" / "c.txt").exists()
+
+
+def test_that_a_run_waits_is_shown_soon_and_other_lines_now_and_then(tmp_path, capfd, monkeypatch):
+    (task,) = tasks(tmp_path, a="")
+    task.output.parent.mkdir()
+    task.output.write_text("of an earlier launch\n")
+    screen = launchers.Screen(task)
+    with task.output.open("a") as file:
+        file.write("dynamics    3.3s\nhalf a li")
+    screen.progress()
+    assert capfd.readouterr().err == ""
+    with task.output.open("a") as file:
+        file.write("ne\nvalue    waits for process 7 on here, in b\n")
+    screen.progress()
+    monkeypatch.setattr(launchers, "WAIT_SECONDS", 0.0)
+    screen.progress()
+    screen.progress()
+    assert capfd.readouterr().err == "a: value waits for process 7 on here, in b\n"
+    monkeypatch.setattr(launchers, "LINE_SECONDS", 0.0)
+    with task.output.open("a") as file:
+        file.write("value    1.0s\n")
+    screen.progress()
+    assert capfd.readouterr().err == "a: value 1.0s\n"
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--launcher=local:0"], "local:0 is no launcher; allowed: none"),
+        (["--launcher=local:x"], "local:x is no launcher; allowed"),
+        (["--launcher=local"], "local is no launcher; allowed"),
+        (["--launcher=pbs"], "pbs is no launcher; allowed"),
+        (["--slurm=time=5"], "only --launcher=slurm takes"),
+        (["--launcher=local:2", "--config.distributed=auto"], "distributed=auto.*allowed is off"),
+    ],
+)
+def test_mistakes_are_one_line(flags, problem, tmp_path, capsys):
+    config = ["--config=configs/hopper.py", "--grid=filter.share=0.1,0.2"]
+    assert main(["tskd-jax", "sweep", *config, f"--workdir={tmp_path / 'sweep'}", *flags]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(problem, line)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_of_another_process_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "try_hold", lambda _path: (None, "process 7 on node-3"))
+    with pytest.raises(InUseError, match="is in use by process 7 on node-3"):
+        lock.hold(tmp_path / "lock")
+
+
+def test_slurm_needs_submitit_and_sbatch(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ConfigError, match=r"pip install 'tskd_jax\[slurm\]'"):
+        launchers.chosen("slurm", ["time=5"])
+    monkeypatch.setitem(sys.modules, "submitit", sys)  # any module
+    with pytest.raises(ConfigError, match="no sbatch on this machine"):
+        launchers.chosen("slurm", ["time=5"])
+
+
+def test_options_of_sbatch():
+    given = slurm.parameters(["time=120", "partition=gpu", "--cpus-per-task=8", "exclude=a,b"])
+    assert given == {
+        "timeout_min": 120,
+        "slurm_additional_parameters": {
+            "partition": "gpu",
+            "cpus_per_task": "8",
+            "exclude": "a,b",
+        },
+        "slurm_srun_args": ["--cpus-per-task=8"],
+    }
+    for options, problem in (
+        (["partition=gpu"], "--slurm=time=MINUTES"),
+        (["time=2:00:00"], "whole number"),
+        (["time"], "OPTION=VALUE"),
+        (["time=1", "time=2"], "there twice"),
+        (["time=1", "nodes=2"], "set by the sweep"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            slurm.parameters(options)
+
+
+def test_an_array_is_submitted_with_the_options(tmp_path, monkeypatch):
+    """Slurm is not there: `sbatch` keeps the script, and answers as it would."""
+    pytest.importorskip("submitit", reason="the extra slurm is not installed")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    kept = tmp_path / "script"
+    for name, text in (
+        ("sbatch", f'cp "$1" {kept}; echo Submitted batch job 7'),
+        ("srun", "true"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    jobs = slurm.Jobs("slurm", ["time=30", "partition=gpu", "cpus-per-task=8"])
+    events = jobs.submit(tasks(tmp_path / "sweep", a="", b=""))
+    assert [(event.task.name, event.status) for event in events] == [("a", None), ("b", None)]
+    assert jobs.busy()
+    script = kept.read_text()
+    for line in ("--array=0-1%2", "--partition=gpu", "--time=30", "--cpus-per-task=8"):
+        assert f"#SBATCH {line}\n" in script
+    assert re.search(r"^srun .*--cpus-per-task=8 ", script, re.MULTILINE)
+
+    (programs / "sbatch").write_text("#!/bin/sh\necho sbatch: invalid partition >&2; exit 1\n")
+    with pytest.raises(JobError, match=r"Slurm refuses the sweep: .*invalid partition"):
+        slurm.Jobs("slurm", ["time=30"]).submit(tasks(tmp_path / "sweep", a="", b=""))
