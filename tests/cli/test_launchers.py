@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,6 +105,24 @@ def test_that_a_run_waits_is_shown_soon_and_other_lines_now_and_then(tmp_path, c
         file.write("value    1.0s\n")
     screen.progress()
     assert capfd.readouterr().err == "a: value 1.0s\n"
+
+
+def test_a_job_without_a_result_is_named_with_what_it_printed(tmp_path):
+    found = tasks(tmp_path, a="", b="")
+    paths = SimpleNamespace(stderr=tmp_path / "7_0_log.err")
+    lost = {"exception": lambda: RuntimeError("lost"), "state": "OUT_OF_MEMORY", "paths": paths}
+    jobs = slurm.Jobs.__new__(slurm.Jobs)  # without submitit
+    jobs._jobs = [
+        (found[0], SimpleNamespace(done=lambda: True, job_id="7_0", **lost)),
+        (found[1], SimpleNamespace(done=lambda: True, exception=lambda: None, result=lambda: 2)),
+    ]
+    first, second = jobs.poll()
+    assert first.problem == (
+        f"its job 7_0 has ended before it (state OUT_OF_MEMORY); see {paths.stderr}; "
+        "the same command goes on from here"
+    )
+    assert (second.status, second.problem) == (2, "")
+    assert not jobs.busy()
 
 
 # Mistakes

@@ -16,6 +16,7 @@ from typing import Any
 
 from tskd_jax.cli import sweep_run
 from tskd_jax.cli.launchers import Event
+from tskd_jax.cli.outcome import GO_ON
 from tskd_jax.cli.sweep_run import Task
 from tskd_jax.errors import ConfigError, JobError, first_line
 
@@ -173,12 +174,10 @@ def parameters(options: list[str], needs_time: bool = True) -> dict[str, Any]:
 
 def _event(task: Task, job: Any) -> Event:
     """How a job has ended: its run's exit status, or what submitit knows of it."""
-    error = job.exception()
-    if error is None:
+    if job.exception() is None:
         return Event(task, job.result())
-    return Event(
-        task, 1, f"its job {job.job_id} ended without it (state {job.state}): {_cause(error)}"
-    )
+    problem = f"its job {job.job_id} has ended before it (state {job.state})"
+    return Event(task, 1, f"{problem}; see {job.paths.stderr}; {GO_ON}")
 
 
 def _cause(error: Exception) -> str:
