@@ -19,11 +19,11 @@ LEVELS = (
     ("evaluation", "methods"),
     ("presets",),
     ("config",),
-    ("report",),
+    ("report", "costs"),
     ("cli",),
     ("main", "__main__"),
 )
-KNOW_THE_FOLDER = ("methods", "report", "cli")
+KNOW_THE_FOLDER = ("methods", "report", "costs", "cli")
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # Within methods/ only these may be imported by a method.
 SHARED_BY_METHODS = ("base", "parts", "checks", "__init__")

@@ -38,10 +38,11 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments.benchmarks.untrained import is_training, stages_of, training_of
 from experiments.tables import show, write
+from tskd_jax.cli.comparison import comparisons
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.config import Config, finalize
+from tskd_jax.costs.stages import is_training, stages_of, training_of
 from tskd_jax.data import load
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import get_task
@@ -242,7 +243,7 @@ def works(
       known: `stages` of a summary; empty before the run.
       stitched: share of the transitions that is stitched, where it is not known.
     """
-    calls, outcome = stages_of(config, recorded, task)
+    calls, outcome = stages_of(comparisons(config), recorded, task)
     made: dict[str, list[Work]] = {}
     for call in calls:
         if parts_of_call := work_of(call, recorded, known, stitched):

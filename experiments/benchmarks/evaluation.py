@@ -23,8 +23,8 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # as the command sets it
 import numpy as np
 from absl import app, flags
 
-from experiments.benchmarks.untrained import random_student
 from experiments.tables import show, write
+from tskd_jax.costs.fresh import random_student
 from tskd_jax.envs.environment import make_environment, start_episode
 from tskd_jax.envs.fleet import Fleet
 from tskd_jax.envs.own import facts

@@ -23,13 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.benchmarks.untrained import (
+from experiments.tables import show, write
+from tskd_jax.config import finalize, make_config
+from tskd_jax.costs.fresh import (
     fresh_inverse_dynamics,
     fresh_trajectory_generator,
     some_episodes,
 )
-from experiments.tables import show, write
-from tskd_jax.config import finalize, make_config
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import get_task
 from tskd_jax.presets import PRESETS

@@ -24,9 +24,9 @@ import numpy as np
 from absl import app, flags
 
 from experiments.benchmarks.forms import PAPER_SIZES, Act, forms
-from experiments.benchmarks.untrained import random_student
 from experiments.tables import show, write
 from tskd_jax.cli.student_files import student_file
+from tskd_jax.costs.fresh import random_student
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import episode_seeds, record

@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.benchmarks.untrained import fresh_trajectory_generator, some_episodes
 from experiments.tables import device_name, show, write
 from tskd_jax.config import UserConfig, finalize, make_config
+from tskd_jax.costs.fresh import fresh_trajectory_generator, some_episodes
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.machine.throughput import matmul_flops, matmul_peak
 from tskd_jax.presets import PRESETS

@@ -31,8 +31,8 @@ from absl import app, flags
 from ml_collections import config_flags
 from scipy.spatial import cKDTree
 
-from experiments.benchmarks.untrained import fresh_inverse_dynamics, fresh_reward_generator
 from tskd_jax.config import Config, finalize
+from tskd_jax.costs.fresh import fresh_inverse_dynamics, fresh_reward_generator
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, concatenate, from_columns
 from tskd_jax.envs.entries import get_task

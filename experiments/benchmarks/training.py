@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.benchmarks.untrained import needed_baseline
 from experiments.tables import device_name, show, write
 from tskd_jax.config import Config, finalize, make_config
+from tskd_jax.costs.fresh import needed_baseline
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import get_task

@@ -28,11 +28,11 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from experiments.benchmarks import untrained
 from experiments.benchmarks.forms import forms
 from experiments.drawing import save
 from experiments.tables import show, write
 from tskd_jax.config import Config, finalize, make_config
+from tskd_jax.costs import fresh
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import Act
@@ -83,7 +83,7 @@ class Decider:
 def main(_: Any) -> None:
     """Build, time, print and write."""
     config, _options = finalize(make_config("hopper", SCALE.value))
-    task, recorded = get_task("hopper"), untrained.some_episodes()
+    task, recorded = get_task("hopper"), fresh.some_episodes()
     found = [*teachers(config, recorded, task), *others(config, recorded, task)]
     rows = timed(found, recorded.observations)
     for row in rows:
@@ -97,15 +97,15 @@ def main(_: Any) -> None:
 def teachers(config: Config, recorded: Trajectories, task: Task) -> list[Decider]:
     """DDR-I with each sampler, and Decision Diffuser."""
     keys = jax.random.key(0)[None]
-    inverse = seeds.of_seed(untrained.fresh_inverse_dynamics(config, recorded, task, keys), 0)
+    inverse = seeds.of_seed(fresh.fresh_inverse_dynamics(config, recorded, task, keys), 0)
     own = config.own["decision_diffuser"]
     without_rewards = dataclasses.replace(config, trajectory_generator=own.generator())
     found = []
-    model = seeds.of_seed(untrained.fresh_trajectory_generator(without_rewards, recorded, keys), 0)
+    model = seeds.of_seed(fresh.fresh_trajectory_generator(without_rewards, recorded, keys), 0)
     sampling = own.sampling()
     title = f"Decision Diffuser, {sampling.steps} {sampling.sampler} steps"
     found.append(planning("decision_diffuser", title, model, sampling, inverse))
-    model = seeds.of_seed(untrained.fresh_trajectory_generator(config, recorded, keys), 0)
+    model = seeds.of_seed(fresh.fresh_trajectory_generator(config, recorded, keys), 0)
     for name in (f"ancestral:{config.trajectory_generator.diffusion_steps}", *FEW.value):
         kind, _, steps = name.partition(":")
         changed = dataclasses.replace(
@@ -157,7 +157,7 @@ def middle_of_episode(act: Act) -> Callable[[np.ndarray], Any]:
 
 def others(config: Config, recorded: Trajectories, task: Task) -> list[Decider]:
     """Decision Transformer, and the student in its forms."""
-    transformer = untrained.fresh_decision_transformer(config, recorded, task, jax.random.key(0))
+    transformer = fresh.fresh_decision_transformer(config, recorded, task, jax.random.key(0))
     found = [
         Decider(
             "decision_transformer",
@@ -167,7 +167,7 @@ def others(config: Config, recorded: Trajectories, task: Task) -> list[Decider]:
         )
     ]
     sizes = (task.state_size, *config.student.hidden, task.action_size)
-    policy = untrained.random_student(sizes, task.bounds)
+    policy = fresh.random_student(sizes, task.bounds)
     titles = {"jax": "JAX", "numpy": "NumPy", "onnx": "ONNX Runtime", "tflite": "TFLite"}
     titles |= {"c": "C", "c, int8": "C, 8 bits"}
     for name, _, act in forms(policy):

@@ -10,6 +10,7 @@ the others repeat their work (`mesh`); other rows are padded to a multiple (`pad
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -50,7 +51,9 @@ def check() -> None:
         raise DeviceError(f"{problem}; {remedy}") from error
 
 
-def mesh(members: tuple[int, ...] = (), rows: int | None = None) -> Mesh:
+def mesh(
+    members: tuple[int, ...] = (), rows: int | None = None, among: Sequence[Any] | None = None
+) -> Mesh:
     """All devices of all processes.
 
     Seeds and members come first: they are independent, while the gradients of rows must be added.
@@ -60,9 +63,11 @@ def mesh(members: tuple[int, ...] = (), rows: int | None = None) -> Mesh:
         largest that divide both these and the devices that are left.
       rows: of a batch; the axis `rows` is the largest that divides them and the devices that are
         left. None: all that are left, for rows that are padded.
+      among: devices to use instead, such as those of a topology that is not here.
     """
-    shape = shape_of(jax.device_count(), members, rows)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    count = jax.device_count() if among is None else len(among)
+    shape = shape_of(count, members, rows)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=among)
 
 
 def shape_of(count: int, members: tuple[int, ...], rows: int | None) -> tuple[int, ...]:
@@ -114,6 +119,17 @@ def place(tree: Any, spec: PartitionSpec, onto: Mesh | None = None) -> Any:
         return jax.tree.map(jax.numpy.asarray, tree)
     sharding = NamedSharding(onto or mesh(), spec)
     return jax.tree.map(lambda leaf: _put(leaf, sharding), tree)
+
+
+def shapes(tree: Any, spec: PartitionSpec, onto: Mesh) -> Any:
+    """What `place` gives, as shapes: for programs that are compiled and not run."""
+    sharding = NamedSharding(onto, spec)
+
+    def of_leaf(leaf):
+        array = jax.typeof(leaf) if not hasattr(leaf, "dtype") else leaf
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+
+    return jax.tree.map(of_leaf, tree)
 
 
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from tskd_jax.errors import DivergenceError
 from tskd_jax.machine import devices, hosts, memory
 from tskd_jax.machine.throughput import flops_of
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
-from tskd_jax.training.training import Fitted, Training, TrainState, make_update
+from tskd_jax.training.chunk import chunk_of
+from tskd_jax.training.training import Fitted, Training, TrainState
 
 # A chunk is a number of steps run without looking at the host: long enough to hide the round trip,
 # short enough for a progress bar and for a checkpoint on request.
@@ -141,85 +141,22 @@ class _Loop:
 
 
 def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
-    keys, axes = training.keys, training.data_axes
-    batch = jax.eval_shape(training.draw, training.seen_by((0,) * keys.ndim), keys.ravel()[0])
-    mesh = devices.mesh(keys.shape, (*jax.tree.leaves(batch)[0].shape, 1)[0])
-    mesh_axes = devices.MEMBERS[: keys.ndim]
-
-    def over_members(function, outer: Any = 0, inner: Any = 0):
-        """Mapped over each axis of the keys; `outer` and `inner` are its `in_axes`."""
-        for axis in reversed(range(keys.ndim)):
-            in_axes = outer if axis == 0 else inner
-            function = seeds.map_axis(
-                function, keys.shape[axis], in_axes, spmd_axis_name=mesh_axes[axis]
-            )
-        return function
-
-    def start(key, initial):
-        params = training.init(jax.random.fold_in(key, 0)) if initial is None else initial
-        # Copies: donated buffers may not appear twice, nor be the caller's.
-        own, average = (jax.tree.map(jnp.copy, params) for _ in range(2))
-        return own, average, training.optimizer.init(params)
-
-    def place(state: TrainState) -> TrainState:
-        step = devices.copied(state.step, mesh)
-        placed = devices.place(state.replace(step=None), PartitionSpec(*mesh_axes), mesh)
-        return placed.replace(step=step)
-
-    def place_data(axis, part):
-        return devices.place(part, PartitionSpec(*mesh_axes[:1] if axis == 0 else ()), mesh)
-
-    params, average, opt_state = jax.jit(over_members(start))(keys, training.initial)
-    state = TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(keys))
-    state = place(callbacks.restore(state))
-    data = jax.tree.map(place_data, axes, training.data, is_leaf=lambda axis: axis is None)
-    update = over_members(
-        make_update(training),
-        (0, 0, 0, 0, None, axes, None),
-        (0, 0, 0, 0, None, training.member_axes, None),
-    )
-    with devices.on(mesh):
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-        program = jax.jit(
-            lambda *arguments: _chunk(update, keys.shape, *arguments),
-            donate_argnums=0,
-            out_shardings=(shardings, *(shardings.step,) * 3),
-        )
-        traced = program.trace(state, data, np.int32(1), np.float32(0))
+    chunk = chunk_of(training)
+    state = chunk.place(callbacks.restore(chunk.start()))
+    data = chunk.place_data()
+    with devices.on(chunk.mesh):
+        traced = chunk.trace(state, data)
         # The loop's body counts once: this is what one update costs.
         flops = flops_of(traced.jaxpr)
         compiled = traced.lower().compile()
     needed = memory.of_program(compiled)
     callbacks.on_compiled(needed)
-    if len(keys) > 1:
+    if len(training.keys) > 1:
         free = hosts.from_first(lambda: memory.of_device()[0])  # one grouping for all processes
         if needed > free:
             raise _TooMuch(needed, free)
     memory.check(training.name, needed)
     return _Loop(compiled, state, data, flops, needed)
-
-
-def _chunk(update, shape: tuple[int, ...], state: TrainState, data, count, largest):
-    """`count` updates of all members, or fewer where one leaves for infinity."""
-
-    def body(carry):
-        state, sums, _, done, _ = carry
-        params, average, opt_state, metrics = update(
-            state.params, state.ema, state.opt_state, state.key, state.step, data, done + 1 == count
-        )
-        good = (jnp.abs(metrics["loss"]) <= largest) & jnp.isfinite(metrics["gradient_norm"])
-        state = state.replace(params=params, ema=average, opt_state=opt_state, step=state.step + 1)
-        sums = jax.tree.map(lambda total, value: total + jnp.mean(value), sums, metrics)
-        last = {name: metrics[name] for name in ("loss", "gradient_norm")}
-        return state, sums, last, done + 1, good.all()
-
-    names = ("loss", "gradient_norm", "update_norm", "parameter_norm")
-    last = {name: jnp.zeros(shape) for name in ("loss", "gradient_norm")}
-    carry = (state, dict.fromkeys(names, jnp.zeros(())), last, 0, True)
-    carry = jax.lax.while_loop(lambda c: (c[3] < count) & c[4], body, carry)
-    state, sums, last, done, good = carry
-    means = {name: sums[name] / done for name in ("loss", "gradient_norm")}
-    return state, sums | means, last, good
 
 
 def _divergence(training: Training, last: dict[str, jax.Array], largest, step: int) -> str:

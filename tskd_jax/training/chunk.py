@@ -1,0 +1,146 @@
+"""The program that a training repeats: a chunk of updates of all seeds and members.
+
+It is described for a mesh before anything is placed on it, so that it can be compiled for devices
+that are not here (`machine/aot.py`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from tskd_jax.machine import devices
+from tskd_jax.training import seeds
+from tskd_jax.training.training import Training, TrainState, make_update
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A training on a mesh.
+
+    Attributes:
+      training: what is trained.
+      mesh: where.
+    """
+
+    training: Training
+    mesh: Mesh
+
+    def start(self) -> TrainState:
+        """The state before the first update, where JAX puts it by default."""
+        keys, training = self.training.keys, self.training
+
+        def of_member(key, initial):
+            params = training.init(jax.random.fold_in(key, 0)) if initial is None else initial
+            # Copies: donated buffers may not appear twice, nor be the caller's.
+            own, average = (jax.tree.map(jnp.copy, params) for _ in range(2))
+            return own, average, training.optimizer.init(params)
+
+        start = jax.jit(self._over_members(of_member))
+        params, average, opt_state = start(keys, training.initial)
+        return TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(keys))
+
+    def place(self, state: TrainState) -> TrainState:
+        """A state on the mesh: seeds and members spread, the rest copied."""
+        step = devices.copied(state.step, self.mesh)
+        placed = devices.place(state.replace(step=None), self._spread, self.mesh)
+        return placed.replace(step=step)
+
+    def place_data(self) -> Any:
+        """The training's data on the mesh."""
+        return self._map_data(devices.place)
+
+    def shapes(self) -> tuple[TrainState, Any]:
+        """State and data as shapes with their places on the mesh; nothing is computed."""
+        state = jax.eval_shape(self.start)
+        step = devices.shapes(state.step, devices.COPIED, self.mesh)
+        state = devices.shapes(state.replace(step=None), self._spread, self.mesh)
+        return state.replace(step=step), self._map_data(devices.shapes)
+
+    def trace(self, state: TrainState, data: Any) -> Any:
+        """The traced program, (state, data, updates, largest loss) -> see `_chunk`.
+
+        To be called, and what it gives lowered, `on` the mesh.
+
+        Args:
+          state, data: arrays or shapes, with their places.
+        """
+        training, shape = self.training, self.training.keys.shape
+        update = self._over_members(
+            make_update(training),
+            (0, 0, 0, 0, None, training.data_axes, None),
+            (0, 0, 0, 0, None, training.member_axes, None),
+        )
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+        program = jax.jit(
+            lambda *arguments: _chunk(update, shape, *arguments),
+            donate_argnums=0,
+            out_shardings=(shardings, *(shardings.step,) * 3),
+        )
+        return program.trace(state, data, np.int32(1), np.float32(0))
+
+    @property
+    def _spread(self) -> PartitionSpec:
+        return PartitionSpec(*devices.MEMBERS[: self.training.keys.ndim])
+
+    def _map_data(self, place: Callable[[Any, PartitionSpec, Mesh], Any]) -> Any:
+        """What has the seeds as leading axis is spread by them, the rest copied."""
+
+        def of_part(axis, part):
+            spec = PartitionSpec(*devices.MEMBERS[:1] if axis == 0 else ())
+            return place(part, spec, self.mesh)
+
+        axes = self.training.data_axes
+        return jax.tree.map(of_part, axes, self.training.data, is_leaf=lambda axis: axis is None)
+
+    def _over_members(
+        self, function: Callable[..., Any], outer: Any = 0, inner: Any = 0
+    ) -> Callable[..., Any]:
+        """Mapped over each axis of the keys; `outer` and `inner` are its `in_axes`."""
+        shape = self.training.keys.shape
+        for axis in reversed(range(len(shape))):
+            in_axes = outer if axis == 0 else inner
+            function = seeds.map_axis(
+                function, shape[axis], in_axes, spmd_axis_name=devices.MEMBERS[axis]
+            )
+        return function
+
+
+def chunk_of(training: Training, among: Sequence[Any] | None = None) -> Chunk:
+    """The chunk of a training on the mesh that suits it.
+
+    Args:
+      training: what is trained.
+      among: devices, here or not; None: all of JAX's.
+    """
+    keys = training.keys
+    batch = jax.eval_shape(training.draw, training.seen_by((0,) * keys.ndim), keys.ravel()[0])
+    rows = (*jax.tree.leaves(batch)[0].shape, 1)[0]
+    return Chunk(training, devices.mesh(keys.shape, rows, among))
+
+
+def _chunk(update, shape: tuple[int, ...], state: TrainState, data, count, largest):
+    """`count` updates of all members, or fewer where one leaves for infinity."""
+
+    def body(carry):
+        state, sums, _, done, _ = carry
+        params, average, opt_state, metrics = update(
+            state.params, state.ema, state.opt_state, state.key, state.step, data, done + 1 == count
+        )
+        good = (jnp.abs(metrics["loss"]) <= largest) & jnp.isfinite(metrics["gradient_norm"])
+        state = state.replace(params=params, ema=average, opt_state=opt_state, step=state.step + 1)
+        sums = jax.tree.map(lambda total, value: total + jnp.mean(value), sums, metrics)
+        last = {name: metrics[name] for name in ("loss", "gradient_norm")}
+        return state, sums, last, done + 1, good.all()
+
+    names = ("loss", "gradient_norm", "update_norm", "parameter_norm")
+    last = {name: jnp.zeros(shape) for name in ("loss", "gradient_norm")}
+    carry = (state, dict.fromkeys(names, jnp.zeros(())), last, 0, True)
+    carry = jax.lax.while_loop(lambda c: (c[3] < count) & c[4], body, carry)
+    state, sums, last, done, good = carry
+    means = {name: sums[name] / done for name in ("loss", "gradient_norm")}
+    return state, sums | means, last, good
