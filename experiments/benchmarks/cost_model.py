@@ -320,7 +320,7 @@ def stitching(call: Call, recorded: Trajectories, known: dict, stitched: float) 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
 
     def program(model, states, next_states, keys):
-        return reward_generator._rewards(model, sampling, states, next_states, keys)
+        return reward_generator.rewards_of_batch(model, sampling, states, next_states, keys)
 
     times = of_seeds * math.ceil(edges / batch)
     return [search, generation(model, program, batch, times, 1, pair, pair, keys)]

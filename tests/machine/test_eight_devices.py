@@ -178,7 +178,7 @@ def watch(patch, seen) -> dict[str, str]:
 
     inspect(lockstep, "advance", "generation", lambda progress: progress.states)
     inspect(planner, "_plan", "planner", lambda result: result[1])
-    inspect(reward_generator, "_rewards", "rewards", lambda rewards: rewards)
+    inspect(reward_generator, "rewards_of_batch", "rewards", lambda rewards: rewards)
     inspect(tile_search, "_search", "search", lambda rank: rank)
     apply = Diffuser.apply
 

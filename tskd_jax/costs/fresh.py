@@ -1,19 +1,22 @@
 """Models as large as a config's, of which nothing is trained."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from tskd_jax.config import Config
 from tskd_jax.data.load import load_dataset
-from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
-from tskd_jax.models import baseline, decision_transformer, inverse_dynamics
+from tskd_jax.models import baseline, decision_transformer, inverse_dynamics, world
 from tskd_jax.models.baseline import Baseline
 from tskd_jax.models.cloning import input_scale
 from tskd_jax.models.decision_transformer import DecisionTransformer
 from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.models.world import World
 from tskd_jax.policy import Bounds, Policy
 from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser
@@ -23,6 +26,22 @@ from tskd_jax.training import seeds
 def some_episodes() -> Trajectories:
     """A twentieth of the embedded data: what is not trained takes scales and starts from it."""
     return load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20))
+
+
+def stand_in(task: Task, transitions: int) -> Trajectories:
+    """Noise in the form of a dataset of that task: episodes to the limit, the last one shorter."""
+    rng, limit = np.random.default_rng(0), task.episode_limit
+    whole, rest = divmod(transitions, limit)
+    lengths = [limit] * whole + [rest] * (rest > 0)
+    states = rng.normal(size=(2, transitions, task.state_size)).astype(np.float32)
+    return from_columns(
+        observations=states[0],
+        actions=rng.uniform(task.bounds.low, task.bounds.high, (transitions, task.action_size)),
+        rewards=rng.uniform(size=transitions),
+        next_observations=states[1],
+        terminals=np.zeros(transitions, bool),
+        lengths=np.array(lengths),
+    )
 
 
 def random_student(sizes: tuple[int, ...], bounds: Bounds) -> Policy:
@@ -43,13 +62,18 @@ def random_student(sizes: tuple[int, ...], bounds: Bounds) -> Policy:
     )
 
 
+def _of_members(init: Callable[[jax.Array], Any], members: int, keys: jax.Array) -> Any:
+    """Fresh parameters (S, members, …), one program for all."""
+    of_seed = jax.vmap(lambda key: jax.vmap(init)(jax.random.split(key, members)))
+    return jax.device_get(jax.jit(of_seed)(keys))
+
+
 def fresh_baseline(
     config: baseline.Config, recorded: Trajectories, discount: float, keys: jax.Array
 ) -> Baseline:
     """The baseline with fresh parameters and the seeds, one for each key, as leading axis."""
     model = baseline.create(config, recorded, discount)
-    both = jax.vmap(lambda key: jax.vmap(model.init)(jax.random.split(key, 2)))(keys)
-    return seeds.for_seeds(model, len(keys)).replace(params=jax.device_get(both))
+    return seeds.for_seeds(model, len(keys)).replace(params=_of_members(model.init, 2, keys))
 
 
 def fresh_inverse_dynamics(
@@ -57,7 +81,14 @@ def fresh_inverse_dynamics(
 ) -> InverseDynamics:
     """f with fresh parameters and the seeds, one for each key, as leading axis."""
     model = inverse_dynamics.create(config.inverse_dynamics, recorded, task)
-    params = jax.device_get(jax.vmap(model.init)(keys))
+    params = jax.device_get(jax.jit(jax.vmap(model.init))(keys))
+    return seeds.for_seeds(model, len(keys)).replace(params=params)
+
+
+def fresh_world(config: Config, recorded: Trajectories, keys: jax.Array) -> World:
+    """The learned world with fresh parameters and the seeds, one for each key, as leading axis."""
+    model = world.create(config.world, recorded)
+    params = _of_members(model.init, config.world.members, keys)
     return seeds.for_seeds(model, len(keys)).replace(params=params)
 
 

@@ -79,7 +79,7 @@ def judge(
     )
     bounds = policies[0].bounds
     return jax.device_get(
-        _judge(world, stacked, task, bounds, jnp.asarray(starts), key, keep_states)
+        roll_out(world, stacked, task, bounds, jnp.asarray(starts), key, keep_states)
     )
 
 
@@ -112,9 +112,10 @@ def _act(params, states: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("task", "bounds", "keep_states"))
-def _judge(
+def roll_out(
     world: World, policies, task: Task, bounds: Bounds, starts, key, keep_states: bool
 ) -> Verdict:
+    """As `judge`, of policies' (weights, biases) with the policies as leading axis."""
     count, (episodes, size) = len(policies[1][0]), starts.shape
 
     def step(carry):

@@ -11,7 +11,7 @@ missed, and what is found is for the caller to verify in double precision.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +116,38 @@ def first_candidate(
     answer = np.empty(count, np.int64)
     answer[order] = devices.fetch(best)
     return answer
+
+
+def trace(queries: int, size: int, members: int, mesh: Mesh) -> Any:
+    """The traced search of so many states among themselves, for devices that may not be here.
+
+    Args:
+      queries: Q = N.
+      size: m.
+      members: of the ensemble, whose densities are tested; 0: none is.
+      mesh: the devices.
+    """
+    tile = tile_of_device()
+    tile = Tile(
+        min(tile.queries, _power_of_two(-(-queries // mesh.size))),
+        min(tile.states, _power_of_two(queries)),
+    )
+    rows = -(-queries // (tile.queries * mesh.size)) * tile.queries * mesh.size
+    candidates = -(-queries // tile.states) * tile.states
+
+    def of_shape(*shape, dtype=jnp.float32):
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    ellipsoids = None
+    if members:
+        ellipsoids = Ellipsoids(
+            *(of_shape(rows, members, size),) * 2, limit=of_shape(rows, members)
+        )
+    columns = of_shape(rows, size), of_shape(rows), ellipsoids
+    above = of_shape(rows, dtype=jnp.int32)
+    spread = devices.shapes((columns, above), devices.BY_ROWS, mesh)
+    states = devices.shapes(of_shape(size, candidates), devices.COPIED, mesh)
+    return _search.trace(*spread, states, None, tile=tile, mesh=mesh)
 
 
 def _by_dimension(states: np.ndarray | None, tile: Tile):

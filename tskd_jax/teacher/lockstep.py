@@ -16,7 +16,7 @@ from tskd_jax.machine.types import Leaf
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.models.world import World
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.planning import Plan, no_plan, replan
+from tskd_jax.teacher.planning import Plan, replan
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 from tskd_jax.training import seeds
 
@@ -168,6 +168,31 @@ def advance(
     return jax.lax.while_loop(continues, body, (progress, 0))[0]
 
 
+def nothing_imagined(
+    model: Diffuser,
+    sampling: SamplingConfig,
+    max_steps: int,
+    count: int,
+    state_size: int,
+    action_size: int,
+) -> Progress:
+    """Room on the host for so many trajectories, without their keys and the time."""
+    slots, horizon = max_steps + sampling.replan_every, model.config.horizon
+    return Progress(
+        states=np.zeros((count, slots + model.config.context, state_size), np.float32),
+        rewards=np.zeros((count, slots, 1), np.float32),
+        actions=np.zeros((count, slots, action_size), np.float32),
+        length=np.zeros(count, np.int32),
+        terminal=np.zeros(count, bool),
+        plan=Plan(
+            np.zeros((count, horizon, state_size), np.float32),
+            np.zeros((count, horizon, 1), np.float32),
+        ),
+        key=None,
+        time=None,
+    )
+
+
 def imagine_batch(
     model: Diffuser,
     sampling: SamplingConfig,
@@ -199,16 +224,7 @@ def imagine_batch(
     count, keys = seed_count * each, keys.reshape(seed_count * each, -1)
     slots = max_steps + sampling.replan_every
     action_size = 0 if grounding is None else grounding.inverse_dynamics.action_size
-    everything = Progress(
-        states=np.zeros((count, slots + model.config.context, size), np.float32),
-        rewards=np.zeros((count, slots, 1), np.float32),
-        actions=np.zeros((count, slots, action_size), np.float32),
-        length=np.zeros(count, np.int32),
-        terminal=np.zeros(count, bool),
-        plan=jax.tree.map(np.array, no_plan(model, count)),
-        key=None,
-        time=None,
-    )
+    everything = nothing_imagined(model, sampling, max_steps, count, size, action_size)
     normalized = _normalize(model.states, jnp.asarray(starts, jnp.float32))
     everything.states[:, 0] = np.asarray(normalized).reshape(count, size)
     running, now, plans, mesh = np.arange(count), 0, 1, devices.mesh()

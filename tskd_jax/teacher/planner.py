@@ -21,7 +21,10 @@ from tskd_jax.training import seeds
 
 
 @functools.partial(jax.jit, static_argnames="sampling")
-def _plan(model: Diffuser, sampling: SamplingConfig, history, length, keys, earlier: Plan, time):
+def plan_step(
+    model: Diffuser, sampling: SamplingConfig, history, length, keys, earlier: Plan, time
+):
+    """One plan of a batch: (rewards (B,), next states (B, m) normalised, the plan)."""
     latest = replan(model, sampling, history, length, keys, earlier, time, 1)
     rewards, states = latest.next_steps(length, 1)
     return model.rewards.unnormalize(rewards[:, 0])[:, 0], states[:, 0], latest
@@ -72,7 +75,7 @@ class Planner:
         keys = jax.random.split(jax.random.fold_in(self._key, time), episodes)[rows]
         history, keys, latest, spread = devices.spread((self._history, keys, self._latest, present))
         model, inverse_dynamics = self._placed
-        rewards, following, self._latest = _plan(
+        rewards, following, self._latest = plan_step(
             model, self._sampling, history, np.int32(length), keys, latest, np.int32(time)
         )
         self.rewards.append(devices.fetch(rewards)[:episodes])

@@ -176,13 +176,14 @@ def _weight(x0: Array, weight: float) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="sampling")
-def _rewards(
+def rewards_of_batch(
     model: Diffuser,
     sampling: SamplingConfig,
     states: Float[Array, "batch state"],
     next_states: Float[Array, "batch state"],
     keys: Key[Array, " batch"],
 ) -> Float[Array, " batch"]:
+    """Algorithm 2 for a batch of pairs, raw units."""
     config = model.config
     batch, size = states.shape
     s, s_next = model.states.normalize(states), model.states.normalize(next_states)
@@ -231,12 +232,12 @@ def rewards_between(
         return model, sampling, s, s_next, jax.random.wrap_key_data(key_data)
 
     def needs(*batch):
-        needed = memory.of_call(_rewards, *arguments(*batch))
+        needed = memory.of_call(rewards_of_batch, *arguments(*batch))
         on_compiled(needed)
         return needed
 
     return in_batches(
-        lambda *batch: _rewards(*arguments(*batch)),
+        lambda *batch: rewards_of_batch(*arguments(*batch)),
         *(states, next_states, data[: len(states)]),
         size=batch_size,
         needs=needs,

@@ -1,0 +1,240 @@
+"""The compiled programs of a run: what each is traced with, and how often it runs."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from tskd_jax.config import Config
+from tskd_jax.costs.fresh import fresh_inverse_dynamics, fresh_world
+from tskd_jax.costs.stages import is_training, stages_of, training_of
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task
+from tskd_jax.machine import devices
+from tskd_jax.methods.parts import choosing, imagining
+from tskd_jax.methods.parts.pricing import DiffusionPricing
+from tskd_jax.methods.parts.stitching import stitching
+from tskd_jax.models import cloning, referee
+from tskd_jax.run.stages import Call
+from tskd_jax.stitching import tile_search
+from tskd_jax.teacher import lockstep, planner, planning, reward_generator
+from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.training.chunk import chunk_of
+from tskd_jax.training.seeds import of_seed
+
+REWARDS_AT_ONCE = 512  # of `reward_generator.rewards_between`
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of a run. Its outer loop, where it has one, is taken to turn once.
+
+    Attributes:
+      name: of the stage, and what of it.
+      once: what one turn is, in words.
+      times: turns in a run; 0 where only a run knows.
+      dtype: of its matrix products.
+      trace: so many devices, here or not -> (the traced program, its mesh).
+    """
+
+    name: str
+    once: str
+    times: int
+    dtype: str
+    trace: Callable[[Sequence[Any]], tuple[Any, Mesh]]
+
+
+def programs_of(
+    config: Config,
+    compared: Sequence[tuple[str, str, str, Config]],
+    recorded: Trajectories,
+    task: Task,
+) -> list[Program]:
+    """The programs of a run, each once: those of one form and size are added up.
+
+    Args:
+      config: final.
+      compared: its methods, as of `stages_of`.
+      recorded: the dataset; only its size matters.
+      task: the config's.
+    """
+    calls, outcome = stages_of(compared, recorded, task)
+    found: dict[Any, Program] = {}
+    for call in calls:
+        for key, program in _programs(call, config, recorded, task):
+            known = found.get(key)
+            found[key] = replace(known or program, times=program.times + (known or _NONE).times)
+    if config.evaluation.teacher_episodes and outcome is not None and outcome.teachers:
+        teacher = outcome.teachers[0]
+        runs = len(config.pipeline_seeds) * len(outcome.teachers)
+        program = _planning(
+            *("evaluation.teacher", teacher.trajectory_generator, config.sampling),
+            *(config.evaluation.teacher_episodes, task.episode_limit * runs),
+        )
+        found["evaluation.teacher"] = program
+    return list(found.values())
+
+
+_NONE = Program("", "", 0, "", lambda among: (None, devices.mesh(among=among)))
+
+
+def _programs(
+    call: Call, config: Config, recorded: Trajectories, task: Task
+) -> list[tuple[Any, Program]]:
+    """The programs of a stage, each with what tells it from others."""
+    if is_training(call):
+        shape = () if call.keys is None else call.keys.shape
+        return [((call.function, call.config, shape), _training(call))]
+    if call.function is imagining.imagine:
+        return [(call.name, _imagination(call, config, recorded, task))]
+    if call.function is imagining.plan_in_simulator:
+        teacher, _, count = call.inputs
+        times = task.episode_limit * len(call.seeds)
+        model = teacher.trajectory_generator
+        return [(call.name, _planning(call.name, model, call.config, count, times))]
+    if call.function is stitching:
+        return _stitching(call, config, recorded, task)
+    if call.function in (choosing.best_data, choosing.confirmed_share):
+        choices = len(call.inputs[0])
+        return [(referee.judge, _judging(config, recorded, task, choices, len(call.seeds)))]
+    return []
+
+
+def _training(call: Call) -> Program:
+    training = training_of(call)
+
+    def trace(among):
+        chunk = chunk_of(training, among)
+        with devices.on(chunk.mesh):
+            return chunk.trace(*chunk.shapes()), chunk.mesh
+
+    name = "student" if call.function is cloning.train else call.name
+    dtype = getattr(call.config, "dtype", "float32")
+    return Program(name, "update", training.steps, dtype, trace)
+
+
+def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task) -> Program:
+    """A plan of a whole chunk of trajectories, and its steps in the world."""
+    sampling, teacher, _, states, _, count, max_steps, repeat_states = call.inputs
+    model, keys = teacher.trajectory_generator, call.keys
+    seeds, every = len(call.seeds), sampling.replan_every
+    each = min(count if repeat_states else min(count, len(states)), call.config.chunk // seeds)
+    max_steps = min(max_steps, task.episode_limit)
+    grounding, action_size = None, 0
+    if call.config.world != "none":
+        inverse = fresh_inverse_dynamics(config, recorded, task, keys)
+        world = fresh_world(config, recorded, keys)
+        grounding = lockstep.Grounding(inverse, world, call.config.world == "random_member")
+        action_size = task.action_size
+
+    def trace(among):
+        mesh = devices.mesh(among=among)
+        rows = _padded(1 << (max(each, 1) - 1).bit_length(), mesh) * seeds
+        progress = lockstep.nothing_imagined(
+            model, sampling, max_steps, rows, task.state_size, action_size
+        )
+        progress = progress.replace(key=np.zeros((rows, 2), np.uint32), time=None)
+        progress = devices.shapes(progress, devices.BY_ROWS, mesh)
+        now = devices.shapes(np.int32(0), devices.COPIED, mesh)
+        placed = devices.shapes((model, grounding), devices.COPIED, mesh)
+        with devices.on(mesh):
+            traced = lockstep.advance.trace(
+                *(placed[0], sampling, task, max_steps, progress.replace(time=now), 1, 0),
+                placed[1],
+            )
+        return traced, mesh
+
+    plans = math.ceil(max_steps / every) * math.ceil(count / max(each, 1))
+    return Program(call.name, "plan", plans, model.config.dtype, trace)
+
+
+def _planning(name: str, model: Diffuser, sampling: Any, episodes: int, times: int) -> Program:
+    """A plan for episodes in the simulator."""
+    model, sampling = of_seed(model, 0), sampling.of_observed_states()
+    size, context = model.states.low.shape[-1], model.config.context
+
+    def trace(among):
+        mesh = devices.mesh(among=among)
+        rows = _padded(episodes, mesh)
+        earlier = jax.eval_shape(lambda: planning.no_plan(model, rows))
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
+        history = jax.ShapeDtypeStruct((rows, context, size), jnp.float32)
+        history, keys, earlier = devices.shapes((history, keys, earlier), devices.BY_ROWS, mesh)
+        placed = devices.shapes(model, devices.COPIED, mesh)
+        now = np.int32(context)
+        return planner.plan_step.trace(placed, sampling, history, now, keys, earlier, now), mesh
+
+    return Program(name, "plan", times, model.config.dtype, trace)
+
+
+def _stitching(
+    call: Call, config: Config, recorded: Trajectories, task: Task
+) -> list[tuple[Any, Program]]:
+    """The search on an accelerator, and what DDR-II says of a batch of stitches."""
+    _, _, pricing, *_ = call.inputs
+    size, rows = task.state_size, recorded.size
+    tested = config.dynamics.elites if call.config.rule == "density_first" else 0
+
+    def trace_search(among):
+        mesh = devices.mesh(among=among)
+        return tile_search.trace(rows, size, tested, mesh), mesh
+
+    search = Program("stitching: search", "tile", 0, "float32", trace_search)
+    found: list[tuple[Any, Program]] = [("search", search)]
+    if isinstance(pricing, DiffusionPricing):
+        model, sampling = of_seed(pricing.reward_generator, 0), pricing.sampling
+
+        def trace_rewards(among):
+            mesh = devices.mesh(among=among)
+            batch = _padded(REWARDS_AT_ONCE, mesh)
+            pair = jax.ShapeDtypeStruct((batch, size), jnp.float32)
+            keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
+            given = devices.shapes((pair, pair, keys), devices.BY_ROWS, mesh)
+            placed = devices.shapes(model, devices.COPIED, mesh)
+            return reward_generator.rewards_of_batch.trace(placed, sampling, *given), mesh
+
+        rewards = Program(
+            *("stitching: rewards", f"{REWARDS_AT_ONCE} edges", 0, model.config.dtype),
+            trace_rewards,
+        )
+        found.append(("rewards", rewards))
+    return found
+
+
+def _judging(
+    config: Config, recorded: Trajectories, task: Task, choices: int, seeds: int
+) -> Program:
+    """A step of students in the learned world."""
+    students, episodes = len(config.seeds) // seeds, config.selection.episodes
+    sizes = (task.state_size, *config.student.hidden, task.action_size)
+    key = jax.random.key(0)
+    world = of_seed(fresh_world(config, recorded, key[None]), 0)
+    layers = [
+        (
+            jax.ShapeDtypeStruct((students, sizes[i], sizes[i + 1]), jnp.float32),
+            jax.ShapeDtypeStruct((students, sizes[i + 1]), jnp.float32),
+        )
+        for i in range(len(sizes) - 1)
+    ]
+    policies = tuple(zip(*layers, strict=True))
+
+    def trace(among):
+        mesh = devices.mesh(among=among[:1])  # it is not spread
+        starts = jax.ShapeDtypeStruct((episodes, task.state_size), jnp.float32)
+        given = devices.shapes((world, policies, starts, key), devices.COPIED, mesh)
+        world_, policies_, starts_, key_ = given
+        traced = referee.roll_out.trace(world_, policies_, task, task.bounds, starts_, key_, False)
+        return traced, mesh
+
+    times = task.episode_limit * choices * seeds
+    return Program("choices: students in the world", "step", times, "float32", trace)
+
+
+def _padded(rows: int, mesh: Mesh) -> int:
+    """As `devices.padded`, on that mesh."""
+    return -(-rows // mesh.size) * mesh.size

@@ -1,0 +1,214 @@
+"""What a compiled program does, read from XLA's text of it: kernels by kind, and bytes moved."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+BITS = {"pred": 8, "s4": 4, "u4": 4, "c64": 64, "c128": 128}
+# What moves no data and starts no kernel.
+_FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
+    *("partition-id", "replica-id", "opt-barrier", "domain", "iota", "get-dimension-size"),
+}
+_COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+# What a fusion may hold that does nothing but put data in another order.
+_ORDER = {"parameter", "bitcast", "reshape", "tuple", "get-tuple-element", "copy", "transpose"}
+_PRODUCTS = {"dot", "convolution"}
+
+_ARRAY = re.compile(r"\b([a-z]+[0-9]*(?:e[0-9]m[0-9][a-z]*)?)\[([0-9,]*)\]")
+_HEADER = re.compile(r"^(ENTRY )?%?([^\s(]+) \(.*\) -> .*\{$")
+_LINE = re.compile(r"^\s+(?:ROOT )?%(\S+) = (.*)$")
+_OPCODE = re.compile(r" ([a-z][a-z0-9\-]*)\(")
+_CALLED = re.compile(r"(?:calls|to_apply|body)=%([^\s,)}]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computation=%([^\s,)}]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A line of a computation.
+
+    Attributes:
+      name: without its percent sign.
+      shape: of the result, in XLA's text.
+      opcode: such as `fusion`.
+      operands: names.
+      text: the whole line behind the equals sign.
+    """
+
+    name: str
+    shape: str
+    opcode: str
+    operands: tuple[str, ...]
+    text: str
+
+    @property
+    def called(self) -> str:
+        """The computation that it calls, or ""."""
+        found = _CALLED.search(self.text)
+        return found[1] if found else ""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An instruction that runs, so many times.
+
+    Attributes:
+      instruction: which.
+      kind: `cudnn`, `cublas`, `triton` (products that are compiled into kernels), `product` (of
+        other compilers), `fusion`, `copy` (data in another place or order), `collective`, `custom`
+        or `other`.
+      times: how often, loops of unknown length once.
+      bytes: of operands and results, each once, in one run.
+      cycles: that the compiler expects of one run, where it says so.
+      in_loop: whether it is inside a loop.
+    """
+
+    instruction: Instruction
+    kind: str
+    times: int
+    bytes: int
+    cycles: int
+    in_loop: bool
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled program.
+
+    Attributes:
+      kernels: that it runs.
+      computations: name -> instructions, the fused ones too.
+    """
+
+    kernels: Sequence[Kernel]
+    computations: Mapping[str, Sequence[Instruction]] = field(repr=False)
+
+    def count(self, *kinds: str) -> int:
+        """Kernels of those kinds, all runs together; without kinds of all."""
+        return sum(one.times for one in self._of(kinds))
+
+    def bytes(self, *kinds: str) -> int:
+        """Bytes that kernels of those kinds move, all runs together."""
+        return sum(one.times * one.bytes for one in self._of(kinds))
+
+    def cycles(self) -> Counter[str]:
+        """Kind -> cycles that the compiler expects, all runs together."""
+        found: Counter[str] = Counter()
+        for one in self.kernels:
+            found[one.kind] += one.times * one.cycles
+        return found
+
+    def layout_copies(self, at_least: int = 1 << 16) -> list[Kernel]:
+        """Kernels in loops that do nothing but put so many bytes or more in another order."""
+        return [
+            one
+            for one in self.kernels
+            if one.kind == "copy" and one.in_loop and one.bytes >= at_least
+        ]
+
+    def _of(self, kinds: Sequence[str]) -> Iterator[Kernel]:
+        return (one for one in self.kernels if not kinds or one.kind in kinds)
+
+
+def read(text: str) -> Program:
+    """Read the text of a compiled program (`compiled.as_text()`).
+
+    Raises:
+      ValueError: it has no entry.
+    """
+    computations: dict[str, list[Instruction]] = {}
+    entry, current = "", None
+    for line in text.splitlines():
+        if header := _HEADER.match(line):
+            current = computations.setdefault(header[2], [])
+            entry = header[2] if header[1] else entry
+        elif current is not None and (found := _LINE.match(line)):
+            current.append(_instruction(found[1], found[2]))
+    if not entry:
+        raise ValueError("XLA's text has no entry")
+    return Program(list(_kernels(computations, entry, 1, False)), computations)
+
+
+def size_of(shape: str) -> int:
+    """Bytes of all arrays in a shape's text, however nested."""
+    total = 0
+    for dtype, dimensions in _ARRAY.findall(shape):
+        digits = re.search(r"\d+", dtype)
+        bits = BITS.get(dtype) or (int(digits[0]) if digits else 0)
+        total += math.prod(int(n) for n in dimensions.split(",") if n) * bits
+    return total // 8
+
+
+def _instruction(name: str, text: str) -> Instruction:
+    # A shape's tiling, as in {1,0:T(8,128)}, looks like a call, but no space stands before it.
+    found = _OPCODE.search(f" {text}") if not text.startswith("(") else _OPCODE.search(text)
+    opcode, begin = ("", len(text)) if found is None else (found[1], found.end())
+    offset = 0 if text.startswith("(") else 1
+    inside = text[max(0, begin - offset) :]
+    depth = 1
+    for place, letter in enumerate(inside):
+        depth += (letter == "(") - (letter == ")")
+        if not depth:
+            inside = inside[:place]
+            break
+    shape = text[: max(0, (found.start() if found else 0))]
+    operands = tuple(re.findall(r"%([^\s,)]+)", inside))
+    return Instruction(name, shape, opcode, operands, text)
+
+
+def _kernels(
+    computations: Mapping[str, Sequence[Instruction]], name: str, times: int, in_loop: bool
+) -> Iterator[Kernel]:
+    shapes = {one.name: one.shape for one in computations[name]}
+    for one in computations[name]:
+        if one.opcode in _FREE or one.opcode.endswith(("-done", "-update")):
+            continue
+        if one.opcode == "while":
+            known = _TRIPS.search(one.text)
+            trips = int(known[1]) if known else 1
+            yield from _kernels(computations, one.called, times * trips, True)
+        elif one.opcode == "conditional":
+            branches = [
+                list(_kernels(computations, branch, times, in_loop))
+                for branch in _branches(one.text)
+            ]
+            yield from max(branches, key=lambda all_: sum(k.bytes * k.times for k in all_))
+        elif one.opcode in ("call", "async-start"):
+            yield from _kernels(computations, one.called, times, in_loop)
+        else:
+            moved = size_of(one.shape) + sum(size_of(shapes.get(n, "")) for n in one.operands)
+            cycles = _CYCLES.search(one.text)
+            kind = _kind(one, computations.get(one.called, ()))
+            yield Kernel(one, kind, times, moved, int(cycles[1]) if cycles else 0, in_loop)
+
+
+def _branches(text: str) -> list[str]:
+    return [
+        name.strip().removeprefix("%")
+        for several, one in _BRANCHES.findall(text)
+        for name in (several or one).split(",")
+    ]
+
+
+def _kind(one: Instruction, fused: Sequence[Instruction]) -> str:
+    if one.opcode.removesuffix("-start") in _COLLECTIVES:
+        return "collective"
+    inside = {part.opcode for part in fused}
+    if one.opcode == "custom-call":
+        target = _TARGET.search(one.text)
+        name = target[1] if target else ""
+        if name.startswith("__cudnn"):
+            return "cudnn"
+        return "cublas" if name.startswith("__cublas") else "custom"
+    if one.opcode in _PRODUCTS or inside & _PRODUCTS:
+        return "triton" if "triton" in one.text else "product"
+    if one.opcode in ("copy", "copy-start", "transpose"):
+        return "copy"
+    if one.opcode == "fusion":
+        return "copy" if inside <= _ORDER and inside & {"copy", "transpose"} else "fusion"
+    return "other"
