@@ -77,6 +77,9 @@ setup(
             "setuptools>=77",  # builds the wheel that the tests install
         ],
         "docs": DOCS,
+        # Compilers for chips that are not here (Linux, x86): `tskd-jax compile`.
+        "aot-cuda": ["jax-cuda12-plugin", "nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvrtc-cu12"],
+        "aot-tpu": ["jax[tpu]"],
         "collect": ["sbx-rl>=0.20,<1"],
         "mp4": ["imageio-ffmpeg>=0.5,<1"],  # films in other than WebP
         "mlflow": ["mlflow-skinny>=2.16,<4"],

@@ -43,6 +43,8 @@ MISTAKES = [
     ("data get", "takes one name"),
     ("convert FILE", "takes two words"),
     ("convert FILE a.npz", "what is written is HDF5"),
+    ("compile --config=hopper", "--for=CHIP is needed"),
+    ("compile --for=abacus --config=hopper", "no such chip; one of h100"),
     ("fields FILE", "takes no words"),
     ("nonsense", "is no command"),
 ]

@@ -24,6 +24,7 @@ from tskd_jax.run.stages import Call
 from tskd_jax.stitching import tile_search
 from tskd_jax.teacher import lockstep, planner, planning, reward_generator
 from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.teacher.grounding import Grounding
 from tskd_jax.training.chunk import chunk_of
 from tskd_jax.training.seeds import of_seed
 
@@ -129,7 +130,7 @@ def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task)
     if call.config.world != "none":
         inverse = fresh_inverse_dynamics(config, recorded, task, keys)
         world = fresh_world(config, recorded, keys)
-        grounding = lockstep.Grounding(inverse, world, call.config.world == "random_member")
+        grounding = Grounding(inverse, world, call.config.world == "random_member")
         action_size = task.action_size
 
     def trace(among):

@@ -50,7 +50,8 @@ class Chip:
         while math.prod(sides) < devices:
             sides[place] *= 2
             place = sides.index(min(sides))
-        return f"{self.name.removeprefix('tpu-')}:{'x'.join(map(str, sorted(sides)))}"
+        sides.sort(key=lambda side: (side == 1, side))  # as 2x2x1 and 2x4
+        return f"{self.name.removeprefix('tpu-')}:{'x'.join(map(str, sides))}"
 
     def description(self) -> str:
         """A GPU in XLA's text form, for a compiler that sees none."""

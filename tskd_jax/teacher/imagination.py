@@ -13,7 +13,8 @@ from tskd_jax.machine import devices, memory
 from tskd_jax.models.inverse_dynamics import InverseDynamics, actions_between
 from tskd_jax.models.world import World
 from tskd_jax.teacher.diffuser import Diffuser
-from tskd_jax.teacher.lockstep import Grounding, imagine_batch
+from tskd_jax.teacher.grounding import Grounding
+from tskd_jax.teacher.lockstep import imagine_batch
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks

@@ -1,0 +1,109 @@
+"""XLA's text of compiled programs: written by hand, and by the compiler that is here."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tskd_jax.machine import hlo
+
+TEXT = """HloModule jit_f, is_scheduled=true
+
+%moved (p: f32[64,512]) -> f32[512,64] {
+  %p = f32[64,512]{1,0} parameter(0)
+  ROOT %t = f32[512,64]{1,0} transpose(%p), dimensions={1,0}
+}
+
+%product (p.1: f32[512,64], p.2: bf16[64,8]) -> f32[512,8] {
+  %p.1 = f32[512,64]{1,0} parameter(0)
+  %p.2 = bf16[64,8]{1,0} parameter(1)
+  ROOT %dot.1 = f32[512,8]{1,0} dot(%p.1, %p.2), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%body (arg: (f32[64,512], bf16[64,8])) -> (f32[64,512], bf16[64,8]) {
+  %arg = (f32[64,512]{1,0}, bf16[64,8]{1,0:T(8,128)(2,1)}) parameter(0)
+  %x = f32[64,512]{1,0} get-tuple-element(%arg), index=0
+  %y = bf16[64,8]{1,0} get-tuple-element(%arg), index=1
+  %turned = f32[512,64]{1,0} fusion(%x), kind=kInput, calls=%moved
+  %gemm = f32[512,8]{1,0} fusion(%turned, %y), kind=kCustom, calls=%product, \
+backend_config={"fusion_backend_config":{"kind":"__triton_gemm"},"estimated_cycles":"70"}
+  %conv = (f32[64,8]{1,0}, u8[16]{0}) custom-call(%x, %y), custom_call_target="__cudnn$convForward"
+  %sum = f32[512,8]{1,0} all-reduce(%gemm), replica_groups={}, to_apply=%moved
+  ROOT %out = (f32[64,512]{1,0}, bf16[64,8]{1,0}) tuple(%x, %y)
+}
+
+ENTRY %main (a: f32[64,512], b: bf16[64,8]) -> f32[64,512] {
+  %a = f32[64,512]{1,0} parameter(0)
+  %b = bf16[64,8]{1,0} parameter(1)
+  %copy.1 = f32[64,512]{0,1} copy(%a)
+  %both = (f32[64,512]{1,0}, bf16[64,8]{1,0}) tuple(%copy.1, %b)
+  %loop = (f32[64,512]{1,0}, /*index=1*/bf16[64,8]{1,0}) while(%both), condition=%cond, \
+body=%body, backend_config={"known_trip_count":{"n":"200"}}
+  ROOT %result = f32[64,512]{1,0} get-tuple-element(%loop), index=0
+}
+"""
+X, XT, Y, XY = 4 * 64 * 512, 4 * 64 * 512, 2 * 64 * 8, 4 * 512 * 8
+
+
+@pytest.fixture(scope="module")
+def program():
+    return hlo.read(TEXT)
+
+
+def test_kernels_count_as_often_as_their_loop_turns(program):
+    assert program.count("triton") == 200
+    assert program.count("cudnn") == 200
+    assert program.count("collective") == 200
+    assert program.count("copy") == 201  # one before the loop
+    assert program.count() == 4 * 200 + 1
+
+
+def test_bytes_are_those_of_operands_and_results(program):
+    assert program.bytes("triton") == 200 * (XT + Y + XY)
+    assert program.bytes("cudnn") == 200 * (X + Y + 4 * 64 * 8 + 16)
+    assert program.bytes("collective") == 200 * 2 * XY
+    assert program.bytes("copy") == 200 * (X + XT) + 2 * X
+
+
+def test_cycles_are_those_that_the_compiler_names(program):
+    assert program.cycles()["triton"] == 200 * 70
+    assert program.cycles()["cudnn"] == 0
+
+
+def test_a_layout_copy_is_a_large_one_in_a_loop(program):
+    (found,) = program.layout_copies()
+    assert found.instruction.name == "turned"
+    assert program.layout_copies(at_least=X + XT + 1) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ("f32[]", 4),
+        ("pred[3]", 3),
+        ("bf16[2,3]{1,0:T(8,128)(2,1)}", 12),
+        ("(f32[2], (s4[4], /*index=2*/u8[5]))", 8 + 2 + 5),
+        ("f8e4m3fn[16]", 16),
+        ("token[]", 0),
+    ],
+)
+def test_the_size_of_a_shape(shape, size):
+    assert hlo.size_of(shape) == size
+
+
+def test_what_is_no_program_is_refused():
+    with pytest.raises(ValueError, match="no entry"):
+        hlo.read("nothing")
+
+
+def test_what_the_compiler_here_writes():
+    def repeated(x, y):
+        def turn(x, _):
+            return jnp.tanh(x @ y), None
+
+        return jax.lax.scan(turn, x, None, length=7)[0]
+
+    x = jnp.ones((300, 300))
+    found = hlo.read(jax.jit(repeated).lower(x, x).compile().as_text())
+    assert found.count("product", "custom") == 7
+    # Each product reads two matrices and writes one.
+    assert found.bytes("product", "custom") == pytest.approx(7 * 3 * x.nbytes, rel=0.01)

@@ -1,0 +1,67 @@
+"""Planned steps that are taken in a learned world."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from tskd_jax.models.inverse_dynamics import InverseDynamics
+from tskd_jax.models.world import World
+from tskd_jax.teacher.diffuser import Diffuser
+
+
+@struct.dataclass
+class Grounding:
+    """Algorithm 1's "execute and observe" in a learned world; the seeds are the leading axis.
+
+    Attributes:
+      inverse_dynamics: f, the action for a planned next state.
+      world: what that action leads to.
+      random_member: a random one of its members answers each step; else the mean of them.
+    """
+
+    inverse_dynamics: InverseDynamics
+    world: World
+    random_member: bool = struct.field(pytree_node=False, default=False)
+
+    def execute(
+        self, model: Diffuser, present: jax.Array, planned: jax.Array, keys: jax.Array
+    ) -> tuple:
+        """Take planned steps of one seed, one after the other.
+
+        Args:
+          model: DDR-I, whose normalisers are used.
+          present: (B, m) normalised.
+          planned: (B, steps, m) the next states of a plan, normalised.
+          keys: (B,) of the members that answer.
+
+        Returns:
+          (rewards (B, steps, 1) and states (B, steps, m) that the world gives, normalised; actions
+          (B, steps, n), raw units; (B, steps) whether it knows).
+        """
+
+        def step(state, inputs):
+            planned, step_keys = inputs
+            raw = model.states.unnormalize(state)
+            action = self.inverse_dynamics(raw, model.states.unnormalize(planned))
+            everyone, rewards = self.world(raw, action)
+            if self.random_member:
+                draw = functools.partial(jax.random.randint, shape=(), minval=0)
+                member = jax.vmap(lambda key: draw(key, maxval=rewards.shape[1]))(step_keys)
+                following, reward = (
+                    jax.vmap(lambda values, index: values[index])(leaf, member)
+                    for leaf in (everyone, rewards)
+                )
+            else:
+                following, reward = everyone.mean(1), rewards.mean(1)
+            known = self.world.knows(self.world.apart(everyone))
+            following = model.states.normalize(following)
+            return following, (model.rewards.normalize(reward[:, None]), following, action, known)
+
+        # Behind what sampling makes of the same keys.
+        steps = planned.shape[1]
+        step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1), steps))(keys)
+        inputs = jnp.moveaxis(planned, 1, 0), jnp.moveaxis(step_keys, 1, 0)
+        _, taken = jax.lax.scan(step, present, inputs)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), taken)
