@@ -1,0 +1,110 @@
+"""How well the referee's own verdicts, in finished runs, rank students as the simulator does.
+
+    python -m experiments.studies.verdicts --runs=DIR,DIR,… [--known=CSV,…] [--name=NAME]
+
+Nothing is trained: a run with `referee.episodes` has judged its students already (its table's last
+column). Writes into --results NAME.csv, with a row for each student:
+
+- `robot`, `data`, `run`, `method`, `seed`: whose it is; `score`: mean normalised score in the
+  simulator; `judged`: in the learned world; `left`: share of the episodes there that left what the
+  world knows.
+
+and NAME-robots.csv, with a row for each robot and one for all: `files`; `students`;
+`spearman_within`, the mean over files of Spearman's correlation of both scores of a file's
+students; `spearman`, that of all students of the robot; `missed`, mean over files of how far the
+student that the world likes best is below the best one.
+
+Students that several methods share stand once. Rows of --known, tables of this script, are taken
+as they are: a table can be made in parts.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from experiments.tables import read, show, write
+from tskd_jax.evaluation.scores import rank_correlation
+from tskd_jax.report import summary as summaries
+
+RUNS = flags.DEFINE_list("runs", [], "Folders of finished runs.")
+KNOWN = flags.DEFINE_list("known", [], "Tables of this script, of other runs.")
+NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
+RESULTS = flags.DEFINE_string("results", "experiments/results/verdicts", "Folder.")
+
+
+def students_of(folder: Path) -> list[dict[str, Any]]:
+    """A row for each student of a run that was evaluated in both."""
+    summary = summaries.read(folder)
+    scores, judged = summaries.read_scores(folder, summaries.task_of(folder))
+    left = summaries.arrays(folder / summaries.LEFT)
+    rows, seen = [], set()
+    for method in [name for name in scores if name in judged]:
+        # Of the same students all figures are the same.
+        content = scores[method].tobytes() + judged[method].tobytes()
+        if content in seen:
+            continue
+        seen.add(content)
+        for place, seed in enumerate(summary["config"]["seeds"]):
+            rows.append(
+                {
+                    "robot": summary["config"]["environment"]["name"],
+                    "data": Path(summary["dataset"]["name"]).stem,
+                    "run": folder.name,
+                    "method": method,
+                    "seed": seed,
+                    "score": float(scores[method][place].mean()),
+                    "judged": float(judged[method][place].mean()),
+                    "left": float(left[method][place].mean()),
+                }
+            )
+    return rows
+
+
+def agreement(robot: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How both rank the students of a robot."""
+    files = [[row for row in rows if row["data"] == name] for name in _names(rows, "data")]
+    within = [_spearman(of_file) for of_file in files]
+    ranked = [one for one in within if one is not None]
+    overall = _spearman(rows)
+    return {
+        "robot": robot,
+        "files": len(files),
+        "students": len(rows),
+        "spearman_within": float(np.mean(ranked)) if ranked else "",
+        "spearman": "" if overall is None else overall,
+        "missed": float(np.mean([_missed(of_file) for of_file in files])),
+    }
+
+
+def _spearman(rows: list[dict[str, Any]]) -> float | None:
+    return rank_correlation(
+        *(np.array([row[name] for row in rows]) for name in ("score", "judged"))
+    )
+
+
+def _missed(rows: list[dict[str, Any]]) -> float:
+    liked = max(rows, key=lambda row: row["judged"])
+    return max(row["score"] for row in rows) - liked["score"]
+
+
+def _names(rows: list[dict[str, Any]], column: str) -> list[str]:
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def main(_argv) -> None:
+    rows = [row for path in KNOWN.value for row in read(path)]
+    rows += [row for folder in RUNS.value for row in students_of(Path(folder))]
+    robots = _names(rows, "robot")
+    table = [agreement(name, [row for row in rows if row["robot"] == name]) for name in robots]
+    table.append(agreement("all", rows))
+    for row in table:
+        show(row)
+    path = write(rows, RESULTS.value, NAME.value)
+    write(table, RESULTS.value, f"{path.name}-robots")
+
+
+if __name__ == "__main__":
+    app.run(main, argv=sys.argv)

@@ -1,0 +1,54 @@
+"""How the referee ranks students: folders written by hand, and correlations that are known."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from tiny import run_script
+
+from tskd_jax.run import files
+
+TASK = {"gymnasium_id": "Hopper-v4", "random_return": 0.0, "expert_return": 100.0}
+
+
+def write_run(folder, data, scores, judged):
+    """The files of a finished run that are read; (students, episodes) of each method."""
+    folder.mkdir()
+    config = {"seeds": [3, 4], "environment": {"name": "hopper"}}
+    (folder / "summary.json").write_text(
+        json.dumps({"config": config, "dataset": {"name": f"{data}.hdf5"}})
+    )
+    files.write_sealed(folder / "manifest.json", {"notes": {"task": TASK}})
+    np.savez(folder / "returns.npz", **scores)
+    np.savez(folder / "referee.npz", **judged)
+    left = {name: np.array([[True, False], [False, False]]) for name in judged}
+    np.savez(folder / "referee_left.npz", **left)
+
+
+def test_students_and_robots(tmp_path):
+    ones = np.ones(2)
+    scores = {name: np.outer(two, ones) for name, two in (("bc", (1, 2)), ("tskd", (3, 4)))}
+    judged = {name: np.outer(two, ones) for name, two in (("bc", (9, 7)), ("tskd", (8, 6)))}
+    scores["planner"] = scores["tskd"]  # which nobody judges
+    scores["twin"], judged["twin"] = scores["bc"], judged["bc"]
+    write_run(tmp_path / "one", "a", scores, judged)
+    agreed = {name: 10 * scores[name] for name in ("bc", "tskd")}
+    write_run(tmp_path / "two", "b", scores, agreed)
+    flags = (f"--results={tmp_path}", "--name=first")
+    run_script("studies.verdicts", f"--runs={tmp_path}/one", *flags)
+    known = f"--known={tmp_path}/first.csv"
+    run_script("studies.verdicts", f"--runs={tmp_path}/two", known, f"--results={tmp_path}",
+               "--name=all")  # fmt: skip
+    rows = list(csv.DictReader((tmp_path / "all.csv").open()))
+    assert [(row["data"], row["method"], row["seed"]) for row in rows] == [
+        (data, method, seed) for data in "ab" for method in ("bc", "tskd") for seed in "34"
+    ]
+    assert [float(row["left"]) for row in rows[:2]] == [0.5, 0.0]
+    hopper, everything = csv.DictReader((tmp_path / "all-robots.csv").open())
+    assert (hopper["files"], hopper["students"]) == ("2", "8")
+    # Ranks 1 2 3 4 against 4 2 3 1: 1 - 6 (9 + 0 + 0 + 9) / 60; and against themselves: 1.
+    assert float(hopper["spearman_within"]) == pytest.approx((-0.8 + 1) / 2)
+    # In the first file the world likes the worst student best, in the second the best.
+    assert float(hopper["missed"]) == pytest.approx((3 + 0) / 2)
+    assert everything["spearman"] == hopper["spearman"]
