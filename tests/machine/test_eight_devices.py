@@ -177,7 +177,7 @@ def watch(patch, seen) -> dict[str, str]:
         patch.setattr(place, attribute, inspecting)
 
     inspect(lockstep, "advance", "generation", lambda progress: progress.states)
-    inspect(planner, "_plan", "planner", lambda result: result[1])
+    inspect(planner, "plan_step", "planner", lambda result: result[1])
     inspect(reward_generator, "rewards_of_batch", "rewards", lambda rewards: rewards)
     inspect(tile_search, "_search", "search", lambda rank: rank)
     apply = Diffuser.apply
