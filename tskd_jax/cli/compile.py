@@ -6,11 +6,13 @@ does it fit, what does it do, how long does it take at least. Only the dataset's
 figures (docs/performance.md says what they mean). What was compiled before is not compiled again.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from tqdm import tqdm
 
 from tskd_jax.cli.flags import needed, parse, workdir
 from tskd_jax.errors import ConfigError
@@ -96,6 +98,7 @@ def _compile(
     from tskd_jax.machine import aot
     from tskd_jax.machine.memory import readable
     from tskd_jax.run import files
+    from tskd_jax.run.progress import Bar
 
     among = aot.devices_of(chip, devices)
     name = chip.name if devices == 1 else f"{devices}x{chip.name}"
@@ -104,22 +107,22 @@ def _compile(
     print(f"\n{chip.title}{f' × {devices}' if devices > 1 else ''}, {readable(chip.memory)}")
     rows: list[dict[str, Any]] = []
     lowered = []
+    bar = Bar(sys.stderr, f"{name}: lowered")
     for number, program in enumerate(programs, 1):
         request.stop_if_requested(f"before {program.name}")
-        print(f"  {number}/{len(programs)} {program.name} is lowered", end="\033[K\r", flush=True)
         lowered.append(report.Lowered(program, chip, among))
+        bar.update(number, len(programs), {})
     # What cannot fit is said before minutes are spent on what can.
     for one in lowered:
         if one.arguments > chip.memory:
             print(f"does not fit: {one.program.name} holds {readable(one.arguments)} at least")
+    bar = Bar(sys.stderr, f"{name}: compiled")
     for number, one in enumerate(lowered, 1):
         request.stop_if_requested(f"before {one.program.name}")
-        row = known.get(one.key)
-        if row is None:
-            print(f"  {number}/{len(lowered)} {one.program.name} …", end="\033[K\r", flush=True)
-            row = one.compile()
+        row = known.get(one.key) or one.compile()
         rows.append(row | one.of_program() | {"key": one.key})
-        print(report.line(rows[-1]), flush=True)
+        tqdm.write(report.line(rows[-1]))
+        bar.update(number, len(lowered), {})
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(path, {"chip": chip.name, "devices": devices, "programs": rows})
     files.write_csv(path.with_suffix(".csv"), [report.flat(row) for row in rows])

@@ -68,8 +68,9 @@ def programs_of(
     found: dict[Any, Program] = {}
     for call in calls:
         for key, program in _programs(call, config, recorded, task):
-            known = found.get(key)
-            found[key] = replace(known or program, times=program.times + (known or _NONE).times)
+            if known := found.get(key):
+                program = replace(known, times=known.times + program.times)
+            found[key] = program
     if config.evaluation.teacher_episodes and outcome is not None and outcome.teachers:
         teacher = outcome.teachers[0]
         runs = len(config.pipeline_seeds) * len(outcome.teachers)
@@ -79,9 +80,6 @@ def programs_of(
         )
         found["evaluation.teacher"] = program
     return list(found.values())
-
-
-_NONE = Program("", "", 0, "", lambda among: (None, devices.mesh(among=among)))
 
 
 def _programs(
@@ -107,16 +105,14 @@ def _programs(
 
 
 def _training(call: Call) -> Program:
-    training = training_of(call)
-
     def trace(among):
-        chunk = chunk_of(training, among)
+        chunk = chunk_of(training_of(call), among)
         with devices.on(chunk.mesh):
             return chunk.trace(*chunk.shapes()), chunk.mesh
 
     name = "student" if call.function is cloning.train else call.name
     dtype = getattr(call.config, "dtype", "float32")
-    return Program(name, "update", training.steps, dtype, trace)
+    return Program(name, "update", call.config.steps, dtype, trace)
 
 
 def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task) -> Program:
@@ -124,18 +120,20 @@ def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task)
     sampling, teacher, _, states, _, count, max_steps, repeat_states = call.inputs
     model, keys = teacher.trajectory_generator, call.keys
     seeds, every = len(call.seeds), sampling.replan_every
-    each = min(count if repeat_states else min(count, len(states)), call.config.chunk // seeds)
+    if not repeat_states:
+        count = min(count, len(states))
+    each = min(count, max(1, call.config.chunk // seeds))
     max_steps = min(max_steps, task.episode_limit)
-    grounding, action_size = None, 0
-    if call.config.world != "none":
-        inverse = fresh_inverse_dynamics(config, recorded, task, keys)
-        world = fresh_world(config, recorded, keys)
-        grounding = Grounding(inverse, world, call.config.world == "random_member")
-        action_size = task.action_size
 
     def trace(among):
+        grounding, action_size = None, 0
+        if call.config.world != "none":
+            inverse = fresh_inverse_dynamics(config, recorded, task, keys)
+            world = fresh_world(config, recorded, keys)
+            grounding = Grounding(inverse, world, call.config.world == "random_member")
+            action_size = task.action_size
         mesh = devices.mesh(among=among)
-        rows = _padded(1 << (max(each, 1) - 1).bit_length(), mesh) * seeds
+        rows = _padded(1 << (each - 1).bit_length(), mesh) * seeds
         progress = lockstep.nothing_imagined(
             model, sampling, max_steps, rows, task.state_size, action_size
         )
@@ -150,7 +148,7 @@ def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task)
             )
         return traced, mesh
 
-    plans = math.ceil(max_steps / every) * math.ceil(count / max(each, 1))
+    plans = math.ceil(max_steps / every) * math.ceil(count / each)
     return Program(call.name, "plan", plans, model.config.dtype, trace)
 
 
@@ -213,8 +211,6 @@ def _judging(
     """A step of students in the learned world."""
     students, episodes = len(config.seeds) // seeds, config.selection.episodes
     sizes = (task.state_size, *config.student.hidden, task.action_size)
-    key = jax.random.key(0)
-    world = of_seed(fresh_world(config, recorded, key[None]), 0)
     layers = [
         (
             jax.ShapeDtypeStruct((students, sizes[i], sizes[i + 1]), jnp.float32),
@@ -226,6 +222,8 @@ def _judging(
 
     def trace(among):
         mesh = devices.mesh(among=among[:1])  # it is not spread
+        key = jax.random.key(0)
+        world = of_seed(fresh_world(config, recorded, key[None]), 0)
         starts = jax.ShapeDtypeStruct((episodes, task.state_size), jnp.float32)
         given = devices.shapes((world, policies, starts, key), devices.COPIED, mesh)
         world_, policies_, starts_, key_ = given

@@ -23,7 +23,6 @@ COLUMNS = (
     *("kernels", *PRODUCTS, "fusion", "copy", "layout_copies", "layout_copy_bytes"),
     *("collective", "collective_bytes", "cycles", "seconds", "share_of_peak", "compile_seconds"),
 )
-TOO_LARGE = ("RESOURCE_EXHAUSTED", "Ran out of memory")
 
 
 class Lowered:
@@ -76,7 +75,7 @@ class Lowered:
             with devices.on(self._mesh):
                 compiled = self._lowered.compile()
         except Exception as error:
-            if not any(text in str(error) for text in TOO_LARGE):
+            if not memory.is_exhausted(error):
                 raise
             return row | {"compile_seconds": time.perf_counter() - begin}
         row["compile_seconds"] = time.perf_counter() - begin

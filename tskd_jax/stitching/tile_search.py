@@ -76,12 +76,8 @@ def first_candidate(
       (Q,) rank, or `above` where there is none.
     """
     count, size = queries.shape
-    tile = tile or tile_of_device()
     shards = jax.device_count()
-    tile = Tile(
-        min(tile.queries, _power_of_two(-(-count // shards))),
-        min(tile.states, _power_of_two(len(states))),
-    )
+    tile, padded = _tiling(tile or tile_of_device(), count, len(states), shards)
     x, y = _single(queries), _single(states)
     # What the conversion moved, and what m differences, squares and sums can round.
     moved_states = _moved(states, y)
@@ -103,7 +99,6 @@ def first_candidate(
 
     # Queries of like reach share a tile, and each device gets a like mix of them.
     order = np.argsort(-above, kind="stable")
-    padded = -(-count // (tile.queries * shards)) * tile.queries * shards
     order = np.pad(order, (0, padded - count), mode="edge")
     order = order.reshape(-1, shards).T.reshape(-1)
     columns = jax.tree.map(lambda column: column[order], (x, limit, ellipsoids))
@@ -127,12 +122,7 @@ def trace(queries: int, size: int, members: int, mesh: Mesh) -> Any:
       members: of the ensemble, whose densities are tested; 0: none is.
       mesh: the devices.
     """
-    tile = tile_of_device()
-    tile = Tile(
-        min(tile.queries, _power_of_two(-(-queries // mesh.size))),
-        min(tile.states, _power_of_two(queries)),
-    )
-    rows = -(-queries // (tile.queries * mesh.size)) * tile.queries * mesh.size
+    tile, rows = _tiling(tile_of_device(), queries, queries, mesh.size)
     candidates = -(-queries // tile.states) * tile.states
 
     def of_shape(*shape, dtype=jnp.float32):
@@ -148,6 +138,16 @@ def trace(queries: int, size: int, members: int, mesh: Mesh) -> Any:
     spread = devices.shapes((columns, above), devices.BY_ROWS, mesh)
     states = devices.shapes(of_shape(size, candidates), devices.COPIED, mesh)
     return _search.trace(*spread, states, None, tile=tile, mesh=mesh)
+
+
+def _tiling(tile: Tile, queries: int, states: int, shards: int) -> tuple[Tile, int]:
+    """(the tile, no larger than what there is; queries padded to whole tiles of each device)."""
+    tile = Tile(
+        min(tile.queries, _power_of_two(-(-queries // shards))),
+        min(tile.states, _power_of_two(states)),
+    )
+    together = tile.queries * shards
+    return tile, -(-queries // together) * together
 
 
 def _by_dimension(states: np.ndarray | None, tile: Tile):
