@@ -146,7 +146,7 @@ def test_paper_generation(environment):
     labels = reward_generator.conditions(section, data, 1)
     model = shapes_of(reward_generator.create(section, data, labels))
     priced = jax.eval_shape(
-        lambda model, s, t, k: reward_generator._rewards(
+        lambda model, s, t, k: reward_generator.rewards_of_batch(
             seeds.of_seed(model, 0), config.reward_sampling, s, t, k
         ),
         model,

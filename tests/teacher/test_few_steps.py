@@ -59,10 +59,11 @@ def test_plans_are_those_of_planning(ddr1, sampling, tiny_trajectories):
     found, known = plans(one, sampling, histories)
     for row in range(5):
         key = jax.random.wrap_key_data(histories.keys[row])[None]
-        history = histories.states[row : row + 1]
-        expected = planning.plan(one, sampling, history, histories.length[row], key)
-        w = planning.unfinished_window(one, sampling, history, histories.length[row])
-        states = w.decode(found[row : row + 1, :, :3])
+        history = jnp.asarray(histories.states[row : row + 1])
+        length = jnp.asarray(histories.length[row])
+        expected = planning.plan(one, sampling, history, length, key)
+        w = planning.unfinished_window(one, sampling, history, length)
+        states = w.decode(jnp.asarray(found[row : row + 1, :, :3]))
         np.testing.assert_allclose(states, expected.states, atol=1e-4)
         np.testing.assert_allclose(found[row, :, 3:4], expected.rewards[0], atol=1e-4)
         assert known[row, :, 0].sum() == histories.length[row]

@@ -48,7 +48,8 @@ def test_the_target_of_each_step_of_a_linear_denoiser(calls):
     a, b = teacher.coefficients(SCHEDULE)[:, :2].T
     found = signals(few, SCHEDULE, states)
     for step, (first, last) in enumerate(itertools.pairwise(at)):
-        signal, noise = (SCHEDULE.scales(own[step : step + 1])[i].item() for i in (0, 1))
+        scales = SCHEDULE.scales(jnp.asarray(own[step : step + 1]))
+        signal, noise = (scale.item() for scale in scales)
         following = 1.0 if last == 10 else SCHEDULE.alphas_bar[levels[last]]
         wide = np.sqrt(1 - following) / noise  # A
         reach = np.sqrt(following) - wide * signal  # B
