@@ -41,7 +41,7 @@ def test_a_table_that_is_made_once(here, tmp_path, capsys, monkeypatch):
     flags = (f"--workdir={tmp_path}", "--programs=student,baseline")
     assert compiled(*flags) == 0
     shown = capsys.readouterr().out
-    assert "a run takes" in shown
+    assert "a run's programs take" in shown
     found = json.loads((tmp_path / "h100.json").read_text())
     rows = list(csv.DictReader((tmp_path / "h100.csv").open()))
     assert [row["program"] for row in rows] == ["student", "baseline"]

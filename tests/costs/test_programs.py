@@ -105,4 +105,6 @@ def test_hours_are_those_of_what_is_known():
     known = {"program": "one", "times": 7200, "seconds": 2.0, "fits": True}
     unknown = {"program": "two", "times": 0, "seconds": 1.0, "fits": True}
     line = report.total([known, unknown], 8)
-    assert line.startswith("a run takes 4 hours at least, 32 device-hours; without two")
+    assert line.startswith(
+        "a run's programs take 4 hours at least, 32 device-hours; not counted: two"
+    )

@@ -10,6 +10,7 @@
     tskd-jax export STUDENT --format=onnx --out=FILE  a student for other machines and programs
     tskd-jax data FILE|NAME           one page about a dataset; data get NAME fetches one
     tskd-jax compile --for=h100 --config=hopper:paper  what a run takes of a chip that is not here
+    tskd-jax bench --config=hopper      how fast its programs are on the devices that are here
     tskd-jax convert IN OUT.hdf5      a dataset in any format, as a file in D4RL's
     tskd-jax fields                   every field of a config, with range, meaning and source
     tskd-jax --version
@@ -31,7 +32,7 @@ from tskd_jax.machine.signals import Request
 
 COMMANDS = (
     *("run", "sweep", "replay", "report", "compare", "evaluate", "record", "export"),
-    *("data", "convert", "compile", "fields"),
+    *("data", "convert", "compile", "bench", "fields"),
 )
 HELP = ("--help", "-h", "-help", "help")
 

@@ -37,6 +37,7 @@ def main(argv: list[str], request: Request) -> int:
     values, given, shown = parse(argv, _define, __doc__ or "")
     if shown:
         return 0
+    from tskd_jax.cli.programs import programs_of_config
     from tskd_jax.machine import aot
     from tskd_jax.machine.chips import CHIPS
 
@@ -45,49 +46,17 @@ def main(argv: list[str], request: Request) -> int:
         raise ConfigError(f"--for={unknown[0]}: no such chip; one of {', '.join(CHIPS)}")
     if not chosen:
         raise ConfigError(f"--for=CHIP is needed: of {', '.join(CHIPS)}")
-    base = needed(given).copy_and_resolve_references()
+    base = needed(given)
     chips = [CHIPS[name] for name in chosen]
     for chip in chips:
         if problem := aot.missing(chip):
             raise ConfigError(problem)
     aot.prepare()
     folder = workdir(values["workdir"].value, Path("runs") / f"compile-{base.label}")
-    programs = _programs(base, values["transitions"].value, values["programs"].value)
+    found = programs_of_config(base, values["transitions"].value, values["programs"].value)
     for chip in chips:
-        _compile(chip, values["devices"].value, programs, folder, request)
+        _compile(chip, values["devices"].value, found.programs, folder, request)
     return 0
-
-
-def _programs(base: Any, transitions: int | None, only: Sequence[str]) -> list[Any]:
-    """The programs of a config that are asked for.
-
-    Raises:
-      ConfigError: one that is asked for is none of them.
-      DatasetError: the dataset is not here, and no number stands for it.
-    """
-    from tskd_jax.cli.comparison import comparisons
-    from tskd_jax.config import finalize
-    from tskd_jax.costs.fresh import stand_in
-    from tskd_jax.costs.programs import programs_of
-    from tskd_jax.data.load import load_dataset
-    from tskd_jax.envs import own
-    from tskd_jax.envs.entries import OWN, get_task
-
-    config, _ = finalize(base)
-    source, environment = config.dataset.source, config.environment
-    if transitions is None:
-        recorded = load_dataset(source)
-    elif environment.name == OWN:
-        raise ConfigError("--transitions stands for data of an environment that is known by name")
-    else:
-        recorded = stand_in(get_task(environment.name), transitions)
-    task = own.task_of(environment, recorded, source)
-    print(f"{base.label}: {recorded.size} transitions; tracing its programs", flush=True)
-    found = programs_of(config, comparisons(config), recorded, task)
-    names = [one.name for one in found]
-    if unknown := [name for name in only if name not in names]:
-        raise ConfigError(f"--programs={unknown[0]}: none of this config's: {', '.join(names)}")
-    return [one for one in found if not only or one.name in only]
 
 
 def _compile(

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from tskd_jax.config import Config
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
+from tskd_jax.machine import devices
 from tskd_jax.models import baseline, decision_transformer, inverse_dynamics, world
 from tskd_jax.models.baseline import Baseline
 from tskd_jax.models.cloning import input_scale
@@ -60,6 +63,23 @@ def random_student(sizes: tuple[int, ...], bounds: Bounds) -> Policy:
         tuple(np.zeros(size, np.float32) for size in sizes[1:]),
         bounds,
     )
+
+
+def filled(tree: Any, spec: PartitionSpec, onto: Mesh) -> Any:
+    """As `devices.place`, with small noise for what has a shape alone, or one number throughout."""
+    rng = np.random.default_rng(0)
+
+    def of_leaf(leaf):
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            if not (isinstance(leaf, np.ndarray) and leaf.size > 1 and not any(leaf.strides)):
+                return leaf
+        elif jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0), leaf.shape)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return np.zeros(leaf.shape, leaf.dtype)
+        return (0.05 * rng.standard_normal(leaf.shape, np.float32)).astype(leaf.dtype)
+
+    return devices.place(jax.tree.map(of_leaf, tree), spec, onto)
 
 
 def _of_members(init: Callable[[jax.Array], Any], members: int, keys: jax.Array) -> Any:

@@ -1,14 +1,14 @@
 """The compiled programs of a run: what each is traced with, and how often it runs."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from tskd_jax.config import Config
 from tskd_jax.costs.fresh import fresh_inverse_dynamics, fresh_world
@@ -29,6 +29,45 @@ from tskd_jax.training.chunk import chunk_of
 from tskd_jax.training.seeds import of_seed
 
 REWARDS_AT_ONCE = 512  # of `reward_generator.rewards_between`
+SEARCH = "stitching: search"
+# How what a program takes is placed: `devices.shapes`, or as `fresh.filled` does.
+Place = Callable[[Any, PartitionSpec, Mesh], Any]
+
+
+def _the_same(arguments: tuple, _result: Any, _turns: int) -> tuple:
+    return arguments
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A program with what it takes.
+
+    Attributes:
+      function: jitted.
+      arguments: shapes or arrays, with their places.
+      mesh: where.
+      static: what it is compiled with.
+      again: (arguments, result of the call before or None, turns) -> arguments of a call of so many
+        turns of its outer loop; a program that has none is called as often.
+      done: result -> turns that a call took; None: one, or those that `again` was given.
+    """
+
+    function: Any
+    arguments: tuple
+    mesh: Mesh
+    static: Mapping[str, Any] = field(default_factory=dict)
+    again: Callable[[tuple, Any, int], tuple] = _the_same
+    done: Callable[[Any], int] | None = None
+
+    @property
+    def turns(self) -> bool:
+        """Whether a call may take many turns."""
+        return self.again is not _the_same
+
+    def trace(self) -> Any:
+        """The traced program."""
+        with devices.on(self.mesh):
+            return self.function.trace(*self.arguments, **self.static)
 
 
 @dataclass(frozen=True)
@@ -40,14 +79,14 @@ class Program:
       once: what one turn is, in words.
       times: turns in a run; 0 where only a run knows.
       dtype: of its matrix products.
-      trace: so many devices, here or not -> (the traced program, its mesh).
+      prepare: (so many devices, here or not; how arguments are placed) -> the program for them.
     """
 
     name: str
     once: str
     times: int
     dtype: str
-    trace: Callable[[Sequence[Any]], tuple[Any, Mesh]]
+    prepare: Callable[[Sequence[Any], Place], Prepared]
 
 
 def programs_of(
@@ -105,14 +144,23 @@ def _programs(
 
 
 def _training(call: Call) -> Program:
-    def trace(among):
+    def prepare(among, place):
         chunk = chunk_of(training_of(call), among)
-        with devices.on(chunk.mesh):
-            return chunk.trace(*chunk.shapes()), chunk.mesh
+        if place is devices.shapes:
+            state, data = chunk.shapes()
+        else:  # of noise the loss may be infinite, which ends the loop
+            state, data = chunk.place(chunk.start()), chunk.place_data()
+
+        def again(arguments, result, turns):
+            state = arguments[0] if result is None else result[0]
+            return state, data, np.int32(turns), np.float32(np.inf)
+
+        arguments = state, data, np.int32(1), np.float32(0)
+        return Prepared(chunk.program(state), arguments, chunk.mesh, again=again)
 
     name = "student" if call.function is cloning.train else call.name
     dtype = getattr(call.config, "dtype", "float32")
-    return Program(name, "update", call.config.steps, dtype, trace)
+    return Program(name, "update", call.config.steps, dtype, prepare)
 
 
 def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task) -> Program:
@@ -125,7 +173,7 @@ def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task)
     each = min(count, max(1, call.config.chunk // seeds))
     max_steps = min(max_steps, task.episode_limit)
 
-    def trace(among):
+    def prepare(among, place):
         grounding, action_size = None, 0
         if call.config.world != "none":
             inverse = fresh_inverse_dynamics(config, recorded, task, keys)
@@ -138,18 +186,25 @@ def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task)
             model, sampling, max_steps, rows, task.state_size, action_size
         )
         progress = progress.replace(key=np.zeros((rows, 2), np.uint32), time=None)
-        progress = devices.shapes(progress, devices.BY_ROWS, mesh)
-        now = devices.shapes(np.int32(0), devices.COPIED, mesh)
-        placed = devices.shapes((model, grounding), devices.COPIED, mesh)
-        with devices.on(mesh):
-            traced = lockstep.advance.trace(
-                *(placed[0], sampling, task, max_steps, progress.replace(time=now), 1, 0),
-                placed[1],
-            )
-        return traced, mesh
+        progress = place(progress, devices.BY_ROWS, mesh)
+        start = place(np.int32(0), devices.COPIED, mesh)
+        placed, grounding = place((model, grounding), devices.COPIED, mesh)
+
+        def again(arguments, result, turns):
+            progress = arguments[4] if result is None else result
+            turns = min(turns, -(-max_steps // every))
+            start = devices.copied(np.int32(0), mesh)
+            return (*arguments[:4], progress.replace(time=start), turns, -1, grounding)
+
+        arguments = (placed, sampling, task, max_steps, progress.replace(time=start), 1, 0)
+        return Prepared(
+            *(lockstep.advance, (*arguments, grounding), mesh),
+            again=again,
+            done=lambda progress: int(progress.time) // every,
+        )
 
     plans = math.ceil(max_steps / every) * math.ceil(count / each)
-    return Program(call.name, "plan", plans, model.config.dtype, trace)
+    return Program(call.name, "plan", plans, model.config.dtype, prepare)
 
 
 def _planning(name: str, model: Diffuser, sampling: Any, episodes: int, times: int) -> Program:
@@ -157,18 +212,20 @@ def _planning(name: str, model: Diffuser, sampling: Any, episodes: int, times: i
     model, sampling = of_seed(model, 0), sampling.of_observed_states()
     size, context = model.states.low.shape[-1], model.config.context
 
-    def trace(among):
+    def prepare(among, place):
         mesh = devices.mesh(among=among)
         rows = _padded(episodes, mesh)
         earlier = jax.eval_shape(lambda: planning.no_plan(model, rows))
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
         history = jax.ShapeDtypeStruct((rows, context, size), jnp.float32)
-        history, keys, earlier = devices.shapes((history, keys, earlier), devices.BY_ROWS, mesh)
-        placed = devices.shapes(model, devices.COPIED, mesh)
+        history, keys, earlier = place((history, keys, earlier), devices.BY_ROWS, mesh)
         now = np.int32(context)
-        return planner.plan_step.trace(placed, sampling, history, now, keys, earlier, now), mesh
+        placed = place(model, devices.COPIED, mesh)
+        return Prepared(
+            planner.plan_step, (placed, sampling, history, now, keys, earlier, now), mesh
+        )
 
-    return Program(name, "plan", times, model.config.dtype, trace)
+    return Program(name, "plan", times, model.config.dtype, prepare)
 
 
 def _stitching(
@@ -179,29 +236,26 @@ def _stitching(
     size, rows = task.state_size, recorded.size
     tested = config.dynamics.elites if call.config.rule == "density_first" else 0
 
-    def trace_search(among):
+    def search(among, _place):
         mesh = devices.mesh(among=among)
-        return tile_search.trace(rows, size, tested, mesh), mesh
+        return Prepared(*tile_search.program(rows, size, tested, mesh), mesh)
 
-    search = Program("stitching: search", "tile", 0, "float32", trace_search)
-    found: list[tuple[Any, Program]] = [("search", search)]
+    found: list[tuple[Any, Program]] = [("search", Program(SEARCH, "tile", 0, "float32", search))]
     if isinstance(pricing, DiffusionPricing):
         model, sampling = of_seed(pricing.reward_generator, 0), pricing.sampling
 
-        def trace_rewards(among):
+        def rewards(among, place):
             mesh = devices.mesh(among=among)
             batch = _padded(REWARDS_AT_ONCE, mesh)
             pair = jax.ShapeDtypeStruct((batch, size), jnp.float32)
             keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
-            given = devices.shapes((pair, pair, keys), devices.BY_ROWS, mesh)
-            placed = devices.shapes(model, devices.COPIED, mesh)
-            return reward_generator.rewards_of_batch.trace(placed, sampling, *given), mesh
+            given = place((pair, pair, keys), devices.BY_ROWS, mesh)
+            placed = place(model, devices.COPIED, mesh)
+            return Prepared(reward_generator.rewards_of_batch, (placed, sampling, *given), mesh)
 
-        rewards = Program(
-            *("stitching: rewards", f"{REWARDS_AT_ONCE} edges", 0, model.config.dtype),
-            trace_rewards,
-        )
-        found.append(("rewards", rewards))
+        once = f"{REWARDS_AT_ONCE} edges"
+        of_batch = Program("stitching: rewards", once, 0, model.config.dtype, rewards)
+        found.append(("rewards", of_batch))
     return found
 
 
@@ -220,18 +274,19 @@ def _judging(
     ]
     policies = tuple(zip(*layers, strict=True))
 
-    def trace(among):
+    def prepare(among, place):
         mesh = devices.mesh(among=among[:1])  # it is not spread
         key = jax.random.key(0)
         world = of_seed(fresh_world(config, recorded, key[None]), 0)
-        starts = jax.ShapeDtypeStruct((episodes, task.state_size), jnp.float32)
-        given = devices.shapes((world, policies, starts, key), devices.COPIED, mesh)
-        world_, policies_, starts_, key_ = given
-        traced = referee.roll_out.trace(world_, policies_, task, task.bounds, starts_, key_, False)
-        return traced, mesh
+        starts = np.resize(recorded.initial_observations, (episodes, task.state_size))
+        world, policies_, starts, key = place((world, policies, starts, key), devices.COPIED, mesh)
+        return Prepared(
+            *(referee.roll_out, (world, policies_, task, task.bounds, starts, key, False), mesh),
+            done=lambda verdict: int(verdict.lengths.max()),
+        )
 
     times = task.episode_limit * choices * seeds
-    return Program("choices: students in the world", "step", times, "float32", trace)
+    return Program("choices: students in the world", "step", times, "float32", prepare)
 
 
 def _padded(rows: int, mesh: Mesh) -> int:

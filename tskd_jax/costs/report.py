@@ -41,7 +41,8 @@ class Lowered:
     def __init__(self, program: Program, chip: Chip, among: Sequence[Any]):
         self.program, self.chip = program, chip
         with lowering_for(chip.platform):
-            traced, self._mesh = program.trace(among)
+            prepared = program.prepare(among, devices.shapes)
+            traced, self._mesh = prepared.trace(), prepared.mesh
             with devices.on(self._mesh):
                 self._lowered = traced.lower()
         self._flops = flops_of(traced.jaxpr)
@@ -82,6 +83,19 @@ class Lowered:
         row["peak_bytes"] = memory.of_program(compiled)
         row["fits"] = row["peak_bytes"] <= chip.memory
         return row | _measured(hlo.read(compiled.as_text()), chip, row)
+
+
+def bound_of(compiled: Any, chip: Chip, flops: int, dtype: str) -> float:
+    """Seconds that a turn of a program takes at least.
+
+    Args:
+      compiled: the program.
+      chip: for which.
+      flops: of a device.
+      dtype: of its products.
+    """
+    row = {"flops": flops, "dtype": dtype}
+    return _measured(hlo.read(compiled.as_text()), chip, row)["seconds"]
 
 
 def _measured(found: hlo.Program, chip: Chip, row: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +149,7 @@ def line(row: dict[str, Any]) -> str:
         f"{row['flops'] / 1e9:9.1f} GFLOP",
         f"{row['bytes_moved'] / 1e9:8.2f} GB moved",
         f"{row['kernels']:5} kernels ({products} products, {row['layout_copies']} layout copies)",
-        f"{_time(row['seconds']):>8} a {row['once']}",
+        f"{readable(row['seconds']):>8} per {row['once']}",
         f"{row['share_of_peak']:4.0%} of the peak",
     ]
     if row["collective"]:
@@ -143,13 +157,20 @@ def line(row: dict[str, Any]) -> str:
     return f"{name} {'  '.join(parts)}"
 
 
-def total(rows: Sequence[dict[str, Any]], devices: int) -> str:
-    """How long a run takes at least, as far as its parts are known."""
+def total(rows: Sequence[dict[str, Any]], devices: int, bound: bool = True) -> str:
+    """How long a run takes, as far as its parts are known.
+
+    Args:
+      rows: of all programs.
+      devices: that share the work.
+      bound: whether it takes that long at least, or was measured.
+    """
     hours = sum(row.get("seconds", 0.0) * row["times"] for row in rows) / 3600
-    line = f"a run takes {hours:.3g} hours at least, {hours * devices:.3g} device-hours"
-    unknown = [row["program"] for row in rows if not row["times"]]
-    misfits = [row["program"] for row in rows if not row["fits"]]
-    line += f"; without {', '.join(unknown)}, whose length only a run knows" if unknown else ""
+    line = f"a run's programs take {hours:.3g} hours{' at least' if bound else ''}"
+    line += f", {hours * devices:.3g} device-hours" if devices > 1 else ""
+    unknown = [row["program"] for row in rows if not row["times"] or "seconds" not in row]
+    misfits = [row["program"] for row in rows if not row.get("fits", True)]
+    line += f"; not counted: {', '.join(unknown)}" if unknown else ""
     return f"does not fit: {', '.join(misfits)}\n{line}" if misfits else line
 
 
@@ -159,5 +180,8 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row.get(name, "") for name in COLUMNS} | {"cycles": cycles}
 
 
-def _time(seconds: float) -> str:
+def readable(seconds: float) -> str:
+    """Seconds in a readable unit."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.3g} µs"
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -12,6 +12,7 @@ class Chip:
     Attributes:
       name: in commands.
       title: its maker's name for it.
+      kind: as JAX names such a device.
       platform: as JAX names it: `gpu` or `tpu`.
       memory: bytes of a device.
       bandwidth: bytes a second between a device and its memory.
@@ -27,6 +28,7 @@ class Chip:
 
     name: str
     title: str
+    kind: str
     platform: str
     memory: int
     bandwidth: float
@@ -113,12 +115,16 @@ _HOPPER = (
 
 
 def _gpu(name, title, memory, bandwidth, peak, link, clock, facts) -> Chip:
-    return Chip(name, title, "gpu", memory, bandwidth, peak, link, clock, 3e-6, 15e-6, gpu=facts)
+    return Chip(
+        name, title, title, "gpu", memory, bandwidth, peak, link, clock, 3e-6, 15e-6, gpu=facts
+    )
 
 
-def _tpu(name, title, memory, bandwidth, peak, link, clock, dimensions) -> Chip:
+def _tpu(name, title, kind, memory, bandwidth, peak, link, clock, dimensions) -> Chip:
     peaks = dict.fromkeys(("float32", "bfloat16"), peak)
-    return Chip(name, title, "tpu", memory, bandwidth, peaks, link, clock, 1e-6, 30e-6, dimensions)
+    return Chip(
+        *(name, title, kind, "tpu", memory, bandwidth, peaks, link, clock, 1e-6, 30e-6, dimensions)
+    )
 
 
 # NVIDIA's and Google's data sheets. A TPU's clock is its peak over the operations of a cycle.
@@ -128,8 +134,15 @@ CHIPS = {
         _gpu("h100", "NVIDIA H100 80GB HBM3", 84_978_434_048, 3352.32e9, *_HOPPER),
         _gpu("h200", "NVIDIA H200", 150_110_011_392, 4800e9, *_HOPPER),
         _gpu("a100", "NVIDIA A100-SXM4-80GB", 84_987_740_160, 2039e9, *_AMPERE),
-        _tpu("tpu-v5e", "Google TPU v5e", 16 << 30, 819e9, 197e12, 100e9, 1.5e9, 2),
-        _tpu("tpu-v5p", "Google TPU v5p", 95 << 30, 2765e9, 459e12, 300e9, 1.75e9, 3),
-        _tpu("tpu-v6e", "Google TPU v6e", 32 << 30, 1640e9, 918e12, 224e9, 1.75e9, 2),
+        _tpu("tpu-v5e", "Google TPU v5e", "TPU v5 lite", 16 << 30, 819e9, 197e12, 100e9, 1.5e9, 2),
+        _tpu("tpu-v5p", "Google TPU v5p", "TPU v5", 95 << 30, 2765e9, 459e12, 300e9, 1.75e9, 3),
+        _tpu(
+            "tpu-v6e", "Google TPU v6e", "TPU v6 lite", 32 << 30, 1640e9, 918e12, 224e9, 1.75e9, 2
+        ),
     )
 }
+
+
+def of_kind(kind: str) -> Chip | None:
+    """The chip that JAX's devices of that kind are; None for one that is not described here."""
+    return next((chip for chip in CHIPS.values() if chip.kind == kind), None)

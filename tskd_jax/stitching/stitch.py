@@ -82,10 +82,7 @@ def search_arguments(
     states, next_states = trajectories.observations, trajectories.next_observations
     # A terminal state is worth nothing: the net was never trained there.
     floor = np.where(trajectories.terminals, np.float32(0), value.values(values, next_states))
-    scale = np.ones(states.shape[1], np.float32)
-    if config.radius_unit == "deviation":
-        deviation = states.std(0)
-        scale = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
+    scale = state_scale(trajectories, config)
     return {
         "queries": next_states / scale,
         "states": states / scale,
@@ -93,6 +90,14 @@ def search_arguments(
         "radius": config.radius,
         "floor": floor,
     }, scale
+
+
+def state_scale(trajectories: Trajectories, config: Config) -> np.ndarray:
+    """(m,) by which states are divided before they are compared."""
+    if config.radius_unit != "deviation":
+        return np.ones(trajectories.observations.shape[1], np.float32)
+    deviation = trajectories.observations.std(0)
+    return np.where(deviation > 0, deviation, 1.0).astype(np.float32)
 
 
 def find_successors(

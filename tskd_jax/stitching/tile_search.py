@@ -113,14 +113,17 @@ def first_candidate(
     return answer
 
 
-def trace(queries: int, size: int, members: int, mesh: Mesh) -> Any:
-    """The traced search of so many states among themselves, for devices that may not be here.
+def program(queries: int, size: int, members: int, mesh: Mesh) -> tuple[Any, tuple]:
+    """The search of so many states among themselves, for devices that may not be here.
 
     Args:
       queries: Q = N.
       size: m.
       members: of the ensemble, whose densities are tested; 0: none is.
       mesh: the devices.
+
+    Returns:
+      (the jitted program; the shapes of its arguments, with their places).
     """
     tile, rows = _tiling(tile_of_device(), queries, queries, mesh.size)
     candidates = -(-queries // tile.states) * tile.states
@@ -137,7 +140,8 @@ def trace(queries: int, size: int, members: int, mesh: Mesh) -> Any:
     above = of_shape(rows, dtype=jnp.int32)
     spread = devices.shapes((columns, above), devices.BY_ROWS, mesh)
     states = devices.shapes(of_shape(size, candidates), devices.COPIED, mesh)
-    return _search.trace(*spread, states, None, tile=tile, mesh=mesh)
+    search = jax.jit(functools.partial(_search, tile=tile, mesh=mesh))
+    return search, (*spread, states, None)
 
 
 def _tiling(tile: Tile, queries: int, states: int, shards: int) -> tuple[Tile, int]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from tskd_jax.machine import devices
@@ -61,13 +60,13 @@ class Chunk:
         state = devices.shapes(state.replace(step=None), self._spread, self.mesh)
         return state.replace(step=step), self._map_data(devices.shapes)
 
-    def trace(self, state: TrainState, data: Any) -> Any:
-        """The traced program, (state, data, updates, largest loss) -> see `_chunk`.
+    def program(self, state: TrainState) -> Any:
+        """The jitted program, (state, data, updates, largest loss) -> see `_chunk`.
 
-        To be called, and what it gives lowered, `on` the mesh.
+        To be traced, and what that gives lowered, `on` the mesh.
 
         Args:
-          state, data: arrays or shapes, with their places.
+          state: arrays or shapes, with their places; as an argument it is donated.
         """
         training, shape = self.training, self.training.keys.shape
         update = self._over_members(
@@ -76,12 +75,11 @@ class Chunk:
             (0, 0, 0, 0, None, training.member_axes, None),
         )
         shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-        program = jax.jit(
+        return jax.jit(
             lambda *arguments: _chunk(update, shape, *arguments),
             donate_argnums=0,
             out_shardings=(shardings, *(shardings.step,) * 3),
         )
-        return program.trace(state, data, np.int32(1), np.float32(0))
 
     @property
     def _spread(self) -> PartitionSpec:

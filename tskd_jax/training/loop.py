@@ -145,7 +145,7 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
     state = chunk.place(callbacks.restore(chunk.start()))
     data = chunk.place_data()
     with devices.on(chunk.mesh):
-        traced = chunk.trace(state, data)
+        traced = chunk.program(state).trace(state, data, np.int32(1), np.float32(0))
         # The loop's body counts once: this is what one update costs.
         flops = flops_of(traced.jaxpr)
         compiled = traced.lower().compile()

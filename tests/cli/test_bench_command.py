@@ -1,0 +1,40 @@
+"""tskd-jax bench, as a user calls it."""
+
+import csv
+
+from tiny import SMALL_NETWORKS
+
+from tskd_jax.cli import main
+
+COMMAND = (
+    *("bench", "--config=hopper:quick", "--transitions=2000", "--seconds=0.1"),
+    *("--config.trajectory_generator.features=8", "--config.trajectory_generator.batch_size=4"),
+    *SMALL_NETWORKS,
+)
+
+
+def measured(*flags):
+    return main(["tskd-jax", *COMMAND, *flags])
+
+
+def test_a_table_of_what_is_asked_for(tmp_path, capsys):
+    flags = "--programs=student,baseline", "--against=student.batch_size=2048"
+    assert measured(*flags, f"--workdir={tmp_path}") == 0
+    shown = capsys.readouterr().out
+    assert "a run's programs take" in shown
+    [path] = tmp_path.glob("*.csv")
+    rows = list(csv.DictReader(path.open()))
+    assert [row["program"] for row in rows] == ["student", "baseline"]
+    assert all(float(row["seconds"]) > 0 and row["device"] for row in rows)
+    assert float(rows[0]["ratio"]) > 1.5
+
+
+def test_several_values_are_refused(tmp_path, capsys):
+    assert measured("--against=student.batch_size=8,16", f"--workdir={tmp_path}") == 2
+    assert "one value of each field" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_is_none_is_refused(tmp_path, capsys):
+    assert measured("--programs=abacus", f"--workdir={tmp_path}") == 2
+    assert "none of this config's: student" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+"""The programs of a config, for `tskd-jax compile` and `tskd-jax bench`."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from tskd_jax.cli.comparison import comparisons
+from tskd_jax.config import Config, finalize
+from tskd_jax.costs.fresh import stand_in
+from tskd_jax.costs.programs import Program, programs_of
+from tskd_jax.data.load import load_dataset
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs import own
+from tskd_jax.envs.entries import OWN, get_task
+from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
+
+
+class Found(NamedTuple):
+    """A config's programs, and what they are of."""
+
+    programs: list[Program]
+    config: Config
+    recorded: Trajectories
+    task: Task
+
+
+def programs_of_config(base: ConfigDict, transitions: int | None, only: Sequence[str]) -> Found:
+    """The programs of a config that are asked for.
+
+    Args:
+      base: a user's config.
+      transitions: of noise that stands for its dataset; None: the dataset itself.
+      only: names of programs; none: all.
+
+    Raises:
+      ConfigError: one that is asked for is none of them.
+      DatasetError: the dataset is not here, and no number stands for it.
+    """
+    config, _ = finalize(base.copy_and_resolve_references())
+    source, environment = config.dataset.source, config.environment
+    if transitions is None:
+        recorded = load_dataset(source)
+    elif environment.name == OWN:
+        raise ConfigError("--transitions stands for data of an environment that is known by name")
+    else:
+        recorded = stand_in(get_task(environment.name), transitions)
+    task = own.task_of(environment, recorded, source)
+    print(f"{base.label}: {recorded.size} transitions; tracing its programs", flush=True)
+    found = programs_of(config, comparisons(config), recorded, task)
+    names = [one.name for one in found]
+    if unknown := [name for name in only if name not in names]:
+        raise ConfigError(f"--programs={unknown[0]}: none of this config's: {', '.join(names)}")
+    chosen = [one for one in found if not only or one.name in only]
+    return Found(chosen, config, recorded, task)
