@@ -67,13 +67,11 @@ def alone(training: Training) -> tuple[float, float]:
     for axis in reversed(range(keys.ndim)):
         of_data = training.data_axes if axis == 0 else None
         init, opt_state = jax.vmap(init), jax.vmap(opt_state)
-        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, of_data, None))
+        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, of_data))
     params = jax.jit(init)(keys)
     state = params, jax.tree.map(jnp.copy, params), opt_state(params)
     data = jax.tree.map(jnp.asarray, training.data)
-    step = jax.jit(
-        lambda state, index: update(*state, keys, index, data, False)[:3], donate_argnums=0
-    )
+    step = jax.jit(lambda state, index: update(*state, keys, index, data)[:3], donate_argnums=0)
     state = jax.block_until_ready(step(state, 0))  # compiles
     spent, rates = [], []
     end = time.perf_counter() + 2 * SECONDS.value

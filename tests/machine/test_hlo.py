@@ -27,6 +27,7 @@ TEXT = """HloModule jit_f, is_scheduled=true
   %gemm = f32[512,8]{1,0} fusion(%turned, %y), kind=kCustom, calls=%product, \
 backend_config={"fusion_backend_config":{"kind":"__triton_gemm"},"estimated_cycles":"70"}
   %conv = (f32[64,8]{1,0}, u8[16]{0}) custom-call(%x, %y), custom_call_target="__cudnn$convForward"
+  %kept = f32[64,512]{1,0:T(8,128)} copy(%x)
   %sum = f32[512,8]{1,0} all-reduce(%gemm), replica_groups={}, to_apply=%moved
   ROOT %out = (f32[64,512]{1,0}, bf16[64,8]{1,0}) tuple(%x, %y)
 }
@@ -53,15 +54,16 @@ def test_kernels_count_as_often_as_their_loop_turns(program):
     assert program.count("triton") == 200
     assert program.count("cudnn") == 200
     assert program.count("collective") == 200
-    assert program.count("copy") == 201  # one before the loop
-    assert program.count() == 4 * 200 + 1
+    assert program.count("copy") == 401  # one before the loop
+    assert program.count() == 5 * 200 + 1
+    assert program.of_loops().count() == 5 * 200
 
 
 def test_bytes_are_those_of_operands_and_results(program):
     assert program.bytes("triton") == 200 * (XT + Y + XY)
-    assert program.bytes("cudnn") == 200 * (X + Y + 4 * 64 * 8 + 16)
+    assert program.bytes("cudnn") == 200 * (X + Y + 4 * 64 * 8)  # without its workspace
     assert program.bytes("collective") == 200 * 2 * XY
-    assert program.bytes("copy") == 200 * (X + XT) + 2 * X
+    assert program.bytes("copy") == 200 * (X + XT + 2 * X) + 2 * X
 
 
 def test_cycles_are_those_that_the_compiler_names(program):
@@ -71,7 +73,7 @@ def test_cycles_are_those_that_the_compiler_names(program):
 
 def test_a_layout_copy_is_a_large_one_in_a_loop(program):
     (found,) = program.layout_copies()
-    assert found.instruction.name == "turned"
+    assert found.instruction.name == "turned"  # and not what only lies at another place
     assert program.layout_copies(at_least=X + XT + 1) == []
 
 

@@ -33,12 +33,13 @@ def traced(training):
     params = jax.eval_shape(training.init, one)
     before = params, params, jax.eval_shape(training.optimizer.init, params)
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    *after, metrics = jax.eval_shape(
-        lambda state, step: make_update(training)(*state, one, step, data, True), before, step
+    *after, updates, metrics = jax.eval_shape(
+        lambda state, step: make_update(training)(*state, one, step, data), before, step
     )
     assert jax.tree.structure(tuple(after)) == jax.tree.structure(before)
     for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
         assert (new.shape, new.dtype) == (old.shape, old.dtype)
+    assert jax.tree.structure(updates) == jax.tree.structure(params)
     assert all(param.dtype == jnp.float32 for param in jax.tree.leaves(params))
     assert all((value.shape, value.dtype) == ((), jnp.float32) for value in metrics.values())
     return count_parameters(params), training.steps, training.keys.shape

@@ -183,6 +183,19 @@ def test_auto_chooses_by_platform_gradient_and_length(backend, time, sampling, t
         assert all(shape[0] == 5 for name, shape in found if name == "conv_general_dilated")
 
 
+def test_a_single_tap_is_a_product_on_a_gpu():
+    module, x = Conv1d(4, 1), jnp.ones((2, 9, 3))
+    params = module.init(jax.random.key(0), x)
+    for name, expected in (("gpu", {"dot_general"}), ("tpu", {"conv_general_dilated"})):
+        with lowering_for(name):
+            assert {name for name, _ in products(module.apply, params, x)} == expected
+            found = values_and_gradients(module, params, x)
+        with convolution_form("matmul"):
+            same = values_and_gradients(module, params, x)
+        for left, right in zip(*map(jax.tree.leaves, (found, same)), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("small_kernel", [0, 1 << 18])
 @pytest.mark.parametrize(
     ("module", "time"),

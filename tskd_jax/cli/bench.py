@@ -47,7 +47,7 @@ def main(argv: list[str], request: Request) -> int:
     from tskd_jax.run import files
     from tskd_jax.run.progress import Bar
 
-    against = values["against"].value
+    against: list[str] = values["against"].value or []
     points = grid(base, against)
     if len(points) > 1:
         raise ConfigError(f"--against={against[0]}: one value of each field is compared")

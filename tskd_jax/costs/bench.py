@@ -14,7 +14,7 @@ import numpy as np
 
 from tskd_jax.costs.fresh import filled, random_student
 from tskd_jax.costs.programs import SEARCH, Program
-from tskd_jax.costs.report import bound_of, readable
+from tskd_jax.costs.report import measured, readable
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.machine import devices, memory
@@ -83,8 +83,9 @@ class Runner:
         self.row["compile_seconds"] = time.perf_counter() - begin
         self.row["peak_bytes"] = memory.of_program(compiled)
         if chip := of_kind(jax.devices()[0].device_kind):
-            flops = self.flops // prepared.mesh.size
-            self.row["at_least"] = bound_of(compiled, chip, flops, program.dtype)
+            of_device = {"flops": self.flops // prepared.mesh.size, "dtype": program.dtype}
+            found = measured(compiled, prepared.turns, chip, of_device)
+            self.row["at_least"] = found["seconds"]
         self._warm()
 
     def __call__(self) -> float:

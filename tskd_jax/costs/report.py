@@ -43,6 +43,7 @@ class Lowered:
         with lowering_for(chip.platform):
             prepared = program.prepare(among, devices.shapes)
             traced, self._mesh = prepared.trace(), prepared.mesh
+            self._turns = prepared.turns
             with devices.on(self._mesh):
                 self._lowered = traced.lower()
         self._flops = flops_of(traced.jaxpr)
@@ -82,24 +83,23 @@ class Lowered:
         row["compile_seconds"] = time.perf_counter() - begin
         row["peak_bytes"] = memory.of_program(compiled)
         row["fits"] = row["peak_bytes"] <= chip.memory
-        return row | _measured(hlo.read(compiled.as_text()), chip, row)
+        return row | measured(compiled, self._turns, chip, row)
 
 
-def bound_of(compiled: Any, chip: Chip, flops: int, dtype: str) -> float:
-    """Seconds that a turn of a program takes at least.
+def measured(compiled: Any, turns: bool, chip: Chip, row: dict[str, Any]) -> dict[str, Any]:
+    """What the compiler's text says of a turn, and how long it takes at least.
 
     Args:
       compiled: the program.
+      turns: whether a call takes many turns, so that only what they repeat counts.
       chip: for which.
-      flops: of a device.
-      dtype: of its products.
+      row: `flops` of a device, and `dtype` of the products.
     """
-    row = {"flops": flops, "dtype": dtype}
-    return _measured(hlo.read(compiled.as_text()), chip, row)["seconds"]
+    found = hlo.read(compiled.as_text())
+    return _of_turn(found.of_loops() if turns else found, chip, row)
 
 
-def _measured(found: hlo.Program, chip: Chip, row: dict[str, Any]) -> dict[str, Any]:
-    """What the compiler's text says, and how long it takes at least."""
+def _of_turn(found: hlo.Program, chip: Chip, row: dict[str, Any]) -> dict[str, Any]:
     copies, cycles = found.layout_copies(LAYOUT_COPY), found.cycles()
     counted = {kind: found.count(kind) for kind in (*PRODUCTS, "fusion", "copy", "collective")}
     moved = found.bytes()

@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 BITS = {"pred": 8, "s4": 4, "u4": 4, "c64": 64, "c128": 128}
 # What moves no data and starts no kernel.
@@ -18,6 +18,9 @@ _ORDER = {"parameter", "bitcast", "reshape", "tuple", "get-tuple-element", "copy
 _PRODUCTS = {"dot", "convolution"}
 
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*(?:e[0-9]m[0-9][a-z]*)?)\[([0-9,]*)\]")
+# What a library works in, behind its results.
+_WORKSPACE = re.compile(r", (?:/\*index=\d+\*/)?[us]8\[\d+\](?:\{0\})?\)$")
+_LAYOUT = re.compile(r"\{([0-9,]*)")
 _HEADER = re.compile(r"^(ENTRY )?%?([^\s(]+) \(.*\) -> .*\{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%(\S+) = (.*)$")
 _OPCODE = re.compile(r" ([a-z][a-z0-9\-]*)\(")
@@ -66,6 +69,7 @@ class Kernel:
       bytes: of operands and results, each once, in one run.
       cycles: that the compiler expects of one run, where it says so.
       in_loop: whether it is inside a loop.
+      reorders: whether all that it does is to put data in another order.
     """
 
     instruction: Instruction
@@ -74,6 +78,7 @@ class Kernel:
     bytes: int
     cycles: int
     in_loop: bool
+    reorders: bool
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,12 @@ class Program:
     def layout_copies(self, at_least: int = 1 << 16) -> list[Kernel]:
         """Kernels in loops that do nothing but put so many bytes or more in another order."""
         return [
-            one
-            for one in self.kernels
-            if one.kind == "copy" and one.in_loop and one.bytes >= at_least
+            one for one in self.kernels if one.reorders and one.in_loop and one.bytes >= at_least
         ]
+
+    def of_loops(self) -> "Program":
+        """What runs in loops alone: not what is done once before and behind them."""
+        return replace(self, kernels=[one for one in self.kernels if one.in_loop])
 
     def _of(self, kinds: Sequence[str]) -> Iterator[Kernel]:
         return (one for one in self.kernels if not kinds or one.kind in kinds)
@@ -181,10 +188,34 @@ def _kernels(
         elif one.opcode in ("call", "async-start"):
             yield from _kernels(computations, one.called, times, in_loop)
         else:
-            moved = size_of(one.shape) + sum(size_of(shapes.get(n, "")) for n in one.operands)
+            result = _WORKSPACE.sub("", one.shape) if one.opcode == "custom-call" else one.shape
+            moved = size_of(result) + sum(size_of(shapes.get(n, "")) for n in one.operands)
             cycles = _CYCLES.search(one.text)
-            kind = _kind(one, computations.get(one.called, ()))
-            yield Kernel(one, kind, times, moved, int(cycles[1]) if cycles else 0, in_loop)
+            fused = computations.get(one.called, ())
+            reorders = _reorders(one, shapes) or any(
+                _reorders(part, {other.name: other.shape for other in fused}) for part in fused
+            )
+            kind = _kind(one, fused)
+            yield Kernel(
+                *(one, kind, times, moved, int(cycles[1]) if cycles else 0, in_loop),
+                reorders=kind == "copy" and reorders,
+            )
+
+
+def _reorders(one: Instruction, shapes: Mapping[str, str]) -> bool:
+    """Whether its result lies in another order than what it is given."""
+    if one.opcode == "transpose":
+        return True
+    given = [shapes.get(name, "") for name in one.operands]
+    return one.opcode in ("copy", "copy-start") and not any(
+        _order(one.shape) == _order(shape) for shape in given
+    )
+
+
+def _order(shape: str) -> str:
+    """The order of the dimensions of a shape's first array, or its whole text."""
+    found = _LAYOUT.search(shape)
+    return found[1] if found else shape
 
 
 def _branches(text: str) -> list[str]:

@@ -26,31 +26,20 @@ def matmul_flops(function: Callable, *arguments: Any) -> int:
 
 def flops_of(jaxpr: Any) -> int:
     """As `matmul_flops`, for a traced program."""
-    return over_products(jaxpr, flops_of_product)
+    return sum(_flops_of_equation(equation) for equation in jaxpr.eqns)
 
 
-def over_products(jaxpr: Any, cost: Callable[[Any], int]) -> int:
-    """The sum of a cost over the matrix products and convolutions of a traced program.
-
-    Args:
-      jaxpr: the program; loops and branches count as in `matmul_flops`.
-      cost: the equation of a product -> its cost.
-    """
-    return sum(_cost(equation, cost) for equation in jaxpr.eqns)
-
-
-def _cost(equation: Any, cost: Callable[[Any], int]) -> int:
+def _flops_of_equation(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
     if name in ("dot_general", "conv_general_dilated"):
-        return cost(equation)
-    inner = [over_products(jaxpr, cost) for value in params.values() for jaxpr in _jaxprs(value)]
+        return _flops_of_product(equation)
+    inner = [flops_of(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
     if name == "cond":
         return max(inner, default=0)
     return sum(inner) * (params["length"] if name == "scan" else 1)
 
 
-def flops_of_product(equation: Any) -> int:
-    """Operations of a single product or convolution."""
+def _flops_of_product(equation: Any) -> int:
     params = equation.params
     outputs = int(np.prod(equation.outvars[0].aval.shape, dtype=np.int64))
     if equation.primitive.name == "dot_general":

@@ -4,8 +4,8 @@ XLA's CPU backend is fast at `lax.conv` (a little faster than at the same convol
 matrix product over shifted slices), but for its gradient, which inside `lax.scan` is ten times
 slower. So on a CPU gradients are written out below. Inputs shorter than the kernel, most of whose
 taps would meet padding, are multiplied by the matrix that the convolution is, without padding. On
-accelerators it is always `lax.conv`. "A CPU" is the platform that a program is lowered for
-(`machine/platform.py`), whichever this machine has.
+accelerators it is `lax.conv`, but for a single tap on a GPU. "A CPU" is the platform that a program
+is lowered for (`machine/platform.py`), whichever this machine has.
 """
 
 import functools
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tskd_jax.machine.platform import is_cpu
+from tskd_jax.machine.platform import is_cpu, platform
 
 FORMS = ("auto", "matmul", "lax")
 # The form of every convolution that is traced within it; `auto` decides by platform.
@@ -41,6 +41,10 @@ def convolve(
 
 
 def _as_lax(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
+    if kernel.shape[0] == 1 and stride == 1 and platform() == "gpu":
+        # A convolution of one tap has to turn its weights for the gradient of x. The barrier: XLA's
+        # own products do not take an x that they would have to concatenate.
+        return _as_matmul(jax.lax.optimization_barrier(x), kernel, stride, padding)
     return jax.lax.conv_general_dilated(
         x, kernel, (stride,), (padding,), dimension_numbers=("NWC", "WIO", "NWC")
     )

@@ -71,8 +71,8 @@ class Chunk:
         training, shape = self.training, self.training.keys.shape
         update = self._over_members(
             make_update(training),
-            (0, 0, 0, 0, None, training.data_axes, None),
-            (0, 0, 0, 0, None, training.member_axes, None),
+            (0, 0, 0, 0, None, training.data_axes),
+            (0, 0, 0, 0, None, training.member_axes),
         )
         shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
         return jax.jit(
@@ -125,20 +125,31 @@ def _chunk(update, shape: tuple[int, ...], state: TrainState, data, count, large
     """`count` updates of all members, or fewer where one leaves for infinity."""
 
     def body(carry):
-        state, sums, _, done, _ = carry
-        params, average, opt_state, metrics = update(
-            state.params, state.ema, state.opt_state, state.key, state.step, data, done + 1 == count
+        state, _, sums, _, done, _ = carry
+        params, average, opt_state, updates, metrics = update(
+            state.params, state.ema, state.opt_state, state.key, state.step, data
         )
         good = (jnp.abs(metrics["loss"]) <= largest) & jnp.isfinite(metrics["gradient_norm"])
         state = state.replace(params=params, ema=average, opt_state=opt_state, step=state.step + 1)
-        sums = jax.tree.map(lambda total, value: total + jnp.mean(value), sums, metrics)
-        last = {name: metrics[name] for name in ("loss", "gradient_norm")}
-        return state, sums, last, done + 1, good.all()
+        sums = {name: total + jnp.mean(metrics[name]) for name, total in sums.items()}
+        return state, updates, sums, metrics, done + 1, good.all()
 
-    names = ("loss", "gradient_norm", "update_norm", "parameter_norm")
-    last = {name: jnp.zeros(shape) for name in ("loss", "gradient_norm")}
-    carry = (state, dict.fromkeys(names, jnp.zeros(())), last, 0, True)
-    carry = jax.lax.while_loop(lambda c: (c[3] < count) & c[4], body, carry)
-    state, sums, last, done, good = carry
-    means = {name: sums[name] / done for name in ("loss", "gradient_norm")}
-    return state, sums | means, last, good
+    names = ("loss", "gradient_norm")
+    carry = (
+        *(state, jax.tree.map(jnp.zeros_like, state.params), dict.fromkeys(names, jnp.zeros(()))),
+        *({name: jnp.zeros(shape) for name in names}, 0, True),
+    )
+    carry = jax.lax.while_loop(lambda c: (c[4] < count) & c[5], body, carry)
+    state, updates, sums, last, done, good = carry
+    # Of the last update, and behind the loop: within it XLA, on a GPU, takes them of every update,
+    # which makes the optimizer's kernels copy what they change.
+    means = {name: sums[name] / done for name in names}
+    means["update_norm"] = jnp.mean(_norms(updates, len(shape)))
+    means["parameter_norm"] = jnp.mean(_norms(state.params, len(shape)))
+    return state, means, last, good
+
+
+def _norms(tree: Any, axes: int) -> jax.Array:
+    """Of each member, whose number of leading axes is given."""
+    squares = [jnp.sum(leaf**2, range(axes, leaf.ndim)) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(squares))

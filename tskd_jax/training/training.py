@@ -164,12 +164,14 @@ def adam(
     return optax.adam(learning_rate, b1)
 
 
-def make_update(training: Training) -> Callable[..., tuple[Any, Any, Any, dict[str, jax.Array]]]:
+def make_update(
+    training: Training,
+) -> Callable[..., tuple[Any, Any, Any, Any, dict[str, jax.Array]]]:
     """One update of one member, as `fit` repeats it.
 
     Returns:
-      (params, average, opt_state, key of the training, updates done, data, whether to report the
-      norms of update and parameters) -> (params, average, opt_state, metrics).
+      (params, average, opt_state, key of the training, updates done, data) -> (params, average,
+      opt_state, what was added to params, metrics).
     """
 
     accumulate = training.accumulate
@@ -188,25 +190,14 @@ def make_update(training: Training) -> Callable[..., tuple[Any, Any, Any, dict[s
         total, _ = jax.lax.scan(add, zero, jax.random.split(key, accumulate))
         return jax.tree.map(lambda leaf: leaf / accumulate, total)
 
-    def update(params, average, opt_state, key, step, data, report):
+    def update(params, average, opt_state, key, step, data):
         of_step = gradient if accumulate == 1 else mean_gradient
         value, grads = of_step(params, average, jax.random.fold_in(key, step + 1), data)
         updates, opt_state = training.optimizer.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
         average = _move(average, params, step + 1, training.ema)
-        # Of a large network each norm is a per cent or two of the update's time.
-        update_norm, parameter_norm = jax.lax.cond(
-            report,
-            lambda: (optax.tree.norm(updates), optax.tree.norm(params)),
-            lambda: (jnp.zeros(()), jnp.zeros(())),
-        )
-        metrics = {
-            "loss": value,
-            "gradient_norm": optax.tree.norm(grads),
-            "update_norm": update_norm,
-            "parameter_norm": parameter_norm,
-        }
-        return params, average, opt_state, metrics
+        metrics = {"loss": value, "gradient_norm": optax.tree.norm(grads)}
+        return params, average, opt_state, updates, metrics
 
     return update
 
