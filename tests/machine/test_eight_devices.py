@@ -17,7 +17,7 @@ import optax
 import pytest
 from tiny import ROOT
 
-from tskd_jax.machine import devices
+from tskd_jax.machine import devices, hlo
 from tskd_jax.models import baseline, cloning, dynamics, inverse_dynamics
 from tskd_jax.stitching import best_neighbour, tile_search
 from tskd_jax.teacher import (
@@ -32,6 +32,7 @@ from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.training import seeds
 from tskd_jax.training.batching import uniform_rows
 from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.chunk import chunk_of
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import Training
 
@@ -247,6 +248,17 @@ def test_on_eight_devices(tiny_trajectories, tiny_task, short):
         },
         "members": {((1, 8, 1, 1), ("seeds", "members"))},
     }
+    # What an update sends, as the compiler has it, is the ring's sum of the gradients, and no more.
+    training, _ = trajectory_generator.training(
+        *(short.trajectory_generator, tiny_trajectories, None, None, jax.random.key(0)[None])
+    )
+    chunk = chunk_of(training)
+    state, data = chunk.shapes()
+    with devices.on(chunk.mesh):
+        traced = chunk.program(state).trace(state, data, np.int32(1), np.float32(0))
+        sent = hlo.read(traced.lower().compile().as_text()).of_loops().sent()
+    gradients = sum(4 * leaf.size for leaf in jax.tree.leaves(state.params))
+    assert sent == pytest.approx(2 * 7 / 8 * gradients, rel=0.1)
     np.savez(os.environ[RESULTS], **results)  # pyright: ignore[reportArgumentType]
 
 

@@ -28,7 +28,7 @@ TEXT = """HloModule jit_f, is_scheduled=true
 backend_config={"fusion_backend_config":{"kind":"__triton_gemm"},"estimated_cycles":"70"}
   %conv = (f32[64,8]{1,0}, u8[16]{0}) custom-call(%x, %y), custom_call_target="__cudnn$convForward"
   %kept = f32[64,512]{1,0:T(8,128)} copy(%x)
-  %sum = f32[512,8]{1,0} all-reduce(%gemm), replica_groups={}, to_apply=%moved
+  %sum = f32[512,8]{1,0} all-reduce(%gemm), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%moved
   ROOT %out = (f32[64,512]{1,0}, bf16[64,8]{1,0}) tuple(%x, %y)
 }
 
@@ -64,6 +64,24 @@ def test_bytes_are_those_of_operands_and_results(program):
     assert program.bytes("cudnn") == 200 * (X + Y + 4 * 64 * 8)  # without its workspace
     assert program.bytes("collective") == 200 * 2 * XY
     assert program.bytes("copy") == 200 * (X + XT + 2 * X) + 2 * X
+
+
+def test_what_a_device_sends_goes_round_a_ring(program):
+    assert program.sent() == 200 * 2 * 3 * XY // 4
+
+
+@pytest.mark.parametrize(
+    ("groups", "size"),
+    [
+        ("replica_groups={{0,1,2}}, x", 3),
+        ("replica_groups=[2,4]<=[8], x", 4),
+        ("replica_groups=[4,2]<=[2,4]T(1,0), x", 2),
+        ("replica_groups=mesh['a'=8,'b'=2,'c'=4] {'a','c'}, x", 32),
+        ("replica_groups={}, x", 1),
+    ],
+)
+def test_how_many_are_together(groups, size):
+    assert hlo.group_size(groups) == size
 
 
 def test_cycles_are_those_that_the_compiler_names(program):

@@ -108,7 +108,7 @@ def _of_turn(found: hlo.Program, chip: Chip, row: dict[str, Any]) -> dict[str, A
         seconds = sum(cycles.values()) / chip.clock
     else:
         seconds = max(at_peak, moved / chip.bandwidth) + found.count() * chip.launch
-    sent = found.bytes("collective")
+    sent = found.sent()
     seconds += sent / chip.link + counted["collective"] * chip.latency
     return {
         "bytes_moved": moved,

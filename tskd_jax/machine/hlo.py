@@ -28,6 +28,9 @@ _CALLED = re.compile(r"(?:calls|to_apply|body)=%([^\s,)}]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computation=%([^\s,)}]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_SHAPED_GROUPS = re.compile(r"replica_groups=\[\d+,(\d+)\]")
+_LISTED_GROUPS = re.compile(r"replica_groups=\{\{([0-9,]+)\}")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 
 
@@ -67,6 +70,7 @@ class Kernel:
         or `other`.
       times: how often, loops of unknown length once.
       bytes: of operands and results, each once, in one run.
+      sent: bytes that a device sends to others in one run.
       cycles: that the compiler expects of one run, where it says so.
       in_loop: whether it is inside a loop.
       reorders: whether all that it does is to put data in another order.
@@ -76,6 +80,7 @@ class Kernel:
     kind: str
     times: int
     bytes: int
+    sent: int
     cycles: int
     in_loop: bool
     reorders: bool
@@ -100,6 +105,10 @@ class Program:
     def bytes(self, *kinds: str) -> int:
         """Bytes that kernels of those kinds move, all runs together."""
         return sum(one.times * one.bytes for one in self._of(kinds))
+
+    def sent(self) -> int:
+        """Bytes that a device sends to others, by the shortest ring, all runs together."""
+        return sum(one.times * one.sent for one in self._of(("collective",)))
 
     def cycles(self) -> Counter[str]:
         """Kind -> cycles that the compiler expects, all runs together."""
@@ -196,10 +205,37 @@ def _kernels(
                 _reorders(part, {other.name: other.shape for other in fused}) for part in fused
             )
             kind = _kind(one, fused)
+            given = sum(size_of(shapes.get(name, "")) for name in one.operands)
             yield Kernel(
-                *(one, kind, times, moved, int(cycles[1]) if cycles else 0, in_loop),
-                reorders=kind == "copy" and reorders,
+                *(one, kind, times, moved, _sent(one, given) if kind == "collective" else 0),
+                *(int(cycles[1]) if cycles else 0, in_loop, kind == "copy" and reorders),
             )
+
+
+def _sent(one: Instruction, given: int) -> int:
+    """Bytes that a device sends round a ring of its group, of operands of that size."""
+    size = group_size(one.text)
+    operation = one.opcode.removesuffix("-start")
+    if operation == "collective-permute":
+        return given
+    if operation == "all-gather":
+        return given * (size - 1)
+    return (2 if operation == "all-reduce" else 1) * given * (size - 1) // size
+
+
+def group_size(text: str) -> int:
+    """How many devices a collective is among, from its line; 1 where it does not say.
+
+    XLA writes groups as lists, `{{0,1},{2,3}}`; as a shape, `[2,2]<=[4]`; or as axes of a mesh.
+    """
+    if found := _MESH_GROUPS.search(text):
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", found[2]))
+    if found := _SHAPED_GROUPS.search(text):
+        return int(found[1])
+    if found := _LISTED_GROUPS.search(text):
+        return found[1].count(",") + 1
+    return 1
 
 
 def _reorders(one: Instruction, shapes: Mapping[str, str]) -> bool:
