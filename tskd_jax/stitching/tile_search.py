@@ -250,6 +250,10 @@ def _first_in_range(columns, above, best, states, start, stop, tile: Tile):
             for i in range(ellipsoids.limit.shape[1]):
                 scaled = _squares(ellipsoids.centre[:, i], block, ellipsoids.inverse[:, i])
                 within &= scaled <= ellipsoids.limit[:, i, None]
+        if not is_cpu():
+            # A kernel of both would keep a whole tile in registers: XLA's compiler for GPUs
+            # took two minutes for 11 dimensions, and was not done with 17 after five.
+            within = jax.lax.optimization_barrier(within)
         rank = start + jnp.arange(tile.states, dtype=jnp.int32)
         return start + tile.states, jnp.minimum(
             best, jnp.where(within, rank[None], jnp.iinfo(jnp.int32).max).min(1)
