@@ -45,6 +45,8 @@ MISTAKES = [
     ("convert FILE a.npz", "what is written is HDF5"),
     ("compile --config=hopper", "--for=CHIP is needed"),
     ("compile --for=abacus --config=hopper", "no such chip; one of h100"),
+    ("bench", "--config=NAME is needed"),
+    ("bench --config=hopper --against=student.batchsize=3", "did you mean"),
     ("fields FILE", "takes no words"),
     ("nonsense", "is no command"),
 ]

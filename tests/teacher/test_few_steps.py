@@ -114,9 +114,7 @@ def test_half_of_the_histories_are_blurred_where_a_blur_is_reported(
 
 
 # Of the noise that plans begin with, so small a network learns less than of their histories.
-@pytest.mark.parametrize(
-    ("calls", "temperature", "tolerance"), [(1, 0.0, 0.03), (1, 0.5, 0.08), (2, 0.5, 0.06)]
-)
+@pytest.mark.parametrize(("calls", "temperature", "tolerance"), [(1, 0.0, 0.03), (2, 0.5, 0.06)])
 def test_few_calls_come_close_to_what_ddr1_samples(
     ddr1, sampling, tiny_trajectories, calls, temperature, tolerance
 ):

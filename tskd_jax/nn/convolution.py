@@ -1,11 +1,12 @@
-"""Convolutions over time, in two forms with one parameter layout.
+"""Convolutions over time, in several forms with one parameter layout.
 
 XLA's CPU backend is fast at `lax.conv` (a little faster than at the same convolution written as one
 matrix product over shifted slices), but for its gradient, which inside `lax.scan` is ten times
 slower. So on a CPU gradients are written out below. Inputs shorter than the kernel, most of whose
-taps would meet padding, are multiplied by the matrix that the convolution is, without padding. On
-accelerators it is `lax.conv`, but for a single tap on a GPU. "A CPU" is the platform that a program
-is lowered for (`machine/platform.py`), whichever this machine has.
+taps would meet padding, are multiplied by the matrix that the convolution is, without padding; on a
+TPU that costs more than it saves. On accelerators all else is `lax.conv`, but for a single tap on a
+GPU. "A CPU" is the platform that a program is lowered for (`machine/platform.py`), whichever this
+machine has.
 """
 
 import functools
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tskd_jax.machine.platform import is_cpu, platform
+from tskd_jax.machine.platform import platform
 
 FORMS = ("auto", "matmul", "lax")
 # The form of every convolution that is traced within it; `auto` decides by platform.
@@ -32,19 +33,23 @@ def convolve(
     padding: tuple[int, int],
 ) -> Float[Array, "batch out_time out"]:
     """Cross-correlation along time, as PyTorch's Conv1d defines it (in `convolution_form`)."""
-    form = convolution_form.value
+    form, where = convolution_form.value, platform()
     if form == "matmul":
         return _as_matmul(x, kernel, stride, padding)
-    if form == "lax" or not is_cpu():
+    if form == "lax" or where == "tpu":
         return _as_lax(x, kernel, stride, padding)
-    return _on_cpu(x, kernel, stride, padding)
-
-
-def _as_lax(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
-    if kernel.shape[0] == 1 and stride == 1 and platform() == "gpu":
+    if x.shape[1] < kernel.shape[0]:
+        return _as_dense(x, kernel, stride, padding)
+    if where == "cpu":
+        return _with_gradient(x, kernel, stride, padding)
+    if kernel.shape[0] == 1 and stride == 1:
         # A convolution of one tap has to turn its weights for the gradient of x. The barrier: XLA's
         # own products do not take an x that they would have to concatenate.
         return _as_matmul(jax.lax.optimization_barrier(x), kernel, stride, padding)
+    return _as_lax(x, kernel, stride, padding)
+
+
+def _as_lax(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
     return jax.lax.conv_general_dilated(
         x, kernel, (stride,), (padding,), dimension_numbers=("NWC", "WIO", "NWC")
     )
@@ -70,12 +75,6 @@ def _slices(x: Array, taps: int, stride: int, padding: tuple[int, int]) -> list[
     out_time = (x.shape[1] - taps) // stride + 1
     ends = [tap + (out_time - 1) * stride + 1 for tap in range(taps)]
     return [x[:, tap : ends[tap] : stride] for tap in range(taps)]
-
-
-def _on_cpu(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
-    if x.shape[1] < kernel.shape[0]:
-        return _as_dense(x, kernel, stride, padding)
-    return _with_gradient(x, kernel, stride, padding)
 
 
 def _as_dense(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
