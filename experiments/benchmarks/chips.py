@@ -102,7 +102,7 @@ def compile_all(request: Request) -> int:
     for about, one in compiled(chip, DEVICES.value, chosen, PROGRAMS.value):
         request.stop_if_requested(f"before {about['program']}")
         row = known.get(one.key) or one.compile()
-        kept.append(row | one.of_program() | {"key": one.key})
+        kept.append(row | one.program.about | {"key": one.key})
         table.append(compared(table, about | {name: row.get(name, "") for name in SHOWN}))
         show(table[-1])
         files.write_json(path, {"programs": kept})

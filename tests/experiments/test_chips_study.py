@@ -1,7 +1,7 @@
 """What uses a chip best: the points of a grid, and each beside the first."""
 
 import pytest
-from tiny import SMALL_NETWORKS, import_script
+from tiny import import_script
 
 from tskd_jax.config import make_config
 from tskd_jax.errors import ConfigError
@@ -45,10 +45,9 @@ def test_two_seeds_are_one_program_with_twice_the_work(monkeypatch):
 
     here = dataclasses.replace(chips.CHIPS["h100"], platform="cpu", peak={"float32": 1e12})
     monkeypatch.setattr(chips.aot, "devices_of", lambda chip, count: jax.devices()[:count])
-    base = make_config("hopper", "quick")
-    base.trajectory_generator.update({"features": 8, "multipliers": (1,), "batch_size": 4})
-    for flag in SMALL_NETWORKS:
-        base[flag.removeprefix("--config.").partition(".")[0]].hidden = (32,)
+    base = make_config("hopper", "paper")
+    small = {"features": 8, "multipliers": (1,), "horizon": 4, "batch_size": 4}
+    base.trajectory_generator.update(small)
     chosen = chips.points(base, [1, 2], [])
     rows = []
     for about, one in chips.compiled(here, 1, chosen, ["trajectory_generator"]):

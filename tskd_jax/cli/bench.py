@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
+from tskd_jax.cli import programs
 from tskd_jax.cli.flags import needed, parse, workdir
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
@@ -23,11 +24,7 @@ from tskd_jax.machine.signals import Request
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("against", [], "SECTION.FIELD=VALUE", flag_values=values)
     flags.DEFINE_float("seconds", 5.0, "For each program, about.", 0.0, flag_values=values)
-    flags.DEFINE_integer(
-        "transitions", None, "Of a dataset that is not here.", 1, flag_values=values
-    )
-    flags.DEFINE_list("programs", [], "Only these, as trajectory_generator.", flag_values=values)
-    flags.DEFINE_string("workdir", None, "Where the figures go.", flag_values=values)
+    programs.define(values)
 
 
 def main(argv: list[str], request: Request) -> int:
@@ -38,7 +35,6 @@ def main(argv: list[str], request: Request) -> int:
     base = needed(given)
     import jax
 
-    from tskd_jax.cli.programs import programs_of_config
     from tskd_jax.cli.sweep import changed, grid
     from tskd_jax.costs import bench
     from tskd_jax.costs.programs import SEARCH
@@ -53,10 +49,10 @@ def main(argv: list[str], request: Request) -> int:
         raise ConfigError(f"--against={against[0]}: one value of each field is compared")
     devices.check()
     transitions, only = values["transitions"].value, values["programs"].value
-    found = programs_of_config(base, transitions, only)
+    found = programs.programs_of_config(base, transitions, only)
     others = {}
     if against:
-        compared = programs_of_config(changed(base, points[0][0]), transitions, [])
+        compared = programs.programs_of_config(changed(base, points[0][0]), transitions, [])
         others = {one.name: one for one in compared.programs}
     folder = workdir(values["workdir"].value, Path("runs") / f"bench-{base.label}")
     kind = jax.devices()[0].device_kind

@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
+from tskd_jax.cli import programs
 from tskd_jax.cli.flags import needed, parse, workdir
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
@@ -23,11 +24,7 @@ from tskd_jax.machine.silence import silent
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_list("for", [], "Chips.", flag_values=values)
     flags.DEFINE_integer("devices", 1, "Of a chip, that share the work.", 1, flag_values=values)
-    flags.DEFINE_integer(
-        "transitions", None, "Of a dataset that is not here.", 1, flag_values=values
-    )
-    flags.DEFINE_list("programs", [], "Only these, as trajectory_generator.", flag_values=values)
-    flags.DEFINE_string("workdir", None, "Where the figures go.", flag_values=values)
+    programs.define(values)
 
 
 def main(argv: list[str], request: Request) -> int:
@@ -37,7 +34,6 @@ def main(argv: list[str], request: Request) -> int:
     values, given, shown = parse(argv, _define, __doc__ or "")
     if shown:
         return 0
-    from tskd_jax.cli.programs import programs_of_config
     from tskd_jax.machine import aot
     from tskd_jax.machine.chips import CHIPS
 
@@ -53,14 +49,14 @@ def main(argv: list[str], request: Request) -> int:
             raise ConfigError(problem)
     aot.prepare()
     folder = workdir(values["workdir"].value, Path("runs") / f"compile-{base.label}")
-    found = programs_of_config(base, values["transitions"].value, values["programs"].value)
+    found = programs.programs_of_config(base, values["transitions"].value, values["programs"].value)
     for chip in chips:
         _compile(chip, values["devices"].value, found.programs, folder, request)
     return 0
 
 
 def _compile(
-    chip: Any, devices: int, programs: Sequence[Any], folder: Path, request: Request
+    chip: Any, devices: int, chosen: Sequence[Any], folder: Path, request: Request
 ) -> None:
     """Compile all for a chip, and write the table as far as it is known after each."""
     from tskd_jax.costs import report
@@ -77,10 +73,10 @@ def _compile(
     rows: list[dict[str, Any]] = []
     lowered = []
     bar = Bar(sys.stderr, f"{name}: lowered")
-    for number, program in enumerate(programs, 1):
+    for number, program in enumerate(chosen, 1):
         request.stop_if_requested(f"before {program.name}")
         lowered.append(report.Lowered(program, chip, among))
-        bar.update(number, len(programs), {})
+        bar.update(number, len(chosen), {})
     # What cannot fit is said before minutes are spent on what can.
     for one in lowered:
         if one.arguments > chip.memory:
@@ -89,7 +85,7 @@ def _compile(
     for number, one in enumerate(lowered, 1):
         request.stop_if_requested(f"before {one.program.name}")
         row = known.get(one.key) or one.compile()
-        rows.append(row | one.of_program() | {"key": one.key})
+        rows.append(row | one.program.about | {"key": one.key})
         tqdm.write(report.line(rows[-1]))
         bar.update(number, len(lowered), {})
         folder.mkdir(parents=True, exist_ok=True)

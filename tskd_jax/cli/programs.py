@@ -1,29 +1,36 @@
 """The programs of a config, for `tskd-jax compile` and `tskd-jax bench`."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from absl import flags
 from ml_collections import ConfigDict
 
-from tskd_jax.cli.comparison import comparisons
-from tskd_jax.config import Config, finalize
-from tskd_jax.costs.fresh import stand_in
-from tskd_jax.costs.programs import Program, programs_of
-from tskd_jax.data.load import load_dataset
-from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.envs import own
-from tskd_jax.envs.entries import OWN, get_task
-from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tskd_jax.config import Config
+    from tskd_jax.costs.programs import Program
+    from tskd_jax.data.trajectories import Trajectories
+    from tskd_jax.envs.tasks import Task
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define the flags that say which programs, and where their figures go."""
+    flags.DEFINE_integer(
+        "transitions", None, "Of a dataset that is not here.", 1, flag_values=values
+    )
+    flags.DEFINE_list("programs", [], "Only these, as trajectory_generator.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Where the figures go.", flag_values=values)
 
 
 class Found(NamedTuple):
     """A config's programs, and what they are of."""
 
-    programs: list[Program]
-    config: Config
-    recorded: Trajectories
-    task: Task
+    programs: list["Program"]
+    config: "Config"
+    recorded: "Trajectories"
+    task: "Task"
 
 
 def programs_of_config(base: ConfigDict, transitions: int | None, only: Sequence[str]) -> Found:
@@ -38,6 +45,14 @@ def programs_of_config(base: ConfigDict, transitions: int | None, only: Sequence
       ConfigError: one that is asked for is none of them.
       DatasetError: the dataset is not here, and no number stands for it.
     """
+    from tskd_jax.cli.comparison import comparisons
+    from tskd_jax.config import finalize
+    from tskd_jax.costs.fresh import stand_in
+    from tskd_jax.costs.programs import programs_of
+    from tskd_jax.data.load import load_dataset
+    from tskd_jax.envs import own
+    from tskd_jax.envs.entries import OWN, get_task
+
     config, _ = finalize(base.copy_and_resolve_references())
     source, environment = config.dataset.source, config.environment
     if transitions is None:

@@ -65,13 +65,7 @@ class Runner:
         self.flops, self._dtype = flops_of(traced.jaxpr), program.dtype
         least = self.flops / (matmul_peak(program.dtype) * prepared.mesh.size)
         self.too_long = least if least > most else 0.0
-        self.row: dict[str, Any] = {
-            "program": program.name,
-            "once": program.once,
-            "times": program.times,
-            "dtype": program.dtype,
-            "flops": self.flops,
-        }
+        self.row = program.about | {"flops": self.flops}
         self._result: Any = None
         self._turns = self._done = 1
         self._took = 0.0

@@ -88,6 +88,12 @@ class Program:
     dtype: str
     prepare: Callable[[Sequence[Any], Place], Prepared]
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a table says of it."""
+        names = {"program": self.name, "once": self.once, "times": self.times}
+        return names | {"dtype": self.dtype}
+
 
 def programs_of(
     config: Config,

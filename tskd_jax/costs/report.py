@@ -51,16 +51,6 @@ class Lowered:
         text = "\n".join((self._lowered.as_text(), chip.name, jax.__version__, str(len(among))))
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def of_program(self) -> dict[str, Any]:
-        """What the row has from the program alone."""
-        program = self.program
-        return {
-            "program": program.name,
-            "once": program.once,
-            "times": program.times,
-            "dtype": program.dtype,
-        }
-
     def compile(self) -> dict[str, Any]:
         """A row for the table, of plain numbers and texts; of one turn of the outer loop.
 
@@ -68,7 +58,7 @@ class Lowered:
         """
         begin = time.perf_counter()
         chip = self.chip
-        row: dict[str, Any] = self.of_program() | {
+        row: dict[str, Any] = self.program.about | {
             "fits": False,
             "peak_bytes": 0,
             "flops": self._flops // self._mesh.size,
