@@ -48,6 +48,7 @@ def test_two_seeds_are_one_program_with_twice_the_work(monkeypatch):
     base = make_config("hopper", "paper")
     small = {"features": 8, "multipliers": (1,), "horizon": 4, "batch_size": 4}
     base.trajectory_generator.update(small)
+    base.reward_generator.update(small)
     chosen = chips.points(base, [1, 2], [])
     rows = []
     for about, one in chips.compiled(here, 1, chosen, ["trajectory_generator"]):
