@@ -23,6 +23,7 @@ demo: install
 
 # The longest files are among the first of the alphabet: in its order the workers end together.
 test: lint types
+	$(BIN)/python tests/compilers.py
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: install

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compilers
 import jax
 import pytest
 from tiny import ROOT, SMALL_NETWORKS
@@ -76,13 +77,20 @@ def test_a_compiler_that_is_missing_is_named(monkeypatch, capsys):
     assert "pip install 'tskd_jax[aot-cuda]'" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(bool(aot.missing(CHIPS["h100"])), reason=aot.missing(CHIPS["h100"]))
-def test_compiled_for_an_h100(tmp_path):
-    command = [sys.executable, "-m", "tskd_jax", *COMMAND, "--for=h100", "--devices=2"]
-    command += ["--programs=student,trajectory_generator", f"--workdir={tmp_path}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, env=environment, cwd=Path(tmp_path))
-    student, teacher = json.loads((tmp_path / "2xh100.json").read_text())["programs"]
+def compiled_elsewhere(name, chip, folder, *flags):
+    """The rows of a table, by a process that has the compiler for that platform."""
+    if not compilers.place(name).is_dir():
+        pytest.skip(f"no compiler for a {name}: python tests/compilers.py")
+    command = [sys.executable, "-m", "tskd_jax", *COMMAND, f"--for={chip}", f"--workdir={folder}"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{compilers.place(name)}"}
+    subprocess.run([*command, *flags], check=True, env=environment, cwd=folder)
+    [path] = Path(folder).glob("*.json")
+    return json.loads(path.read_text())["programs"]
+
+
+def test_compiled_for_two_h100s(tmp_path):
+    flags = "--devices=2", "--programs=student,trajectory_generator"
+    student, teacher = compiled_elsewhere("gpu", "h100", tmp_path, *flags)
     assert student["fits"]
     assert student["triton"] + student["cublas"] > 0
     # Two devices share the batch of the one teacher, and have to add their gradients.
@@ -91,3 +99,10 @@ def test_compiled_for_an_h100(tmp_path):
     # Nothing is put into another order, update by update, and nothing else is copied: the
     # optimizer changes its state where it lies.
     assert teacher["layout_copies"] == student["layout_copies"] == 0
+
+
+def test_compiled_for_a_tpu(tmp_path):
+    (student,) = compiled_elsewhere("tpu", "tpu-v5e", tmp_path, "--programs=student")
+    assert student["fits"]
+    assert student["cycles"]
+    assert 0 < student["share_of_peak"] < 1
