@@ -140,6 +140,24 @@ def test_forms_agree_on_the_whole_unet_with_its_gradients():
     assert_forms_agree(network, params, *inputs, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("other", "dtype", "tolerance"),
+    [("gpu", "float32", 1e-4), ("gpu", "bfloat16", 0.1), ("tpu", "float32", 1e-4)],
+)
+def test_what_is_compiled_for_another_platform_is_the_same(other, dtype, tolerance):
+    # 9 tokens, then 5: shorter than the kernel on the way down, with single taps beside it.
+    network = TemporalUNet(features=8, multipliers=(1, 2, 2), dtype=dtype)
+    inputs = normal((2, 9, 3), seed=1), jnp.array([3, 150]), jnp.full(2, 0.2), jnp.ones(2)
+    params = random_params(network, *inputs)
+    results = []
+    for name in ("cpu", other):
+        with lowering_for(name):
+            results.append(values_and_gradients(network, params, *inputs))
+    for here, there in zip(*map(jax.tree.leaves, results), strict=True):
+        scale = max(1.0, float(jnp.abs(here).max()))
+        np.testing.assert_allclose(there, here, atol=tolerance * scale)
+
+
 def products(function, *arguments) -> list[tuple[str, tuple[int, ...]]]:
     """(operation, shape of its right operand) of all products in a traced program."""
 
