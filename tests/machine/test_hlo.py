@@ -59,6 +59,25 @@ def test_kernels_count_as_often_as_their_loop_turns(program):
     assert program.of_loops().count() == 5 * 200
 
 
+@pytest.mark.parametrize(
+    ("limit", "direction", "turns"),
+    [("7", "LT", 7), ("7", "GT", 1), ("get-tuple-element", "LT", 1)],
+)
+def test_a_count_says_how_often_a_loop_turns_where_xla_does_not(limit, direction, turns):
+    given = f"constant({limit})" if limit.isdigit() else "get-tuple-element(%both), index=1"
+    condition = f"""%cond (both: (s32[], s32[])) -> pred[] {{
+  %both = (s32[], s32[]) parameter(0)
+  %limit = s32[]{{:T(128)}} {given}
+  %count = s32[]{{:T(128)}} get-tuple-element(%both), index=0
+  ROOT %lt = pred[]{{:T(512)}} compare(%count, %limit), direction={direction}
+}}
+
+"""
+    counted = TEXT.replace(', backend_config={"known_trip_count":{"n":"200"}}', "")
+    found = hlo.read(counted.replace("%body (arg", condition + "%body (arg"))
+    assert found.count("cudnn") == turns
+
+
 def test_bytes_are_those_of_operands_and_results(program):
     assert program.bytes("triton") == 200 * (XT + Y + XY)
     assert program.bytes("cudnn") == 200 * (X + Y + 4 * 64 * 8)  # without its workspace

@@ -18,6 +18,7 @@ PLUGINS = {"gpu": ("jax_cuda12_plugin", "aot-cuda"), "tpu": ("libtpu", "aot-tpu"
 _FLAGS = "--xla_gpu_autotune_level=0"
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no device that two processes would fight for
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }

@@ -27,6 +27,8 @@ _OPCODE = re.compile(r" ([a-z][a-z0-9\-]*)\(")
 _CALLED = re.compile(r"(?:calls|to_apply|body)=%([^\s,)}]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computation=%([^\s,)}]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CONDITION = re.compile(r"condition=%([^\s,)}]+)")
+_CONSTANT = re.compile(r" constant\((\d+)\)")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
 _SHAPED_GROUPS = re.compile(r"replica_groups=\[\d+,(\d+)\]")
@@ -185,8 +187,7 @@ def _kernels(
         if one.opcode in _FREE or one.opcode.endswith(("-done", "-update")):
             continue
         if one.opcode == "while":
-            known = _TRIPS.search(one.text)
-            trips = int(known[1]) if known else 1
+            trips = _trips(one, computations)
             yield from _kernels(computations, one.called, times * trips, True)
         elif one.opcode == "conditional":
             branches = [
@@ -210,6 +211,22 @@ def _kernels(
                 *(one, kind, times, moved, _sent(one, given) if kind == "collective" else 0),
                 *(int(cycles[1]) if cycles else 0, in_loop, kind == "copy" and reorders),
             )
+
+
+def _trips(loop: Instruction, computations: Mapping[str, Sequence[Instruction]]) -> int:
+    """How often a loop turns: as XLA notes it, or up to what a count from 0 is below; else once."""
+    if known := _TRIPS.search(loop.text):
+        return int(known[1])
+    condition = _CONDITION.search(loop.text)
+    of_condition = computations.get(condition[1], ()) if condition else ()
+    if not of_condition or "direction=LT" not in of_condition[-1].text:
+        return 1
+    limits = [
+        int(found[1])
+        for one in of_condition
+        if one.name in of_condition[-1].operands and (found := _CONSTANT.search(one.text))
+    ]
+    return limits[0] if len(limits) == 1 else 1
 
 
 def _sent(one: Instruction, given: int) -> int:
