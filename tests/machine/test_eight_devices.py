@@ -17,6 +17,7 @@ import optax
 import pytest
 from tiny import ROOT
 
+from tskd_jax.diffusion import guided
 from tskd_jax.machine import devices, hlo
 from tskd_jax.models import baseline, cloning, dynamics, inverse_dynamics
 from tskd_jax.stitching import best_neighbour, tile_search
@@ -146,6 +147,11 @@ def columns_of(data):
     return data.observations, data.actions, data.rewards, data.lengths
 
 
+def _squared(params, x, step, y, keep):
+    """A network of the form that `guided` takes."""
+    return params * x**2 * (y * keep + step)[:, None, None]
+
+
 def regress(members: tuple[int, ...], batch_size: int, seen):
     """Parameters of so many linear regressions after 20 updates."""
     x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
@@ -259,6 +265,12 @@ def test_on_eight_devices(tiny_trajectories, tiny_task, short):
         sent = hlo.read(traced.lower().compile().as_text()).of_loops().sent()
     gradients = sum(4 * leaf.size for leaf in jax.tree.leaves(state.params))
     assert sent == pytest.approx(2 * 7 / 8 * gradients, rel=0.1)
+    # Rows are sampled where they lie, with guidance, too.
+    denoise = jax.jit(lambda x, step, y: guided(_squared, 3.0, y, 1.5)(x, step))
+    given = jnp.ones((16, 4, 3)), jnp.ones(16, jnp.int32), jnp.ones(16)
+    with devices.on(devices.mesh()):
+        compiled = denoise.lower(*devices.spread(given)).compile()
+    assert hlo.read(compiled.as_text()).sent() == 0
     np.savez(os.environ[RESULTS], **results)  # pyright: ignore[reportArgumentType]
 
 

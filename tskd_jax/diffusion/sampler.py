@@ -96,16 +96,18 @@ def guided(
 ) -> Denoiser:
     """Classifier-free guidance, ε_∅ + w (ε_y - ε_∅) (Equation 5).
 
-    One network call on a batch of 2B; on B where w is 0 or 1.
+    One network call on a batch of 2B; on B where w is 0 or 1. The two of a row lie side by side:
+    where rows are spread over devices, none of them has to move.
     """
     ones = jnp.ones_like(condition)
     if weight in (0, 1):
         return lambda x, step: network(params, x, step, condition, ones * weight)
 
     def denoise(x, step):
-        xx, steps, y = (jnp.concatenate([a, a]) for a in (x, step, condition))
-        keep = jnp.concatenate([ones, 0 * ones])
-        conditional, unconditional = jnp.split(network(params, xx, steps, y, keep), 2)
+        xx, steps, y = (jnp.repeat(a, 2, 0) for a in (x, step, condition))
+        keep = jnp.stack([ones, 0 * ones], 1).reshape(-1)
+        both = network(params, xx, steps, y, keep).reshape(len(x), 2, *x.shape[1:])
+        conditional, unconditional = both[:, 0], both[:, 1]
         return unconditional + weight * (conditional - unconditional)
 
     return denoise
