@@ -267,10 +267,9 @@ def test_on_eight_devices(tiny_trajectories, tiny_task, short):
     assert sent == pytest.approx(2 * 7 / 8 * gradients, rel=0.1)
     # Rows are sampled where they lie, with guidance, too.
     denoise = jax.jit(lambda x, step, y: guided(_squared, 3.0, y, 1.5)(x, step))
-    given = jnp.ones((16, 4, 3)), jnp.ones(16, jnp.int32), jnp.ones(16)
+    given = devices.spread((jnp.ones((16, 4, 3)), jnp.ones(16, jnp.int32), jnp.ones(16)))
     with devices.on(devices.mesh()):
-        compiled = denoise.lower(*devices.spread(given)).compile()
-    assert hlo.read(compiled.as_text()).sent() == 0
+        assert hlo.read(denoise.lower(*given).compile().as_text()).sent() == 0
     np.savez(os.environ[RESULTS], **results)  # pyright: ignore[reportArgumentType]
 
 
