@@ -7,12 +7,10 @@ from typing import Any
 import jax
 
 from tskd_jax.errors import ConfigError
+from tskd_jax.machine import devices
 from tskd_jax.run import files
 
-
-def device_name() -> str:
-    """Kind and number of the devices that JAX sees."""
-    return f"{jax.devices()[0].device_kind} × {jax.device_count()}"
+device_name = devices.described
 
 
 def show(row: dict[str, Any]) -> None:

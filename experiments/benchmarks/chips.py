@@ -101,9 +101,9 @@ def compile_all(request: Request) -> int:
     known, kept, table = report.read(path), [], []
     for about, one in compiled(chip, DEVICES.value, chosen, PROGRAMS.value):
         request.stop_if_requested(f"before {about['program']}")
-        row = known.get(one.key) or one.compile()
-        kept.append(row | one.program.about | {"key": one.key})
-        table.append(compared(table, about | {name: row.get(name, "") for name in SHOWN}))
+        kept.append(one.row(known))
+        shown = {name: kept[-1].get(name, "") for name in SHOWN}
+        table.append(compared(table, about | shown))
         show(table[-1])
         files.write_json(path, {"programs": kept})
         files.write_csv(path.with_suffix(".csv"), table)

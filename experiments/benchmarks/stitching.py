@@ -37,6 +37,7 @@ from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories, concatenate, from_columns
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.tasks import Task
+from tskd_jax.machine import devices
 from tskd_jax.methods.parts.pricing import DiffusionPricing
 from tskd_jax.models import dynamics, value
 from tskd_jax.models.value import Value
@@ -197,7 +198,7 @@ def measure(prepared: Prepared, data: Trajectories, methods: list[str]) -> list[
         row["peak_memory_gib"] = round(
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
         )
-        row["device"] = f"{jax.devices()[0].device_kind} × {jax.device_count()}"
+        row["device"] = devices.described()
         table.append(row)
         print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
     return table

@@ -57,7 +57,7 @@ def main(argv: list[str], request: Request) -> int:
     folder = workdir(values["workdir"].value, Path("runs") / f"bench-{base.label}")
     kind = jax.devices()[0].device_kind
     about = {
-        "device": f"{kind} × {jax.device_count()}",
+        "device": devices.described(),
         "jax": jax.__version__,
         "python": sys.version.split()[0],
     }

@@ -84,8 +84,7 @@ def _compile(
     bar = Bar(sys.stderr, f"{name}: compiled")
     for number, one in enumerate(lowered, 1):
         request.stop_if_requested(f"before {one.program.name}")
-        row = known.get(one.key) or one.compile()
-        rows.append(row | one.program.about | {"key": one.key})
+        rows.append(one.row(known))
         tqdm.write(report.line(rows[-1]))
         bar.update(number, len(lowered), {})
         folder.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ class Runner:
         arguments = prepared.again(prepared.arguments, self._result, self._turns)
         with devices.on(prepared.mesh):
             begin = time.perf_counter()
-            result = jax.block_until_ready(prepared.function(*arguments, **prepared.static))
+            result = jax.block_until_ready(prepared.function(*arguments))
             self._took = time.perf_counter() - begin
         self._result = result
         self._done = self._turns if prepared.done is None else max(1, prepared.done(result))

@@ -1,8 +1,8 @@
 """The compiled programs of a run: what each is traced with, and how often it runs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -46,7 +46,6 @@ class Prepared:
       function: jitted.
       arguments: shapes or arrays, with their places.
       mesh: where.
-      static: what it is compiled with.
       again: (arguments, result of the call before or None, turns) -> arguments of a call of so many
         turns of its outer loop; a program that has none is called as often.
       done: result -> turns that a call took; None: one, or those that `again` was given.
@@ -55,7 +54,6 @@ class Prepared:
     function: Any
     arguments: tuple
     mesh: Mesh
-    static: Mapping[str, Any] = field(default_factory=dict)
     again: Callable[[tuple, Any, int], tuple] = _the_same
     done: Callable[[Any], int] | None = None
 
@@ -67,7 +65,7 @@ class Prepared:
     def trace(self) -> Any:
         """The traced program."""
         with devices.on(self.mesh):
-            return self.function.trace(*self.arguments, **self.static)
+            return self.function.trace(*self.arguments)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class Lowered:
         self.arguments = sum(_shard_bytes(leaf) for leaf in jax.tree.leaves(self._lowered.in_avals))
         text = "\n".join((self._lowered.as_text(), chip.name, jax.__version__, str(len(among))))
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def row(self, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """As `compile`, with its key; what is `known` by that is not compiled again."""
+        found = known.get(self.key) or self.compile()
+        return found | self.program.about | {"key": self.key}
 
     def compile(self) -> dict[str, Any]:
         """A row for the table, of plain numbers and texts; of one turn of the outer loop.

@@ -51,6 +51,11 @@ def check() -> None:
         raise DeviceError(f"{problem}; {remedy}") from error
 
 
+def described() -> str:
+    """Kind and number of the devices that JAX sees."""
+    return f"{jax.devices()[0].device_kind} × {jax.device_count()}"
+
+
 def mesh(
     members: tuple[int, ...] = (), rows: int | None = None, among: Sequence[Any] | None = None
 ) -> Mesh:

@@ -16,6 +16,7 @@ from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.tasks import Task, normalized_score
 from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.evaluation.scores import difference, rank_correlation, summarize
+from tskd_jax.machine import devices
 from tskd_jax.run import files
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
@@ -100,7 +101,7 @@ def make(folder: Path) -> dict[str, Any]:
         "results": {names[key]: stage["content"] for key, stage in manifest["stages"].items()},
         "versions": {"python": platform.python_version(), "tskd_jax": __version__}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} × {jax.device_count()}",
+        "device": f"{jax.default_backend()}: {devices.described()}",
         "config": config,
     }
 
