@@ -26,7 +26,9 @@ import numpy as np
 from absl import app, flags
 
 from experiments.tables import read, show, write
+from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.evaluation.scores import rank_correlation
+from tskd_jax.machine.signals import Request
 from tskd_jax.report import summary as summaries
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of finished runs.")
@@ -94,7 +96,8 @@ def _names(rows: list[dict[str, Any]], column: str) -> list[str]:
     return list(dict.fromkeys(row[column] for row in rows))
 
 
-def main(_argv) -> None:
+def main(_request: Request) -> int:
+    """Read what there is, and write the tables."""
     rows = [row for path in KNOWN.value for row in read(path)]
     rows += [row for folder in RUNS.value for row in students_of(Path(folder))]
     robots = _names(rows, "robot")
@@ -104,7 +107,8 @@ def main(_argv) -> None:
         show(row)
     path = write(rows, RESULTS.value, NAME.value)
     write(table, RESULTS.value, f"{path.name}-robots")
+    return 0
 
 
 if __name__ == "__main__":
-    app.run(main, argv=sys.argv)
+    app.run(lambda _argv: sys.exit(run_to_exit_status(main)), argv=sys.argv)
