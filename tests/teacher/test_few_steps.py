@@ -16,8 +16,6 @@ from tskd_jax.teacher.plan_paths import blurred, draw_histories, make_table, pla
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
-pytestmark = pytest.mark.usefixtures("optimized")
-
 # --- Tables of a small DDR-I --------------------------------------------------------------------
 
 
