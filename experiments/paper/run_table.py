@@ -15,6 +15,8 @@ run and the scores of its methods, and NAME.csv, with a row for each method of e
 - `imagined`: transitions among the student's, of the first pipeline seed; `imagined_score`: the
   mean return, normalised, of what was imagined for the method, whether or not it joined, and
   `imagined_steps`, its mean length: of whole trajectories the score should foretell the teacher's.
+- `stitches`, `replaced`: different stitches on the walked paths, and trajectories that give way to
+  stitched ones, over all epochs.
 - `error`, `error_recorded`: in the simulator, of the imagined transitions that are accepted and of
   recorded ones, in standard deviations of the state.
 - `teacher_seconds`: of all that is trained before imagination; `stitching_seconds`;
@@ -112,6 +114,7 @@ def rows_of(folder: Path, preset: str, against: str) -> list[dict[str, Any]]:
                 **_gain(score["per_seed"], scores.get(against, {}).get("per_seed")),
                 "imagined": _imagined(method),
                 **_imagination(method, done, summary["task"]),
+                **_stitching(method, done),
                 "error": check.get("accepted", {}).get("error", ""),
                 "error_recorded": check.get("recorded", {}).get("error", ""),
                 "teacher_seconds": sum(seconds.get(stage, 0.0) for stage in TEACHER),
@@ -168,8 +171,7 @@ def _imagination(
     method: dict[str, Any], done: dict[str, Any], task: dict[str, Any]
 ) -> dict[str, float | str]:
     """The score and the length of what was imagined for a method, means over pipeline seeds."""
-    stages = [done[key] for key in method.get("stages", ()) if key in done]
-    found = [stage["metrics"] for stage in stages if stage["name"] == "imagination"]
+    found = _metrics(method, done, "imagination")
     if not found:
         return dict.fromkeys(("imagined_score", "imagined_steps"), "")
     own = found[0].get("of_seed", {"": found[0]}).values()
@@ -179,6 +181,21 @@ def _imagination(
     )
     ends = task["random_return"], task["expert_return"]
     return {"imagined_score": float(normalized_score(*ends, score)), "imagined_steps": steps}
+
+
+def _stitching(method: dict[str, Any], done: dict[str, Any]) -> dict[str, float | str]:
+    """How much was stitched for a method, means over pipeline seeds."""
+    found = _metrics(method, done, "stitching")
+    if not found:
+        return dict.fromkeys(("stitches", "replaced"), "")
+    names = {"stitches": "edges_unique", "replaced": "trajectories_replaced"}
+    return {column: sum(of[name] for of in found) for column, name in names.items()}
+
+
+def _metrics(method: dict[str, Any], done: dict[str, Any], group: str) -> list[dict[str, Any]]:
+    """Of each stage of a group that a method uses, as `stitching.NAME.EPOCH` is of `stitching`."""
+    stages = [done[key] for key in method.get("stages", ()) if key in done]
+    return [stage["metrics"] for stage in stages if stage["name"].split(".")[0] == group]
 
 
 def main(_request: Request) -> int:

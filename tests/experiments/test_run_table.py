@@ -105,6 +105,10 @@ def test_a_row_for_each_method_of_a_run(finished, tmp_path):
     told = finished["stages"]["imagination"]["imagined"]["return_mean"]
     score = normalized_score(task["random_return"], task["expert_return"], told)
     assert float(rows["tskd_one_step"]["imagined_score"]) == pytest.approx(score, 1e-5)
+    # Within a radius of 0 there is nothing to stitch to.
+    stitches = {method: (row["stitches"], row["replaced"]) for method, row in rows.items()}
+    assert stitches["tskd"] == stitches["tskd_without_imagination"] == ("0", "0")
+    assert stitches["bc"] == stitches[without] == ("", "")
     stitching = {method for method, row in rows.items() if float(row["stitching_seconds"])}
     assert stitching == {"tskd_without_imagination", "tskd"}
 
