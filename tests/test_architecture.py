@@ -1,6 +1,7 @@
 """The rule between the rooms of the package: an import goes down only (CONTRIBUTING.md)."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_imports_go_down():
 def test_every_file_has_a_room():
     rooms = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in PACKAGE.rglob("*.py")}
     assert rooms - {"__init__"} <= set(LEVEL)
+
+
+def test_the_house_is_drawn_whole():
+    """Every module stands in CONTRIBUTING's tree; of methods and formats the rooms are enough."""
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    tree = text.partition("    tskd_jax/\n")[2].partition("    configs/")[0]
+    drawn = set(re.findall(r"\w+", tree))
+    crowds = {"methods", "formats", "parts"}
+    named = {
+        path.stem
+        for path in PACKAGE.rglob("*.py")
+        if not path.stem.startswith("__") and path.parent.name not in crowds
+    }
+    assert sorted(named - drawn) == []
 
 
 def test_a_long_file_says_why():
