@@ -1,4 +1,4 @@
-"""Conditional diffusion over sequences: schedule, loss, samplers. Knows nothing of RL."""
+"""Conditional diffusion over sequences: schedule, loss, samplers. Not specific to RL."""
 
 from tskd_jax.diffusion.loss import diffusion_loss
 from tskd_jax.diffusion.prediction import as_noise, as_signal

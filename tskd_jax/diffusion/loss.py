@@ -24,22 +24,22 @@ def diffusion_loss(
     key: PRNGKeyArray,
     prediction: str = "noise",
 ) -> Float[Array, ""]:
-    """Weighted mean of (ε - ε̂)², or of (v - v̂)², over the entries that are not known.
+    """Weighted mean squared error of the predicted quantity (ε, v or u), over the unknown entries.
 
     Args:
-      network: ε(params, x, k, y, keep), or v.
-      params: its parameters.
+      network: (params, x, k, y, keep) -> the predicted quantity.
+      params: the parameters of the network.
       schedule: the noise schedule.
       x0: clean sequences.
       condition: y, the normalised return.
-      known: mask of the entries that the sampler will know (inpainting); they enter as
-        `known_values` and carry no loss.
-      known_values: what stands there, e.g. the clean history, or a blurred one.
-      weight: ≥ 0, weight of each entry's error; 0 for entries that do not exist. Weights count
-        relative to their mean over the batch.
+      known: mask of the entries that the sampler will know (inpainting). The network sees them as
+        `known_values`, and they carry no loss.
+      known_values: the values of the known entries, e.g. the clean history, or a blurred one.
+      weight: ≥ 0, weight of each entry's error; 0 for entries that do not exist. Only the ratio of
+        a weight to the mean over the batch matters.
       drop_condition: probability, per sample, of training ε(x, ∅, k) instead of ε(x, y, k).
       key: randomness.
-      prediction: what the network answers, one of `prediction.KINDS`.
+      prediction: what the network predicts, one of `prediction.KINDS`.
     """
     step_key, noise_key, drop_key = jax.random.split(key, 3)
     batch = x0.shape[0]

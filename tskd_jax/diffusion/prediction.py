@@ -1,15 +1,16 @@
-"""What the network is asked for: the noise (the paper), the velocity, or the flow.
+"""The quantity that the network predicts: the noise (the paper), the velocity or the flow.
 
-At the noisiest levels x̂_0 = (x - √(1 - ᾱ) ε̂) / √ᾱ amplifies an error of ε̂ without bound, and what
-is known (the present state, the target return) tells more there than x does. The velocity
-v = √ᾱ ε - √(1 - ᾱ) x_0 (Salimans & Ho 2022) is the noise where there is little of it and -x_0 where
-there is nothing else, so the network learns x_0 from what is known as a regression would.
+At the noisiest levels x̂_0 = (x - √(1 - ᾱ) ε̂) / √ᾱ amplifies an error of ε̂ without bound. There
+the known values (the present state, the target return) say more about x_0 than x does. The velocity
+v = √ᾱ ε - √(1 - ᾱ) x_0 (Salimans & Ho 2022) tends to ε where there is little noise and to -x_0
+where there is only noise. There the network learns x_0 from the known values, as a regression
+would.
 
-The flow u = ε - x_0 is the velocity of the straight way from x_0 to ε (flow matching, Lipman et al.
-2023; rectified flow, Liu et al. 2023). The noisy states are the same but for their scale: with
-t = √(1 - ᾱ) / (√ᾱ + √(1 - ᾱ)) the state x / (√ᾱ + √(1 - ᾱ)) is (1 - t) x_0 + t ε, which moves by u
-as t grows. So it is one more quantity to predict, from the same x and k; x_0 is read out of it as
-(x - √(1 - ᾱ) u) / (√ᾱ + √(1 - ᾱ)), which amplifies nothing.
+The flow u = ε - x_0 is the velocity of the straight path from x_0 to ε (flow matching, Lipman et
+al. 2023; rectified flow, Liu et al. 2023). Its noisy states are the same up to a scale: with
+t = √(1 - ᾱ) / (√ᾱ + √(1 - ᾱ)) the state x / (√ᾱ + √(1 - ᾱ)) is (1 - t) x_0 + t ε, whose derivative
+in t is u. So u is one more quantity to predict from the same x and k. It gives x_0 as
+(x - √(1 - ᾱ) u) / (√ᾱ + √(1 - ᾱ)), which amplifies no error.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ def target(
     noise: Float[Array, "batch horizon dim"],
     step: Int[Array, " batch"],
 ) -> Float[Array, "batch horizon dim"]:
-    """What the network should answer."""
+    """The target of the network: the noise, the flow or the velocity."""
     if kind == "noise":
         return noise
     if kind == "flow":
@@ -41,7 +42,7 @@ def target(
 
 
 def as_noise(kind: str, schedule: Schedule, network: Network) -> Network:
-    """The network as one that answers with the noise, for samplers and guidance."""
+    """Wrap a network that predicts `kind` to return the noise, for samplers and guidance."""
     if kind == "noise":
         return network
 
@@ -56,7 +57,7 @@ def as_noise(kind: str, schedule: Schedule, network: Network) -> Network:
 
 
 def as_signal(kind: str, schedule: Schedule, network: Network) -> Network:
-    """The network as one that answers with x̂_0, which is divided by √ᾱ of the noise alone."""
+    """Wrap a network that predicts `kind` to return x̂_0. Only `noise` entails a division by √ᾱ."""
 
     def signal(params, x, step, condition, keep):
         signal_scale, noise_scale = schedule.scales(step)

@@ -1,10 +1,10 @@
 """Samplers: from noise to a sequence, with guidance and known values (Algorithms 1 and 2).
 
-Every sampler here is the same loop with other coefficients,
+Every sampler here is the same loop with its own coefficients,
 
     x ← a x + b x̂_0 + c x̂_0' + d z,        x̂_0 = clip((x - √(1 - ᾱ) ε̂) / √ᾱ),
 
-where x̂_0' is the x̂_0 of the step before and z is standard normal noise.
+where x̂_0' is the x̂_0 of the previous step and z is standard normal noise.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from tskd_jax.diffusion.schedule import Schedule
 KINDS = ("ancestral", "ddim", "dpm++")
 # (x (B, H, D), step (B,)) -> noise (B, H, D)
 Denoiser = Callable[[Array, Array], Array]
-# (mean of the next x (B, H, D), its step (B,), -1 behind the last; variance () of the noise that is
-# added to it, at temperature 1) -> mean
+# (mean of the next x (B, H, D); its step (B,), -1 after the last; variance () of the noise that is
+# added to it at temperature 1) -> mean
 Guide = Callable[[Array, Array, Array], Array]
 
 
@@ -35,13 +35,13 @@ class Sampler:
     Attributes:
       kind: `ancestral` (Ho et al. 2020, the paper), `ddim` (Song et al. 2021) or `dpm++`
         (DPM-Solver++ 2M, Lu et al. 2022).
-      steps: network evaluations; at most K. Fewer are spread evenly over the K steps.
-      start: share of the K steps at which sampling begins. The last few hold no signal, and what is
-        read out of them (amplified 4058 times) a sampler of few steps has no time to mend: below 1
-        it begins with noise at a level where √ᾱ is not yet lost.
-      eta: of `ddim`: 0 is deterministic, 1 has the ancestral sampler's noise.
+      steps: number of network evaluations, at most K. Fewer are spread evenly over the K steps.
+      start: share of the K steps at which sampling begins. The noisiest steps hold no signal. An
+        error in ε̂ is amplified there (up to 4058 times for K = 200), and a sampler of few steps
+        cannot correct it later. Below 1, sampling begins with noise at a level with some signal.
+      eta: noise of `ddim`: 0 is deterministic, 1 has the ancestral sampler's noise.
       temperature: α of section 4.2, a factor on the standard deviation of x_K and of each step's
-        noise (the paper writes it on the variance: there, use its square root).
+        noise. The paper applies α to the variance; for that, pass its square root.
     """
 
     kind: str = "ancestral"
@@ -51,33 +51,33 @@ class Sampler:
     start: float = 1.0
 
     def warm(self, start: float) -> "Sampler":
-        """The same sampler, beginning at a lower level with steps as far apart.
+        """The same sampler, starting at a lower noise level with the same distance between steps.
 
         Args:
-          start: share of the K steps at which to begin, above 0.
+          start: share of the K steps at which to start, above 0.
         """
         steps = max(1, round(self.steps * start / self.start))
         return dataclasses.replace(self, start=start, steps=steps)
 
     def step_indices(self, schedule: Schedule) -> np.ndarray:
-        """(steps,) the k visited, falling from start · (K - 1) to 0."""
+        """(steps,) the diffusion steps k visited, falling from start · (K - 1) to 0."""
         if not 1 <= self.steps <= schedule.steps:
             raise ValueError(f"{self.steps} sampling steps; between 1 and {schedule.steps} exist")
         first = self.start * (schedule.steps - 1)
         return np.linspace(first, 0, self.steps).round().astype(np.int32)
 
     def coefficients(self, schedule: Schedule) -> np.ndarray:
-        """(steps, 4) of a, b, c, d; float64."""
+        """(steps, 4) the coefficients a, b, c, d of each step; float64."""
         now = schedule.alphas_bar[self.step_indices(schedule)]
-        then = np.append(now[1:], 1.0)  # behind the last step there is no noise
+        then = np.append(now[1:], 1.0)  # after the last step there is no noise
         zero = np.zeros_like(now)
         if self.kind == "dpm++":
             with np.errstate(divide="ignore"):
                 half_log_snr = np.log(np.append(now, 1.0)) / 2 - np.log(1 - np.append(now, 1.0)) / 2
             step = np.diff(half_log_snr)
             weight = -np.sqrt(then) * np.expm1(-step)
-            # First order at both ends: nothing lies behind the first, and the last steps to zero
-            # noise, where the second-order term has no meaning.
+            # First order at both ends: the first step has no predecessor, and the last one goes to
+            # zero noise, where the second-order term is undefined.
             second = zero.copy()
             second[1:-1] = step[1:-1] / step[:-2] / 2 if len(now) > 2 else 0
             a = np.sqrt((1 - then) / (1 - now))
@@ -85,7 +85,7 @@ class Sampler:
         if self.kind not in KINDS:
             raise ValueError(f"sampler {self.kind!r}; one of {KINDS}")
         eta = 1.0 if self.kind == "ancestral" else self.eta
-        # With eta = 1 this is the posterior q(x_{k-1} | x_k, x̂_0) to the letter.
+        # With eta = 1 this is exactly the posterior q(x_{k-1} | x_k, x̂_0).
         deviation = eta * np.sqrt((1 - then) / (1 - now) * (1 - now / then))
         a = np.sqrt(np.maximum(1 - then - deviation**2, 0) / (1 - now))
         return np.stack([a, np.sqrt(then) - a * np.sqrt(now), zero, deviation], 1)
@@ -96,8 +96,8 @@ def guided(
 ) -> Denoiser:
     """Classifier-free guidance, ε_∅ + w (ε_y - ε_∅) (Equation 5).
 
-    One network call on a batch of 2B; on B where w is 0 or 1. The two of a row lie side by side:
-    where rows are spread over devices, none of them has to move.
+    Makes one network call on a batch of 2B, or of B if w is 0 or 1. The two copies of a row are
+    adjacent, so none has to move where rows are spread over devices.
     """
     ones = jnp.ones_like(condition)
     if weight in (0, 1):
@@ -114,7 +114,7 @@ def guided(
 
 
 def unguided(mean: Array, _step: Array, _variance: Array) -> Array:
-    """The guide that leaves every mean as it is."""
+    """The guide that leaves every mean unchanged."""
     return mean
 
 
@@ -131,7 +131,7 @@ def sample(
     earlier: Float[Array, "batch horizon dim"] | None = None,
     guide: Guide = unguided,
 ) -> Float[Array, "batch horizon dim"]:
-    """x_0 of a batch of sequences.
+    """Sample x_0 for a batch of sequences.
 
     The known values are written into x before every network call and into the result (Algorithm 1
     line 8, Algorithm 2 line 4); they are never written into the predicted noise.
@@ -139,14 +139,15 @@ def sample(
     Args:
       denoise: ε̂(x, k), e.g. from `guided`.
       schedule: the noise schedule of the training.
-      sampler: which of the samplers.
+      sampler: how to sample.
       known: mask of the entries whose values are known (inpainting).
       known_values: their values.
-      low, high: (dim,) or (batch, horizon, dim); x̂_0 is clipped to this range at every step: at
-        k = K - 1 an error in ε̂ is amplified 4058 times.
-      keys: (batch,), one for each sequence: its noise does not depend on what else is in the batch.
-      earlier: a guess of x_0. Sampling begins with it, noised to the first level visited, instead
-        of with noise alone: an approximation that is worth its while with `Sampler.warm`.
+      low, high: (dim,) or (batch, horizon, dim); x̂_0 is clipped to this range at every step,
+        because at k = K - 1 an error in ε̂ is amplified (4058 times for K = 200).
+      keys: (batch,), one per sequence, so its noise does not depend on the rest of the batch.
+      earlier: a guess of x_0. Sampling starts from it, noised to the first level visited, instead
+        of from noise alone: an approximation that pays off with `Sampler.warm`.
+      guide: changes the mean of each next x before noise is added; by default it does not.
     """
     return _run(
         *(denoise, schedule, sampler, known, known_values, low, high, keys),
@@ -165,9 +166,9 @@ def sample_path(
     high: Float[Array, "*where dim"],
     keys: Key[Array, " batch"],
 ) -> Float[Array, "steps_and_one batch horizon dim"]:
-    """The whole way of `sample`: x at every level visited, and behind the last one x_0.
+    """The whole path of `sample`: x at every level visited, then x_0.
 
-    Arguments as of `sample`.
+    Arguments as for `sample`.
     """
     x0, path = _run(
         *(denoise, schedule, sampler, known, known_values, low, high, keys),
@@ -177,7 +178,7 @@ def sample_path(
 
 
 def _run(denoise, schedule, sampler, known, known_values, low, high, keys, earlier, guide, keep):
-    """(x_0, x at every level visited, (steps, batch, horizon, dim), or None without `keep`)."""
+    """(x_0; x at every level visited, (steps, batch, horizon, dim), or None without `keep`)."""
     shape = known_values.shape
     if low.ndim == 1:
         low, high = low[None, None], high[None, None]

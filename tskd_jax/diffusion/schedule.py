@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 class Schedule:
     """q(x_k | x_0) = N(√ᾱ_k x_0, (1 - ᾱ_k) I) for k = 0 … K-1 (the paper's k = 1 … K).
 
-    NumPy and float64: the schedule is a constant of the compiled program, and 1 - ᾱ_k loses digits
-    in float32 where the noise is small.
+    NumPy float64: the schedule is a constant of the compiled program, and 1 - ᾱ_k loses digits in
+    float32 where the noise is small.
 
     Attributes:
       betas: (K,) variance of the noise that step k adds.
@@ -24,13 +24,13 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """K."""
+        """K, the number of diffusion steps."""
         return len(self.betas)
 
     def scales(
         self, step: Int[Array, " batch"]
     ) -> tuple[Float[Array, "batch 1 1"], Float[Array, "batch 1 1"]]:
-        """(√ᾱ_k, √(1 - ᾱ_k)) of those steps: what x_0 and the noise are multiplied by."""
+        """(√ᾱ_k, √(1 - ᾱ_k)) at these steps: the factors of x_0 and of the noise."""
         both = (self.alphas_bar**0.5, (1 - self.alphas_bar) ** 0.5)
         signal, noise = (jnp.asarray(scale, jnp.float32)[step][:, None, None] for scale in both)
         return signal, noise
@@ -42,7 +42,7 @@ def cosine_schedule(steps: int, offset: float = 0.008, largest_beta: float = 0.9
     Args:
       steps: K.
       offset: s, which keeps the first betas from being too small.
-      largest_beta: the clip.
+      largest_beta: the largest beta; larger ones are clipped to it.
     """
     u = np.linspace(0, 1, steps + 1)
     signal = np.cos((u + offset) / (1 + offset) * np.pi / 2) ** 2

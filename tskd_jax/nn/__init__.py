@@ -1,1 +1,1 @@
-"""Networks: multilayer perceptron, temporal U-Net."""
+"""Networks: multilayer perceptron, temporal U-Net, transformer."""

@@ -1,12 +1,12 @@
 """Convolutions over time, in several forms with one parameter layout.
 
-XLA's CPU backend is fast at `lax.conv` (a little faster than at the same convolution written as one
-matrix product over shifted slices), but for its gradient, which inside `lax.scan` is ten times
-slower. So on a CPU gradients are written out below. Inputs shorter than the kernel, most of whose
-taps would meet padding, are multiplied by the matrix that the convolution is, without padding; on a
-TPU that costs more than it saves. On accelerators all else is `lax.conv`, but for a single tap on a
-GPU. "A CPU" is the platform that a program is lowered for (`machine/platform.py`), whichever this
-machine has.
+XLA's CPU backend is fast at `lax.conv` (slightly faster than at the same convolution written as one
+matrix product over shifted slices), but not at its gradient, which is ten times slower inside
+`lax.scan`. So on a CPU the gradient is written out below. In an input shorter than the kernel, most
+taps would meet padding. It is multiplied by the matrix of the convolution instead, without padding;
+on a TPU that costs more than it saves. Everything else on accelerators is `lax.conv`, except for
+kernels of one tap on a GPU. "CPU" means the platform that a program is lowered for
+(`machine/platform.py`), whatever devices this machine has.
 """
 
 import functools
@@ -21,9 +21,9 @@ from jaxtyping import Array, Float
 from tskd_jax.machine.platform import platform
 
 FORMS = ("auto", "matmul", "lax")
-# The form of every convolution that is traced within it; `auto` decides by platform.
+# The form of every convolution traced within this context; `auto` chooses by platform.
 convolution_form = jax.make_user_context(default_value="auto")
-SMALL_KERNEL = 1 << 18  # in · out: up to here turning it round is cheap
+SMALL_KERNEL = 1 << 18  # in · out: up to this size, flipping and transposing the kernel is cheap
 
 
 def convolve(
@@ -43,8 +43,8 @@ def convolve(
     if where == "cpu":
         return _with_gradient(x, kernel, stride, padding)
     if kernel.shape[0] == 1 and stride == 1:
-        # A convolution of one tap has to turn its weights for the gradient of x. The barrier: XLA's
-        # own products do not take an x that they would have to concatenate.
+        # For the gradient of x, a convolution of one tap would have to transpose its weights. The
+        # barrier: XLA's own products do not take an x that they would have to concatenate.
         return _as_matmul(jax.lax.optimization_barrier(x), kernel, stride, padding)
     return _as_lax(x, kernel, stride, padding)
 
@@ -65,12 +65,12 @@ def _as_matmul(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -
 
 
 def _columns(x: Array, taps: int, stride: int, padding: tuple[int, int]) -> Array:
-    """(batch, out_time, taps · in): what the taps meet."""
+    """(batch, out_time, taps · in): the inputs of all taps, side by side."""
     return jnp.concatenate(_slices(x, taps, stride, padding), -1)
 
 
 def _slices(x: Array, taps: int, stride: int, padding: tuple[int, int]) -> list[Array]:
-    """What each tap meets: `taps` times (batch, out_time, in)."""
+    """The inputs of each tap: `taps` arrays (batch, out_time, in)."""
     x = jnp.pad(x, ((0, 0), padding, (0, 0)))
     out_time = (x.shape[1] - taps) // stride + 1
     ends = [tap + (out_time - 1) * stride + 1 for tap in range(taps)]
@@ -78,10 +78,10 @@ def _slices(x: Array, taps: int, stride: int, padding: tuple[int, int]) -> list[
 
 
 def _as_dense(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
-    """One product with the convolution's matrix, (time · in, out_time · out)."""
+    """The convolution as one product with its matrix, (time · in, out_time · out)."""
     (batch, time, size_in), (taps, _, size_out) = x.shape, kernel.shape
     out_time = (time + sum(padding) - taps) // stride + 1
-    # Which tap joins input s to output t.
+    # The tap that connects input s to output t.
     tap = np.arange(time)[:, None] + padding[0] - stride * np.arange(out_time)[None]
     joined = (tap >= 0) & (tap < taps)
     blocks = jnp.where(joined[..., None, None], kernel[np.clip(tap, 0, taps - 1)], 0)
@@ -90,7 +90,7 @@ def _as_dense(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) ->
 
 
 def _turned(matrix: Array) -> Array:
-    """Transposed in memory: left to itself, XLA multiplies by it as it lies, twice as slowly."""
+    """Transpose in memory: otherwise XLA multiplies by the original layout, twice as slowly."""
     return jax.lax.optimization_barrier(matrix.T)
 
 
@@ -118,10 +118,10 @@ def _forward(x, kernel, stride, padding):
 
 
 def _backward(stride, padding, saved, gradient):
-    """The gradient as matrix products, and where that is faster as another convolution."""
+    """The gradient as matrix products, or as another convolution where that is faster."""
     x, kernel = saved
     taps, size_in, size_out = kernel.shape
-    # Of a stride of 1: the gradient of x is a convolution, too, with the kernel turned round.
+    # For stride 1, the gradient of x is also a convolution, with the kernel flipped.
     mirrored = (taps - 1 - padding[0], taps - 1 - padding[1])
     flat = gradient.reshape(-1, size_out)
     if stride == 1 and size_in * size_out <= SMALL_KERNEL and gradient.shape[1] >= taps > 1:
@@ -130,7 +130,7 @@ def _backward(stride, padding, saved, gradient):
         columns, of_columns = jax.vjp(lambda x: _columns(x, taps, stride, padding), x)
         (of_x,) = of_columns((flat @ _turned(kernel.reshape(-1, size_out))).reshape(columns.shape))
     if stride == 1 and size_in > size_out:
-        # The narrower side is the one to repeat for every tap.
+        # Repeat the narrower side for every tap.
         columns = _columns(gradient, taps, 1, mirrored).reshape(-1, taps * size_out)
         product = (x.reshape(-1, size_in).T @ columns).reshape(size_in, taps, size_out)
         of_kernel = product.transpose(1, 0, 2)[::-1]
@@ -167,7 +167,7 @@ class Conv1d(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Convolution of kernel 3 and stride 2, one zero on both sides ('SAME' would pad one side)."""
+    """Convolution of kernel 3 and stride 2, with one zero on both sides ('SAME' pads only one)."""
 
     features: int
     dtype: Any = None
@@ -181,8 +181,8 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Transposed convolution of kernel 4, stride 2 and padding 1: doubles the length.
 
-    y[o] = Σ x[i] K[3 - k] over o = 2i - 1 + k, with K stored as a convolution's kernel would be,
-    that is flipped against PyTorch's ConvTranspose1d. Even and odd outputs are convolutions of two
+    y[o] = Σ x[i] K[3 - k] over o = 2i - 1 + k, with K stored like the kernel of a convolution, that
+    is, flipped relative to PyTorch's ConvTranspose1d. Even and odd outputs are convolutions of two
     taps each, so no product with an inserted zero is computed.
     """
 

@@ -1,4 +1,4 @@
-"""The multilayer perceptron that every small model is made of."""
+"""The multilayer perceptron that every small model uses."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from jaxtyping import Array, Float
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between them, none behind the last.
+    """Dense layers with ReLU between them, none after the last.
 
     Attributes:
       hidden: widths of the hidden layers.
       outputs: width of the last layer.
-      layer_norm: whether each hidden layer's output is normalised, behind its ReLU.
+      layer_norm: whether each hidden layer's output is normalised, after its ReLU.
     """
 
     hidden: Sequence[int]
@@ -31,5 +31,5 @@ class MLP(nn.Module):
 
 
 def count_parameters(params) -> int:
-    """Numbers in a tree of parameters."""
+    """The number of scalars in a pytree of parameters."""
     return int(sum(np.prod(leaf.shape, dtype=np.int64) for leaf in jax.tree.leaves(params)))

@@ -10,7 +10,7 @@ import numpy as np
 from tskd_jax.errors import WeightsError
 from tskd_jax.nn.unet import TemporalUNet
 
-# PyTorch's name -> ours. Blocks are numbered by their place in the network, see `_blocks`.
+# PyTorch's name -> ours. Blocks are numbered in the network's order, see `from_state_dict`.
 EMBEDDINGS = {
     "time_mlp.1": "Dense_1",
     "time_mlp.3": "Dense_0",
@@ -39,13 +39,13 @@ def load_decision_diffuser(
     """The U-Net of a Decision Diffuser checkpoint.
 
     Reads what its trainer saves (`{"step", "model", "ema"}`), the state dict of its diffusion model
-    (`model.…`, other entries are left out) or that of a bare TemporalUnet. The network must have
-    been trained with returns as condition and with Mish (`calc_energy` off, which cannot be seen in
-    the weights).
+    (`model.…`; other entries are ignored) or that of a bare TemporalUnet. The network must have
+    been trained with returns as condition and with Mish (`calc_energy` off, which the weights do
+    not show).
 
     Args:
-      path: of the file; read with `weights_only`, so nothing in it is executed.
-      weights: `ema` or `model`, where the file has both.
+      path: the file; read with `weights_only`, so nothing in it is executed.
+      weights: `ema` or `model`, if the file has both.
 
     Returns:
       (network, parameters): `network.apply(parameters, x, step, condition, keep_condition)`.
@@ -76,7 +76,7 @@ def load_decision_diffuser(
 
 
 def from_state_dict(arrays: Mapping[str, np.ndarray]) -> tuple[TemporalUNet, dict[str, Any]]:
-    """As `load_decision_diffuser`, from names and arrays."""
+    """Like `load_decision_diffuser`, from a mapping of names to arrays."""
     arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     if any(name.startswith("model.") for name in arrays):
         arrays = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
@@ -95,11 +95,11 @@ def from_state_dict(arrays: Mapping[str, np.ndarray]) -> tuple[TemporalUNet, dic
     params: dict[str, Any] = {}
 
     def put(source: str, path: tuple[str, ...], transposed: bool = False) -> None:
-        """One layer: its kernel in our order of axes, and its bias."""
+        """Store one layer: its kernel (or scale) in our axis order, and its bias."""
         weight = take(f"{source}.weight")
         name = "scale" if weight.ndim == 1 else "kernel"
         if transposed:
-            # A transposed convolution's is (in, out, k), and flipped against a convolution's.
+            # A transposed convolution's is (in, out, k), flipped relative to a convolution's.
             weight = weight[:, :, ::-1].transpose(2, 0, 1)
         elif weight.ndim == 3:
             weight = weight.transpose(2, 1, 0)
@@ -121,7 +121,7 @@ def from_state_dict(arrays: Mapping[str, np.ndarray]) -> tuple[TemporalUNet, dic
         put(source, (name,))
     for number, block in enumerate(blocks):
         for source, path in INSIDE_BLOCK.items():
-            # There is no such convolution where a block keeps the number of channels.
+            # A block that keeps the number of channels has no such convolution.
             if source != "residual_conv" or f"{block}.{source}.weight" in arrays:
                 put(f"{block}.{source}", (f"ResidualBlock_{number}", *path))
     for level in range(levels - 1):

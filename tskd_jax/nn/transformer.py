@@ -1,7 +1,7 @@
 """A small causal transformer: GPT-2's blocks (Radford et al. 2019), normalised before each part.
 
-It takes embedded tokens and knows nothing of what they mean. Tokens are processed all at once, or
-one after another with a cache of the keys and values of those before.
+It takes embedded tokens, whatever they mean. Tokens are processed all at once, or one after another
+with a cache of the keys and values of earlier ones.
 """
 
 from collections.abc import Callable
@@ -12,34 +12,34 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-INIT = nn.initializers.normal(0.02)  # of all weights, as GPT-2's
-HIDDEN = 4  # units of a block's hidden layer, in widths
-# Finite, so that the softmax of a token that may look at nothing, which is padding, is a number.
+INIT = nn.initializers.normal(0.02)  # for all weights, as in GPT-2
+HIDDEN = 4  # width of a block's hidden layer, in widths of a token
+# Finite, so that the softmax of a token that may attend to nothing (padding) is not NaN.
 NEVER = -1e9
 
 
 class Kept(NamedTuple):
-    """Keys and values of one layer, of the tokens so far, for L places.
+    """Keys and values of one layer for the tokens so far, with L places.
 
     Attributes:
-      keys, values: (batch, heads, L, width of a head). A place that no token has been put in yet
-        holds anything: no token looks at a place behind its own. Heads stand before places, as they
-        are multiplied: on a CPU, decoding is four times as fast as the other way round.
+      keys, values: (batch, heads, L, width of a head). A place without a token may hold anything,
+        because no token attends to a place after its own. Heads come before places, the order in
+        which they are multiplied: on a CPU, decoding is four times as fast as in the other order.
     """
 
     keys: Any
     values: Any
 
 
-Cache = tuple[Kept, ...]  # of each layer
+Cache = tuple[Kept, ...]  # one for each layer
 
 
 class Attention(nn.Module):
-    """Causal self-attention of several heads.
+    """Causal multi-head self-attention.
 
     Attributes:
-      heads: which divide the width.
-      dropout: rate, of the attention weights and of the output.
+      heads: number of heads; divides the width.
+      dropout: rate, for the attention weights and for the output.
     """
 
     heads: int
@@ -54,7 +54,7 @@ class Attention(nn.Module):
         visible: Bool[Array, "_ places"],
         train: bool,
     ) -> tuple[Float[Array, "batch tokens width"], Kept]:
-        """Arguments as of `Transformer`; `past` is the keys and values of this layer."""
+        """Arguments as for `Transformer`; `past` holds the keys and values of this layer."""
         batch, tokens, width = x.shape
         dropout = nn.Dropout(self.dropout, deterministic=not train)
         projected = nn.Dense(3 * width, kernel_init=INIT, name="query_key_value")(x)
@@ -75,7 +75,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + hidden layer(norm(x)); attributes as of `Transformer`."""
+    """x + attention(norm(x)), then x + hidden layer(norm(x)); attributes as for `Transformer`."""
 
     heads: int
     activation: Callable[[Array], Array]
@@ -101,13 +101,13 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks and a last normalisation.
+    """Blocks and a final layer normalisation.
 
     Attributes:
-      layers: blocks.
-      heads: of each; they divide the width of the tokens.
+      layers: number of blocks.
+      heads: number of heads of each block; divides the width of the tokens.
       activation: of the hidden layers.
-      dropout: rate in training, of the tokens, the attention weights and what each part adds.
+      dropout: rate in training, for the tokens, the attention weights and the output of each part.
     """
 
     layers: int
@@ -124,18 +124,18 @@ class Transformer(nn.Module):
         position: int | Int[Array, ""] = 0,
         train: bool = False,
     ) -> tuple[Float[Array, "batch tokens width"], Cache]:
-        """What each token knows of itself and of those before it.
+        """The outputs of tokens, each of which attends to itself and to those before it.
 
         Args:
           x: (B, T, width) embedded tokens.
-          visible: (B or 1, L) which places may be looked at: padding may not. Without a cache L is
-            T. What a token that may look at nothing becomes means nothing.
-          cache: of L places. None: these tokens are all.
+          visible: (B or 1, L) which places may be attended to; padding may not. Without a cache, L
+            is T. The output of a token that may attend to nothing is meaningless.
+          cache: the tokens before these, with L places. None: these tokens are all.
           position: the place of the first of these tokens in the cache.
-          train: dropout, with the random numbers `dropout`.
+          train: whether dropout is applied, with the random stream `dropout`.
 
         Returns:
-          ((B, T, width) outputs; the cache with these tokens).
+          ((B, T, width) outputs; the cache including these tokens).
         """
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         made = []
@@ -148,6 +148,6 @@ class Transformer(nn.Module):
 
 
 def empty_cache(layers: int, batch: int, places: int, heads: int, width: int) -> Cache:
-    """A cache in which no token is yet; `width` is that of the tokens."""
+    """A cache without tokens; `width` is the width of a token."""
     zeros = jnp.zeros((batch, heads, places, width // heads))
     return (Kept(zeros, zeros),) * layers

@@ -14,8 +14,8 @@ from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample
 def mish(x: Array) -> Array:
     """x · tanh(softplus(x)) (Misra 2019), with one exponential instead of three.
 
-    tanh(ln(1 + e^x)) = (e^2x + 2 e^x) / (e^2x + 2 e^x + 2). Beyond 20 it is 1 to float32's last
-    digit, and the exponential is kept from overflowing there.
+    tanh(ln(1 + e^x)) = (e^2x + 2 e^x) / (e^2x + 2 e^x + 2). Above 20 it is 1 to float32's last
+    digit, so x is clipped there to keep the exponential from overflowing.
     """
     e = jnp.exp(jnp.minimum(x, 20.0))
     n = e * (e + 2.0)
@@ -63,12 +63,15 @@ class ResidualBlock(nn.Module):
 
 
 def encode_time(size: int, step: Int[Array, " batch"], dtype: Any) -> Float[Array, "batch emb"]:
-    """Embedding of the diffusion step, inside a module: `size` numbers, through 4 · `size`."""
+    """Embed the diffusion step in `size` numbers, by an MLP with 4 · `size` hidden units.
+
+    To be called inside a module.
+    """
 
     def dense(n):
         return nn.Dense(n, dtype=dtype)
 
-    # In this order: the names of the layers, and so their first weights, follow from it.
+    # Keep this order: it determines the names of the layers, and with them their initial weights.
     return dense(size)(mish(dense(4 * size)(sinusoidal_embedding(step, size))))
 
 
@@ -78,12 +81,12 @@ def descend(
     x: Float[Array, "batch horizon dim"],
     dtype: Any,
 ) -> tuple[Array, list[Array]]:
-    """The first half of a U-Net, inside a module: its levels and the middle.
+    """The first half of a U-Net: its levels and the middle; to be called inside a module.
 
     Args:
-      channels: of each level.
+      channels: channels of each level.
       residual: (channels, h) -> h, one residual block.
-      x: padded on the right with zeros to a multiple of 2^(levels - 1).
+      x: the input; H is padded here on the right with zeros to a multiple of 2^(levels - 1).
       dtype: of the computation.
 
     Returns:
@@ -100,9 +103,9 @@ def descend(
 
 
 class TemporalUNet(nn.Module):
-    """Predicts the noise in a sequence, given the diffusion step and maybe a condition.
+    """Predicts the noise in a sequence, given the diffusion step and optionally a condition.
 
-    As many output channels as input channels. With the defaults, 59.7 M parameters (Table 3).
+    It has as many output as input channels. With the defaults, 59.7 M parameters (Table 3).
 
     Attributes:
       features: F, channels of the first level and size of both embeddings; divisible by 8.
@@ -125,13 +128,13 @@ class TemporalUNet(nn.Module):
         condition: Float[Array, " batch"] | None = None,
         keep_condition: Float[Array, " batch"] | None = None,
     ) -> Float[Array, "batch horizon dim"]:
-        """Noise in x.
+        """The noise in x.
 
         Args:
           x: (B, H, D) noisy sequence.
           step: (B,) diffusion step k in [0, K).
           condition: (B,) y; None: the network has no such input, and no parameters for it.
-          keep_condition: (B,) 1 for ε(x, y, k), 0 for ε(x, ∅, k). It masks the embedding behind
+          keep_condition: (B,) 1 for ε(x, y, k), 0 for ε(x, ∅, k). It masks the embedding after
             the MLP, so that "no condition" is a zero embedding, not the embedding of y = 0.
         """
         size, (_, horizon, dim) = self.features, x.shape
@@ -160,12 +163,12 @@ class TemporalUNet(nn.Module):
 
 
 class TemporalValue(nn.Module):
-    """A number for a noisy sequence: the first half of a `TemporalUNet`, and a linear layer.
+    """Maps a noisy sequence to a number: the first half of a `TemporalUNet` and a linear layer.
 
-    As the return predictor of Diffuser (Janner et al. 2022, Appendix C).
+    Like the return predictor of Diffuser (Janner et al. 2022, Appendix C).
 
     Attributes:
-      features, multipliers, kernel_size, dtype: as of `TemporalUNet`.
+      features, multipliers, kernel_size, dtype: as for `TemporalUNet`.
     """
 
     features: int = 32
@@ -177,7 +180,7 @@ class TemporalValue(nn.Module):
     def __call__(
         self, x: Float[Array, "batch horizon dim"], step: Int[Array, " batch"]
     ) -> Float[Array, " batch"]:
-        """The number for x (B, H, D), noisy at diffusion step k (B,) in [0, K)."""
+        """(B,) the number for x (B, H, D), noised to diffusion step k (B,) in [0, K)."""
         embedding = encode_time(self.features, step, self.dtype)
 
         def residual(n, h):

@@ -3,5 +3,5 @@
 from tskd_jax.stitching.density_test import GaussianTest
 from tskd_jax.stitching.neighbours import best_neighbour
 
-# `stitch` is not among the names: here it is the module.
+# The function `stitch` is not exported: here that name is the module.
 __all__ = ["GaussianTest", "best_neighbour"]

@@ -1,7 +1,7 @@
 """The search: of all states near a query, which has the highest value? (Algorithm 4, Equation 11)
 
-States are sorted by value once. A query is then answered by the first state in that order that lies
-within the radius (and passes the density test, where there is one). Two backends find it, and give
+States are sorted by value once. The answer to a query is then the first state in that order
+within the radius (that passes the density test, if there is one). Two backends find it and give
 the same answers: trees for a CPU, a tiled kernel for a GPU or TPU.
 """
 
@@ -16,8 +16,8 @@ from tskd_jax.stitching import tile_search
 from tskd_jax.stitching.density_test import GaussianTest
 
 BACKENDS = ("auto", "cpu", "accelerator")
-SMALL = 1_000_000_000  # pairs; less is done sooner than the backends are tried
-TRIAL_QUERIES, TRIAL_STATES = (512, 4096), 100_000  # of the trees; the kernel tries one tile
+SMALL = 1_000_000_000  # pairs; a smaller search takes less time than a trial of the backends
+TRIAL_QUERIES, TRIAL_STATES = (512, 4096), 100_000  # for the trees; the kernel is tried on one tile
 
 _log = logging.getLogger(__name__)
 
@@ -34,21 +34,21 @@ def best_neighbour(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The state of highest value within the radius of each query; exact on every backend.
 
+    All queries are searched at once, or half as many at a time whenever memory runs out.
+
     Args:
       queries: (Q, m).
       states: (N, m).
       values: (N,), finite or infinite, not NaN.
       radius: ρ ≥ 0, inclusive, in the units of the states (L2).
-      floor: (Q,) only states of a value above it count; None is no floor.
+      floor: (Q,) only states of a higher value count; None: no floor.
       backend: `cpu` (trees), `accelerator` (a tiled kernel), or `auto` (`fastest_backend`).
-      test: if given, only states that pass it count (density-first); None asks for distance alone.
-      tested: (N, m) what is tested of each state, in the same units: its next state, for instance.
+      test: if given, only states that pass it count (density-first); None: only distance matters.
+      tested: (N, m) what is tested for each state, in the same units: its next state, for instance.
         None: the state itself.
 
-    All queries are searched at once, or half as many wherever memory runs out.
-
     Returns:
-      (index (Q,) int64, value (Q,)): index -1 and value -inf where no state qualifies. Of equal
+      (index (Q,) int64, value (Q,)): index -1 and value -inf where no state qualifies. Among equal
       values the lowest index wins.
 
     Raises:
@@ -89,10 +89,10 @@ def fastest_backend(
     radius: float | np.floating,
     floor: np.ndarray | None = None,
 ) -> str:
-    """`cpu` or `accelerator`: what `auto` chooses for a search, which it also logs.
+    """`cpu` or `accelerator`: the backend that `auto` chooses for a search; it is also logged.
 
-    A small search goes by JAX's default device. For a larger one both are tried on some of the
-    queries, less than a second or two each.
+    A small search runs on JAX's default device. For a larger one both backends are tried on some of
+    the queries, which takes less than a second or two each.
 
     Args:
       queries, states, values, radius, floor: as in `best_neighbour`.
@@ -102,7 +102,7 @@ def fastest_backend(
 
 
 def _ranked(queries, states, values, radius, floor):
-    """(queries, states by rank, values, above (Q,): how many ranks lie above the floor, order)."""
+    """(queries, states by rank, values, above (Q,): number of ranks above the floor, order)."""
     queries, states, values = _real(queries), _real(states), _real(values)
     shapes = queries.shape, states.shape
     if any(len(s) != 2 or not s[1] for s in shapes) or shapes[0][1] != shapes[1][1]:
@@ -125,26 +125,27 @@ def _ranked(queries, states, values, radius, floor):
 
 
 def _real(array) -> np.ndarray:
-    """Single precision stays what it is; everything else is taken in double."""
+    """Keep single precision; convert everything else to double."""
     array = np.asarray(array)
     return array if array.dtype == np.float32 else array.astype(np.float64)
 
 
 def _lowest_rank(queries, states, above, radius, test, backend, tested=None) -> np.ndarray:
-    """(Q,) lowest rank that qualifies, `above` where none does."""
+    """(Q,) the lowest rank that qualifies, or `above` where none does."""
     radius = float(radius)
-    # The radius is inclusive, whichever way a distance was rounded, and so is one of zero.
+    # The bound is exclusive: slightly wider, it makes a radius inclusive, even one of 0, however
+    # distances were rounded.
     bound = max(radius * (1 + 1e-12), 1e-150)
     if backend == "cpu":
         return _search_trees(queries, states, above, bound, test, tested)
     rank = tile_search.first_candidate(queries, states, above, radius, test, tested=tested)
-    # The kernel's limits are a little wide, so that it misses nothing: what it found is verified.
+    # The kernel's limits are slightly wide, so that it misses nothing: what it found is verified.
     found = np.flatnonzero(rank < above)
     offset = queries[found].astype(np.float64) - states[rank[found]]
     right = np.sqrt(np.square(offset).sum(1)) < bound
     if test is not None:
         right &= test.passes(found, (states if tested is None else tested)[rank[found]])
-    # The few that were only just outside are searched again.
+    # The few queries whose state was just outside are searched again.
     rows = found[~right]
     again = None if test is None else test.select(rows)
     rank[rows] = _search_trees(queries[rows], states, above[rows], bound, again, tested)
@@ -152,7 +153,7 @@ def _lowest_rank(queries, states, above, radius, test, backend, tested=None) -> 
 
 
 def _search_trees(queries, states, above, bound, test, tested):
-    # Here, so that a command that stitches nothing does not wait for SciPy.
+    # Imported here, so that commands that stitch nothing do not wait for SciPy.
     from tskd_jax.stitching import tree_search
 
     if test is None:
@@ -175,19 +176,19 @@ def _fastest(queries, states, above, radius, test) -> str:
 
 
 def _expected_of_trees(queries, states, above, radius, test) -> float:
-    """Seconds, from two trials on some of the states: a part for building, a part for queries."""
+    """Seconds, from two trials on some of the states: one part to build, one part to query."""
     every = -(-len(states) // TRIAL_STATES)
     few, many = (
         _seconds(queries, states[::every], -(-above // every), radius, test, "cpu", count)
         for count in TRIAL_QUERIES
     )
     each = max(0.0, many - few) / (TRIAL_QUERIES[1] - TRIAL_QUERIES[0])
-    # Building grows with the states; a query's time, as seen, with about their root.
+    # Time to build grows with the states; time per query, as measured, with about their root.
     return few * every + each * len(queries) * every**0.5
 
 
 def _expected_of_tiles(queries, states, above, radius, test) -> float:
-    """Seconds, from one tile for each device."""
+    """Seconds, from a trial with one tile for each device."""
     count = min(len(queries), tile_search.tile_of_device().queries * jax.device_count())
     search = queries, states, above, radius, test, "accelerator", count
     _seconds(*search)  # compiles
@@ -195,7 +196,7 @@ def _expected_of_tiles(queries, states, above, radius, test) -> float:
 
 
 def _seconds(queries, states, above, radius, test, backend, count) -> float:
-    """Of a search with that many of the queries."""
+    """Seconds of a search with `count` of the queries."""
     rows = np.linspace(0, len(queries) - 1, count).astype(int)
     search = queries[rows], states, above[rows], radius, None if test is None else test.select(rows)
     begin = time.perf_counter()

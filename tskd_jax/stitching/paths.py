@@ -1,4 +1,4 @@
-"""Stitched paths: pointers from transition to transition, followed by all trajectories at once."""
+"""Stitched paths: pointers from transition to transition, followed for all trajectories at once."""
 
 from typing import NamedTuple
 
@@ -10,10 +10,10 @@ VISITED_BYTES = 1 << 26  # bounds the memory that records which path has visited
 
 
 class Paths(NamedTuple):
-    """The walked paths, end to end.
+    """The walked paths, concatenated.
 
     Attributes:
-      transitions: (P,) the transition from whose state each step starts.
+      transitions: (P,) the transition whose state each step starts from.
       jumps: (P,) whether the step goes to that transition's successor instead of its next state.
       lengths: (E,) steps of each path.
     """
@@ -30,22 +30,22 @@ class Paths(NamedTuple):
 def follow(
     trajectories: Trajectories, successors: np.ndarray, episode_limit: int, allow_cycles: bool
 ) -> Paths:
-    """Walk from every episode's start: to the successor where there is one, else one step on.
+    """Walk from every episode's start: to the successor if there is one, else the recorded step.
 
-    A path ends when it takes a recorded transition that is its episode's last, or at the episode
-    limit. Without cycles no path enters a transition twice: it takes the recorded step where the
-    successor is one it has been at, and ends where that step leads back, too.
+    A path ends when it takes a recorded transition that is the last of its episode, or at the
+    episode limit. Without cycles no path enters a transition twice: if it has already visited the
+    successor, it takes the recorded step; if that also leads to a visited transition, it ends.
 
     Args:
       trajectories: N transitions.
-      successors: (N,) the transition to go on from, or -1.
-      episode_limit: most steps of a path.
+      successors: (N,) the transition to continue from, or -1.
+      episode_limit: maximum number of steps of a path.
       allow_cycles: whether a path may enter a transition twice.
     """
     ends = np.zeros(trajectories.size, bool)
     ends[trajectories.ends] = True
     starts = trajectories.starts
-    # One bit for each path and transition: paths are walked in groups of bounded memory.
+    # One bit per path and transition: paths are walked in groups, to bound the memory.
     row_bytes = 0 if allow_cycles else -(-trajectories.size // 8)
     group = len(starts) if allow_cycles else max(1, VISITED_BYTES // row_bytes)
     parts = [
@@ -56,7 +56,7 @@ def follow(
 
 
 def _follow(starts, successors, ends, episode_limit, row_bytes) -> Paths:
-    """The paths from those starts, in lockstep; `row_bytes` 0 allows cycles."""
+    """The paths from these starts, in lockstep; `row_bytes` 0 allows cycles."""
     now = starts.copy()
     walking = np.arange(len(now))
     lengths = np.zeros(len(now), np.int64)
@@ -84,7 +84,7 @@ def _follow(starts, successors, ends, episode_limit, row_bytes) -> Paths:
         walking = walking[goes_on]
         if not len(walking):
             break
-    # Steps were collected time by time; paths are read trajectory by trajectory.
+    # Steps were collected time step by time step; reorder them path by path.
     walkers, transitions, jumps = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.argsort(walkers, kind="stable")
     return Paths(transitions[order], jumps[order], lengths)

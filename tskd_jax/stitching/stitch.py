@@ -1,8 +1,8 @@
 """Algorithm 4 for all trajectories at once.
 
-The decision at a transition depends on that transition alone, not on the path that led there. So
-one batched search gives every transition its successor, and stitching a trajectory is following
-pointers (`paths`).
+The decision at a transition depends on that transition alone, not on the path that led to it. So
+one batched search finds the successor of every transition, and stitching a trajectory means
+following pointers (`paths`).
 """
 
 import functools
@@ -23,10 +23,10 @@ from tskd_jax.stitching.paths import follow
 
 # (states (N, m), next states (N, m)) -> (actions (N, n), rewards (N,)), raw units
 Price = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-ROWS_AT_ONCE = 1 << 18  # density-tested together: bounds the memory of their Gaussians
-# Share of the states with a better neighbour, above which the radius restricts nothing.
+ROWS_AT_ONCE = 1 << 18  # density-tested at once: bounds the memory of their Gaussians
+# If more states than this share have a better neighbour, the radius restricts nothing: a warning.
 MAX_NEIGHBOUR_SHARE = 0.99
-MAX_REPEATS = 20  # mean number of times that an edge is walked, above which there is a warning
+MAX_REPEATS = 20  # mean number of walks per edge, above which there is a warning
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def search_arguments(
       config: radius and radius_unit.
 
     Returns:
-      (its arguments without backend and test; scale (m,) by which its states are divided).
+      (its arguments except backend and test; scale (m,) by which the states are divided).
     """
     states, next_states = trajectories.observations, trajectories.next_observations
-    # A terminal state is worth nothing: the net was never trained there.
+    # A terminal state has value 0: V was never trained there.
     floor = np.where(trajectories.terminals, np.float32(0), value.values(values, next_states))
     scale = state_scale(trajectories, config)
     return {
@@ -93,7 +93,7 @@ def search_arguments(
 
 
 def state_scale(trajectories: Trajectories, config: Config) -> np.ndarray:
-    """(m,) by which states are divided before they are compared."""
+    """(m,) the scale by which states are divided before they are compared."""
     if config.radius_unit != "deviation":
         return np.ones(trajectories.observations.shape[1], np.float32)
     deviation = trajectories.observations.std(0)
@@ -106,7 +106,7 @@ def find_successors(
     values: Value,
     config: Config,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """For each transition, the transition to go on from instead of the recorded next one.
+    """For each transition, the transition to continue from instead of the recorded next one.
 
     Args:
       trajectories: N transitions; all their states are candidates.
@@ -126,13 +126,13 @@ def find_successors(
         search = functools.partial(search, followers=_followers(trajectories))
     index = search(np.arange(trajectories.size))
     improvable = index >= 0
-    # Only those need a density.
+    # Only these need a density.
     for rows in _parts(np.flatnonzero(improvable), ROWS_AT_ONCE):
         recorded = dynamics.log_mean_densities(ensemble, states[rows], next_states[rows])
         threshold = recorded - config.tolerance
         if config.rule == "density_first":
             mean, deviation = dynamics.predictions(ensemble, states[rows])
-            # Gaussians are scaled as states are; log N of x/scale is log N of x plus Σ log scale.
+            # Gaussians are scaled like states: log N of x/scale is log N of x plus Σ log scale.
             test = GaussianTest(mean / scale, deviation / scale, threshold + np.log(scale).sum())
             index[rows] = search(rows, test=test)
         else:
@@ -146,7 +146,7 @@ def find_successors(
 
 
 def _followers(trajectories: Trajectories) -> np.ndarray:
-    """(F,) the transitions that follow another one of their episode."""
+    """(F,) the transitions that follow another one in their episode."""
     follows = np.ones(trajectories.size, bool)
     follows[trajectories.starts] = False
     return np.flatnonzero(follows)
@@ -159,15 +159,15 @@ def _best_candidate(
     test: GaussianTest | None = None,
     followers: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(R,) for each of these transitions the one with the best state to go on from, or -1.
+    """(R,) for each of these transitions, the one with the best state to continue from, or -1.
 
     Args:
-      arguments: of `search_arguments`; the states of all transitions are candidates for s'.
+      arguments: from `search_arguments`; the states of all transitions are candidates near s'.
       backend: of the search.
-      rows: (R,) the transitions asked about.
+      rows: (R,) the transitions to search for.
       test: of these transitions, or None.
-      followers: (F,) transitions whose states are candidates, too, for every transition from near
-        the state before them (MBTS); None: there are no others than those near s'.
+      followers: (F,) transitions whose states are also candidates, for every transition whose s is
+        near the state before them (MBTS); None: only states near s' are candidates.
     """
     states, values = arguments["states"], arguments["values"]
     common = {"radius": arguments["radius"], "floor": arguments["floor"][rows]}
@@ -175,19 +175,19 @@ def _best_candidate(
     index, best = best_neighbour(arguments["queries"][rows], states, values, **common)
     if followers is None or not len(followers):
         return index
-    # Where one looks for neighbours of s is a step before what is valued and tested.
+    # Neighbours of s are one step before the states that are valued and tested.
     found, value = best_neighbour(
         *(states[rows], states[followers - 1], values[followers]),
         **common,
         tested=states[followers],
     )
     found = np.where(found >= 0, followers[found], -1)
-    better = (value > best) | ((value == best) & (found < index))  # of equals the first
+    better = (value > best) | ((value == best) & (found < index))  # ties: the first one
     return np.where(better, found, index)
 
 
 def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
-    """Rows in parts of at most that many; none for no row."""
+    """Split rows into parts of at most `most`; no rows make no part."""
     return [rows[start : start + most] for start in range(0, len(rows), most)]
 
 
@@ -200,16 +200,16 @@ def stitch(
     acceptance: float,
     allow_cycles: bool,
 ) -> tuple[Trajectories, dict[str, Any]]:
-    """Replace each trajectory by its stitched one where that has a clearly higher return.
+    """Replace each trajectory by its stitched version where that has a clearly higher return.
 
     Args:
       trajectories: E episodes.
       successors: (N,) from `find_successors`.
-      price: the action and the reward of going from s to ŝ'; asked once, about every edge that is
-        walked.
+      price: gives the action and the reward of going from s to ŝ'; called once, with every distinct
+        edge that is walked.
       episode_limit: of the environment.
       acceptance: p; the stitched one is taken if Σr̂ > Σr + p|Σr|.
-      allow_cycles: as of `follow`.
+      allow_cycles: as for `follow`.
 
     Returns:
       (E episodes; metrics: edges walked and unique, `moves`, trajectories stitched and replaced).
@@ -249,14 +249,14 @@ def stitch(
 
 
 def moves(trajectories: Trajectories, left: np.ndarray, entered: np.ndarray) -> dict[str, int]:
-    """How many stitches lead from which quarter of returns to which: "FROM to TO" -> stitches.
+    """Count the stitches between quarters of the episodes by return: "FROM to TO" -> stitches.
 
     Args:
       trajectories: E episodes.
       left, entered: (S,) the transitions that a stitch connects.
 
     Returns:
-      All 16 numbers, of quarters of the episodes by return, 1 the lowest.
+      All 16 counts; quarter 1 has the lowest returns.
     """
     count = len(trajectories.lengths)
     quarter = np.empty(count, np.int64)

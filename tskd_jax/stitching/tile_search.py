@@ -1,13 +1,13 @@
 """The search on an accelerator: tiles of queries against tiles of states.
 
-A `jnp` kernel compares a tile of queries with a tile of states in falling order of value, and goes
-on while a query of the tile is unanswered. Between ranges of ranks that double in width, the
-unanswered queries move together, so that tiles stay full. Memory is bounded by the tile, not by
-Q × N; queries are spread over the devices there are.
+A `jnp` kernel compares a tile of queries with tiles of states in descending order of value, until
+every query of the tile is answered. States are searched in ranges of ranks that double in width;
+between two ranges the unanswered queries are gathered, so that tiles stay full. Memory is bounded
+by the tile, not by Q × N; queries are spread over all devices.
 
-Distances are sums of squared differences in single precision, never ‖x‖² - 2xy + ‖y‖², whose digits
-cancel where they decide. Limits are widened by what rounding can do: nothing that qualifies is
-missed, and what is found is for the caller to verify in double precision.
+Distances are sums of squared differences in single precision, never ‖x‖² - 2xy + ‖y‖², which
+cancels the digits that decide. Limits are widened by the possible rounding error: nothing that
+qualifies is missed, and the caller must verify in double precision what is found.
 """
 
 import functools
@@ -25,7 +25,7 @@ from tskd_jax.stitching.density_test import GaussianTest
 
 
 class Tile(NamedTuple):
-    """How many queries meet how many states at once."""
+    """How many queries are compared with how many states at once."""
 
     queries: int
     states: int
@@ -41,7 +41,7 @@ def tile_of_device() -> Tile:
 
 
 class Ellipsoids(NamedTuple):
-    """Where a query's answer may lie: Σ_d ((x_d - centre_d) · inverse_d)² ≤ limit, for each one.
+    """Where a query's answer may lie: Σ_d ((x_d - centre_d) · inverse_d)² ≤ limit, in each one.
 
     Attributes:
       centre, inverse: (Q, ellipsoids, m); limit: (Q, ellipsoids).
@@ -61,16 +61,16 @@ def first_candidate(
     tile: Tile | None = None,
     tested: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The lowest rank that may qualify; no lower one does.
+    """The lowest rank that may qualify for each query; no lower one does.
 
     Args:
       queries: (Q, m).
       states: (N, m) by rank.
       above: (Q,) only ranks below it count.
       radius: inclusive.
-      test: of the density, or None.
-      tile: None: by device.
-      tested: (N, m) by rank, what is tested of each state; None: the state itself.
+      test: the density test, or None.
+      tile: its size; None: chosen by device.
+      tested: (N, m) by rank, what is tested for each state; None: the state itself.
 
     Returns:
       (Q,) rank, or `above` where there is none.
@@ -79,7 +79,7 @@ def first_candidate(
     shards = jax.device_count()
     tile, padded = _tiling(tile or tile_of_device(), count, len(states), shards)
     x, y = _single(queries), _single(states)
-    # What the conversion moved, and what m differences, squares and sums can round.
+    # How far the conversion moved states, and the rounding of m differences, squares and sums.
     moved_states = _moved(states, y)
     rounding = 1 + (size + 8) * 2.0**-22
     within = np.full(count, radius + _moved(queries, x) + moved_states, np.float64)
@@ -97,7 +97,7 @@ def first_candidate(
         limits = np.where(squares > 0, np.square(within) * rounding, -1)
         ellipsoids = Ellipsoids(mean, _single(inverse), _upwards(limits))
 
-    # Queries of like reach share a tile, and each device gets a like mix of them.
+    # Queries with similar `above` share a tile, and each device gets a similar mix of them.
     order = np.argsort(-above, kind="stable")
     order = np.pad(order, (0, padded - count), mode="edge")
     order = order.reshape(-1, shards).T.reshape(-1)
@@ -114,16 +114,16 @@ def first_candidate(
 
 
 def program(queries: int, size: int, members: int, mesh: Mesh) -> tuple[Any, tuple]:
-    """The search of so many states among themselves, for devices that may not be here.
+    """The search with all states as queries, for devices that this machine may not have.
 
     Args:
       queries: Q = N.
       size: m.
-      members: of the ensemble, whose densities are tested; 0: none is.
+      members: members of the ensemble whose densities are tested; 0: no test.
       mesh: the devices.
 
     Returns:
-      (the jitted program; the shapes of its arguments, with their places).
+      (the jitted program; the shapes of its arguments, with their placement).
     """
     tile, rows = _tiling(tile_of_device(), queries, queries, mesh.size)
     candidates = -(-queries // tile.states) * tile.states
@@ -145,7 +145,7 @@ def program(queries: int, size: int, members: int, mesh: Mesh) -> tuple[Any, tup
 
 
 def _tiling(tile: Tile, queries: int, states: int, shards: int) -> tuple[Tile, int]:
-    """(the tile, no larger than what there is; queries padded to whole tiles of each device)."""
+    """(the tile, no larger than needed; queries padded to whole tiles on each device)."""
     tile = Tile(
         min(tile.queries, _power_of_two(-(-queries // shards))),
         min(tile.states, _power_of_two(states)),
@@ -155,7 +155,7 @@ def _tiling(tile: Tile, queries: int, states: int, shards: int) -> tuple[Tile, i
 
 
 def _by_dimension(states: np.ndarray | None, tile: Tile):
-    """(m, whole tiles) of states on the device."""
+    """(m, N) states on the device, with N padded to whole tiles."""
     if states is None:
         return None
     return devices.copied(np.pad(states, ((0, -len(states) % tile.states), (0, 0))).T)
@@ -166,20 +166,20 @@ def _power_of_two(count: int) -> int:
 
 
 def _single(array: np.ndarray) -> np.ndarray:
-    """In single precision; what is beyond its range becomes its largest number."""
+    """Convert to single precision; values beyond its range become its largest number."""
     largest = np.finfo(np.float32).max
     return np.clip(array, -largest, largest).astype(np.float32)
 
 
 def _moved(array: np.ndarray, single: np.ndarray) -> float:
-    """The longest way that the conversion can have moved a row."""
+    """An upper bound of the distance by which the conversion moved a row."""
     if array.dtype == np.float32:
         return 0.0
     return float(np.sqrt(array.shape[-1]) * np.abs(single - array).max(initial=0))
 
 
 def _upwards(limit: np.ndarray) -> np.ndarray:
-    """Double to single precision, never downwards; beyond its range everything is within."""
+    """Convert double to single precision, rounding up; beyond its range to infinity."""
     with np.errstate(over="ignore"):
         return np.nextafter(limit.astype(np.float32), np.float32(np.inf))
 
@@ -205,7 +205,7 @@ def _search_shard(
     *,
     tile: Tile,
 ) -> Int[Array, " query"]:
-    """One device's queries: ranges of ranks that double, the unanswered ones to the front."""
+    """Search one device's queries: ranges of ranks double, unanswered queries move to the front."""
     count = states.shape[1]
 
     def search_range(carry):
@@ -251,8 +251,8 @@ def _first_in_range(columns, above, best, states, start, stop, tile: Tile):
                 scaled = _squares(ellipsoids.centre[:, i], block, ellipsoids.inverse[:, i])
                 within &= scaled <= ellipsoids.limit[:, i, None]
         if not is_cpu():
-            # A kernel of both would keep a whole tile in registers: XLA's compiler for GPUs
-            # took two minutes for 11 dimensions, and was not done with 17 after five.
+            # One fused kernel would keep a whole tile in registers: XLA's compiler for GPUs took
+            # two minutes for 11 dimensions, and had not finished with 17 after five.
             within = jax.lax.optimization_barrier(within)
         rank = start + jnp.arange(tile.states, dtype=jnp.int32)
         return start + tile.states, jnp.minimum(
@@ -261,7 +261,7 @@ def _first_in_range(columns, above, best, states, start, stop, tile: Tile):
 
     def unanswered(carry):
         start, best = carry
-        # `best` is the floor's rank until a state is found below it.
+        # `best` equals `above` until a lower rank is found.
         return (start < stop) & ((best == above) & (start < above)).any()
 
     return jax.lax.while_loop(unanswered, compare, (start, best))[1]
@@ -272,7 +272,7 @@ def _squares(
     block: Float[Array, "dim state"],
     inverse: Float[Array, "query dim"] | None = None,
 ) -> Float[Array, "query state"]:
-    """Squared distances, dimension by dimension; each compiles into the reduction that uses it."""
+    """Squared distances, dimension by dimension; compiled into the reduction that uses them."""
     total = jnp.zeros((), block.dtype)
     for d in range(block.shape[0]):
         difference = centre[:, d, None] - block[None, d]

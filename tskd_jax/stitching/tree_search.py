@@ -1,10 +1,10 @@
 """The search on a CPU: k-d trees over ranges of ranks, exact in double precision.
 
-States come in falling order of value, so the best state near a query is the near one of lowest
-rank. A tree that returns every neighbour does far too much: hundreds are near, one is wanted.
-Asking a tree for the few nearest is cheap, and tells whether a range of ranks holds any neighbour.
-So ranges that double in width are searched from the top, and a range with neighbours is halved
-until its first one is known.
+States come in descending order of value, so the best state near a query is the neighbour of lowest
+rank. To ask a tree for every neighbour does far too much: hundreds are near, one is wanted. To ask
+it for the few nearest is cheap, and tells whether a range of ranks holds any neighbour. So ranges
+that double in width are searched from the top, and a range with neighbours is halved until its
+first one is known.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +19,10 @@ from tskd_jax.machine.batching import evenly
 from tskd_jax.stitching.density_test import GaussianTest
 
 FIRST_RANGE = 4096
-NEAREST = 4  # where fewer are found, all are known, and the range need not be halved
-LEAF = 128  # ranks; so few are compared one by one
+NEAREST = 4  # if fewer are found, all are known, and the range need not be halved
+LEAF = 128  # ranks; a range this small is compared one by one
 FEW_QUERIES = 32  # for so few, comparing with every state is cheaper than building a tree
-MANY_QUERIES = 1000  # from here on threads are worth their start
+MANY_QUERIES = 1000  # from here on, threads are worth starting
 NUMBERS_AT_ONCE = 1 << 24  # bounds the memory of a batch of pairs
 SAMPLE = 500
 
@@ -30,7 +30,7 @@ SAMPLE = 500
 def first_within(
     queries: np.ndarray, states: np.ndarray, above: np.ndarray, radius: float
 ) -> np.ndarray:
-    """The lowest rank within a distance.
+    """The lowest rank within a distance of each query.
 
     Args:
       queries: (Q, m).
@@ -41,7 +41,7 @@ def first_within(
     Returns:
       (Q,) rank, or `above` where there is none.
     """
-    # Queries that are near each other walk the same nodes, which then stay in the cache.
+    # Queries that are near each other visit the same nodes, which then stay in the cache.
     order = cKDTree(queries, balanced_tree=False).indices if len(queries) else np.arange(0)
     best = np.empty(len(queries), np.int64)
     best[order] = _Search(queries[order], states, above[order], radius).run()
@@ -49,7 +49,7 @@ def first_within(
 
 
 class _Search:
-    """One search: `best[q]`, the lowest rank known for q, falls as ranges are looked at."""
+    """One search: `best[q]`, the lowest rank known for q, falls as ranges are searched."""
 
     def __init__(
         self, queries: np.ndarray, states: np.ndarray, above: np.ndarray, radius: float
@@ -64,7 +64,7 @@ class _Search:
                 break
             _, more = self._look(start, stop, rows)
             self._halve(start, stop, rows[more])
-            # A query is done with its first neighbour, or where its floor is above what is left.
+            # A query is done once it has a neighbour, or when its floor is above all that remain.
             unanswered = self.best[rows] == self.above[rows]
             rows = rows[unanswered & (self.above[rows] > stop)]
         return self.best
@@ -73,7 +73,7 @@ class _Search:
         """Lower `best` by neighbours in a range.
 
         Returns:
-          (rows,) whether the range holds any, and whether it may hold others than those seen.
+          ((rows,) whether the range holds any; (rows,) whether it may hold more than those seen).
         """
         if stop - start <= LEAF or len(rows) <= FEW_QUERIES:
             return self._compare(start, stop, rows), np.zeros(len(rows), bool)
@@ -88,7 +88,7 @@ class _Search:
         return near[:, 0], near[:, -1]
 
     def _compare(self, start: int, stop: int, rows: np.ndarray) -> np.ndarray:
-        """Lower `best` by all distances to a range; (rows,) whether it holds a neighbour."""
+        """Lower `best` by comparing a whole range; (rows,) whether it holds a neighbour."""
         found = np.zeros(len(rows), bool)
         block = self.states[start:stop]
         size = max(1, NUMBERS_AT_ONCE // (4 * len(block)))
@@ -101,7 +101,7 @@ class _Search:
         return found
 
     def _halve(self, start: int, stop: int, rows: np.ndarray) -> None:
-        """Find the first neighbour in a range in which each of these queries has one."""
+        """Find the first neighbour of each of these queries in a range that holds one for each."""
         rows = rows[self.best[rows] > start]
         if not len(rows):
             return
@@ -109,7 +109,7 @@ class _Search:
             self._compare(start, stop, rows)
             return
         middle = (start + stop) // 2
-        # Whoever knows a neighbour in the left half need not ask whether there is one.
+        # A query with a known neighbour in the left half need not ask whether there is one.
         known = self.best[rows] < np.minimum(middle, self.above[rows])
         unknown = rows[~known]
         found, more = self._look(start, middle, unknown)
@@ -119,7 +119,7 @@ class _Search:
 
 
 def _ranges(count: int, growth: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of ranges of ranks that grow from the top."""
+    """(start, stop) of growing ranges of ranks, from the top."""
     start, width = 0, FIRST_RANGE
     while start < count:
         yield start, min(start + width, count)
@@ -127,7 +127,7 @@ def _ranges(count: int, growth: int) -> Iterator[tuple[int, int]]:
 
 
 class _Balls(NamedTuple):
-    """What to list for each query: points within a radius of a centre."""
+    """What to list for each query: the points within a radius of a centre."""
 
     points: np.ndarray
     centres: np.ndarray
@@ -142,12 +142,12 @@ def first_passing(
     test: GaussianTest,
     tested: np.ndarray | None = None,
 ) -> np.ndarray:
-    """As `first_within`, among states that pass a density test (density-first).
+    """Like `first_within`, among states that pass a density test (density-first).
 
-    `tested` (N, m), by rank, is what is tested of each state; None: the state itself.
+    `tested` (N, m), by rank, is what is tested for each state; None: the state itself.
 
-    Every state that qualifies lies in the ball of the radius, and in a ball about the test's mean
-    that is small where the dynamics are sure of themselves. The smaller one is listed.
+    Every state that qualifies lies in the ball of the radius around its query, and in a ball around
+    the test's mean, which is small where the dynamics are certain. The smaller one is listed.
     """
     best = above.astype(np.int64)
     if not len(queries):
@@ -171,7 +171,7 @@ def first_passing(
 
 
 def _limit(likely: _Balls, near: _Balls) -> float:
-    """Up to which radius the likely balls are the smaller ones, as a sample of queries shows."""
+    """The radius up to which the likely balls hold fewer points, from a sample of queries."""
     sample = evenly(len(near.radii), SAMPLE)
     sample = sample[np.argsort(likely.radii[sample])]
     in_likely, in_near = (
@@ -180,7 +180,7 @@ def _limit(likely: _Balls, near: _Balls) -> float:
         )
         for balls in (likely, near)
     )
-    # Pairs to list, if the first k of the sample take the likely ball and the others the near one.
+    # Pairs to list if the first k of the sample use the likely ball and the others the near one.
     pairs = np.cumsum([0, *in_likely]) + np.cumsum([0, *in_near[::-1]])[::-1]
     k = pairs.argmin()
     return likely.radii[sample[k - 1]] if k else -np.inf
@@ -193,7 +193,7 @@ def _list(
     above: np.ndarray,
     best: np.ndarray,
 ) -> None:
-    """Lower `best` of these queries by all points in their balls, as many pairs at once as fit."""
+    """Lower `best` for these queries by all points in their balls, as many pairs at once as fit."""
     most = NUMBERS_AT_ONCE // balls.points.shape[1]
     for start, stop in _ranges(len(balls.points), 4):
         tree = cKDTree(balls.points[start:stop], balanced_tree=False)

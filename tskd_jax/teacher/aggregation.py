@@ -1,8 +1,8 @@
-"""Where the student goes: the states that students visit in the learned world.
+"""Data aggregation: the states that students visit in the learned world.
 
-Not in the paper. A student imitates its teacher in states of the teacher's choice and errs in
-those it gets itself into. Asked there as well, and once more after that, the teacher corrects it
-(DAgger, Ross et al. 2011; here without a simulator).
+Not in the paper. A student imitates its teacher in states that the teacher chose, and errs in the
+states that its own actions lead to. The teacher corrects it by labelling those states as well, in
+one or more rounds (DAgger, Ross et al. 2011; here without a simulator).
 """
 
 from collections.abc import Sequence
@@ -44,15 +44,16 @@ def visited_states(
     """Some of the states in which students act, for each seed of the pipeline.
 
     Args:
-      config: how many.
-      worlds: S, as leading axis.
-      policies: for S = 1 all are of that seed, else one for each.
+      config: how many episodes and states.
+      worlds: S worlds, as leading axis.
+      policies: if S = 1, all belong to that seed; else one for each seed.
       task: the termination rule and the episode limit.
       starts: (E, m) recorded initial states.
       keys: (S,).
 
     Returns:
-      ((S, n, m) raw units; for each seed the mean return and length of the rollouts).
+      ((S, n, m) states, raw units; for each seed the mean normalised score and mean length of the
+      rollouts).
     """
     count = len(keys)
     own = referee.of_each_seed(policies, count)

@@ -1,4 +1,4 @@
-"""Coordinates of the states in a window: absolute, or relative to what is known of them."""
+"""Coordinates of the states in a window: absolute, or relative to the present state."""
 
 from typing import Any
 
@@ -16,24 +16,25 @@ from tskd_jax.machine.types import Leaf
 
 @struct.dataclass
 class StateCoordinates:
-    """How normalised states become the numbers that a diffuser is trained on, and back.
+    """Maps normalised states to the numbers that a diffuser is trained on, and back.
 
-    Absolute (the paper): the normalised states themselves. Relative: the present state is kept, all
-    others are their difference from it, divided by the deviation that differences over as many
-    steps have in the data. One step changes a state by a fraction of its spread, so that an error
-    of the same size in the diffuser's numbers is a several times smaller error in the next state.
+    Absolute (the paper): the normalised states themselves. Relative: the present state is kept, and
+    every other state becomes its difference from it, divided by the standard deviation of
+    differences over as many steps in the data. One step changes a state by a fraction of its
+    spread, so an error of the same size in the diffuser's numbers is a several times smaller error
+    in the next state.
 
-    With a baseline, the next state alone is its difference from the mean one, divided by the
-    deviation of these differences. What changes whatever is done is gone from it, and what an
-    action chooses fills the range.
+    With a residual, only the next state becomes its difference from the mean next state, divided by
+    the deviation of these differences. This removes the change that occurs whatever the action, so
+    the part that an action chooses fills the range.
 
-    Shapes are of one seed; several stand on a leading axis.
+    Shapes are those of one seed; several seeds add a leading axis.
 
     Attributes:
       scale: (H, m) by distance from the present; row 0 is the present itself.
       low, high: (H, m) range of the data in these coordinates, by distance. Samples are clipped.
-      residual: None, or the coordinates of the next state.
-      relative: which of the two.
+      residual: the coordinates of the next state, or None.
+      relative: whether the coordinates are relative.
     """
 
     scale: Leaf
@@ -48,7 +49,7 @@ class StateCoordinates:
         present: Float[Array, "batch state"],
         current: Int[Array, " batch"],
     ) -> Float[Array, "batch horizon state"]:
-        """Coordinates of a window's states, whose present state stands at position `current`."""
+        """Coordinates of a window's states, whose present state is at position `current`."""
         origin, scale = self._origin_and_scale(states.shape[1], present, current)
         return (states - origin) / scale
 
@@ -58,14 +59,14 @@ class StateCoordinates:
         present: Float[Array, "batch state"],
         current: Int[Array, " batch"],
     ) -> Float[Array, "batch horizon state"]:
-        """Normalised states of a window's coordinates, the inverse of `encode`."""
+        """Normalised states from a window's coordinates, the inverse of `encode`."""
         origin, scale = self._origin_and_scale(tokens.shape[1], present, current)
         return tokens * scale + origin
 
     def bounds(
         self, horizon: int, current: Int[Array, " batch"]
     ) -> tuple[Float[Array, "batch horizon state"], Float[Array, "batch horizon state"]]:
-        """The range of every coordinate of a window."""
+        """The range of every coordinate in a window."""
         distance = _distance(horizon, current)
         low, high = jnp.asarray(self.low)[distance], jnp.asarray(self.high)[distance]
         if self.residual is None:
@@ -87,13 +88,13 @@ class StateCoordinates:
 
 @struct.dataclass
 class Residual:
-    """The next state's difference from the mean one, E[s' | s].
+    """The next state as its difference from the mean next state, E[s' | s].
 
     Attributes:
       baseline: predicts E[s' | s] as `next_state`, raw units.
       states: normaliser of states.
-      scale: (m,) deviation of the difference, normalised units.
-      most: (m,) its range in units of the deviation.
+      scale: (m,) standard deviation of the difference, normalised units.
+      most: (m,) the bound of its absolute value, in units of `scale`.
     """
 
     baseline: Any
@@ -112,14 +113,14 @@ def _distance(horizon: int, current: Array) -> Array:
 
 
 def _is_next(horizon: int, current: Array) -> Array:
-    """(batch, horizon, 1): the position behind the present one."""
+    """(batch, horizon, 1): whether this is the position after the present one."""
     return (jnp.arange(horizon)[None] == current[:, None] + 1)[:, :, None]
 
 
 def fit_coordinates(
     trajectories: Trajectories, normalizer: Normalizer, horizon: int, relative: bool
 ) -> StateCoordinates:
-    """The coordinates of a dataset for windows of that many tokens, without a residual.
+    """Fit the coordinates to a dataset, for windows of `horizon` tokens, without a residual.
 
     Args:
       trajectories: the dataset.
@@ -140,13 +141,13 @@ def fit_coordinates(
     rows = [(np.ones(size), states.min(0), states.max(0))]
     for distance in range(1, horizon):
         index = np.flatnonzero(left >= distance)
-        if not len(index):  # no episode is that long: nothing will be measured there either
+        if not len(index):  # no episode is that long, so no window has data there
             rows.append(rows[-1])
             continue
         change = following[index + distance - 1] - states[index]
         deviation = change.std(0)
         deviation = np.where(deviation > 1e-6, deviation, 1.0)
-        # History is a difference of the other sign.
+        # Differences to earlier states have the opposite sign, so the range is symmetric.
         extreme = np.abs(change / deviation).max(0)
         rows.append((deviation, -extreme, extreme))
     scale, low, high = (np.stack(column).astype(np.float32) for column in zip(*rows, strict=True))
@@ -154,7 +155,7 @@ def fit_coordinates(
 
 
 def fit_residual(trajectories: Trajectories, normalizer: Normalizer, baseline: Any) -> Residual:
-    """The coordinates of the next state as a difference from E[s' | s].
+    """Fit the coordinates of the next state as a difference from E[s' | s].
 
     Args:
       trajectories: the dataset.
@@ -170,6 +171,6 @@ def fit_residual(trajectories: Trajectories, normalizer: Normalizer, baseline: A
     left = following - in_batches(jax.jit(mean), np.asarray(states))
     scale = left.std(0)
     scale = np.where(scale > 1e-6, scale, 1.0).astype(np.float32)
-    # Of heavy tails, the last one in ten thousand would give room to absurd samples.
+    # With heavy tails, the most extreme 1 in 10,000 would leave room for absurd samples.
     most = np.quantile(np.abs(left / scale), 0.9999, axis=0).astype(np.float32)
     return Residual(baseline, normalizer, scale, most)

@@ -28,16 +28,16 @@ Loss = Callable[[Any, tuple[Array, SequenceBuffer, StateCoordinates], jax.Array]
 
 @struct.dataclass
 class Diffuser:
-    """A diffuser, trained or not. Shapes are of one seed; several stand on a leading axis.
+    """A diffuser, trained or not. Shapes are those of one seed; several add a leading axis.
 
     Attributes:
-      params: (members, …) of the U-Nets; those that sampling uses, i.e. the moving average.
+      params: (members, …) of the U-Nets, as used by sampling: the moving average.
       states, rewards: the normalisers of the tokens' parts.
       coordinates: of the normalised states in a window.
-      return_scale: () what R_t is divided by to give the condition y.
-      reference_states, reference_labels: (R, m) normalised and (R,): a sample of the dataset's
-        states and of what they reach, for targets by quantile.
-      token_size: numbers of a token.
+      return_scale: () the number by which R_t is divided to give the condition y.
+      reference_states, reference_labels: (R, m) normalised, and (R,): a sample of the dataset's
+        states and their y, for targets by quantile.
+      token_size: size of a token.
       config: of this model.
     """
 
@@ -60,13 +60,13 @@ class Diffuser:
         return cosine_schedule(self.config.diffusion_steps)
 
     def apply(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
-        """One network's output for (x, y, k), or for (x, ∅, k) where keep is 0: what is trained."""
+        """One network's output for (x, y, k), or for (x, ∅, k) where keep is 0; for training."""
         return self.network.apply(params, x, step, y, keep)
 
     def noise(self, params: Any, x: Array, step: Array, y: Array, keep: Array) -> Array:
-        """ε(x, y, k), or ε(x, ∅, k) where keep is 0: what samplers use, the members' mean."""
+        """ε(x, y, k), or ε(x, ∅, k) where keep is 0: the mean of the members; for samplers."""
         network = as_noise(self.config.prediction, self.schedule, self.apply)
-        # Inside a jit, JAX refuses a mapped NumPy array where a custom gradient meets it.
+        # Inside a jit, JAX rejects a mapped NumPy array that reaches a custom gradient.
         params = jax.tree.map(jnp.asarray, params)
         axes = (0, *(None,) * 4)
         over_members = seeds.map_axis(network, self.config.members, axes)
@@ -88,7 +88,7 @@ def _init(config: DiffuserConfig, key: jax.Array, token_size: int) -> Any:
 
 
 def training_bytes(config: DiffuserConfig, token_size: int) -> int:
-    """Memory that a training takes at least, for each seed.
+    """The least memory that a training takes, in bytes per seed.
 
     The parameters, their average, Adam's two moments and a gradient; activations come on top.
     """
@@ -104,22 +104,22 @@ def create(
     labels: np.ndarray,
     fit_residual: Callable[[Normalizer], Residual] | None = None,
 ) -> Diffuser:
-    """A diffuser of every seed for that dataset, without parameters.
+    """The diffuser of every seed for a dataset, without parameters.
 
     Args:
       config: of this model.
       trajectories: the recorded dataset.
-      token_size: numbers of a token.
+      token_size: size of a token.
       labels: (S, N) the condition of each transition, before it is divided by its scale.
-      fit_residual: None, or the normaliser of states -> coordinates of the next state as a
-        difference from a prediction, with the seeds as leading axis.
+      fit_residual: normaliser of states -> the coordinates of the next state as a difference from
+        a prediction, with the seeds as leading axis. None: no such coordinates.
 
     Returns:
       The diffuser, with the seeds as leading axis of every leaf.
     """
     count = len(labels)
-    # Terminal states occur only as next states. Samples are clipped to the range of these, so
-    # without them no imagined trajectory could ever end.
+    # Terminal states occur only as next states. Samples are clipped to the range of the states
+    # collected here: without terminal ones, no imagined trajectory could ever end.
     last_states = trajectories.next_observations[trajectories.ends]
     states = fit_normalizer(
         config.normalizer, np.concatenate([trajectories.observations, last_states])
@@ -148,7 +148,7 @@ def create(
 
 
 def with_fresh_params(model: Diffuser, keys: jax.Array) -> Diffuser:
-    """The diffuser as it is before training: for benchmarks and tests of what it is used in.
+    """The untrained diffuser, with initial parameters: for benchmarks and tests of its users.
 
     Args:
       model: from `create`.
@@ -169,12 +169,12 @@ def _reward_kind(config: DiffuserConfig) -> str:
 
 
 def returns_to_go(config: DiffuserConfig, trajectories: Trajectories) -> np.ndarray:
-    """(N,) R_t of every transition; a termination penalty enters here and nowhere else."""
+    """(N,) R_t of every transition, with the termination penalty."""
     return penalized(config, trajectories).returns_to_go(config.discount)
 
 
 def penalized(config: DiffuserConfig, trajectories: Trajectories) -> Trajectories:
-    """The trajectories with the termination penalty in their rewards: for conditions only."""
+    """The trajectories with the termination penalty in their rewards; for conditions only."""
     rewards = trajectories.rewards - config.termination_penalty * trajectories.terminals
     return trajectories.replace(rewards=rewards)
 
@@ -190,16 +190,16 @@ def training(
 ) -> Training:
     """The training of a diffuser on windows of the dataset.
 
-    What is drawn from (states, rewards, where they stand) is on the device once for all seeds; the
-    labels and the coordinates are a seed's own.
+    The windows' source (states, rewards, where episodes begin and end) is on the device once for
+    all seeds; each seed has its own labels and coordinates.
 
     Args:
-      name: of the part.
+      name: name of the part, for messages.
       model: from `create`.
       loss: of one network.
       trajectories: the recorded dataset.
-      labels: (S, N) as of `create`.
-      rows: of each seed, (N',) transitions to train on.
+      labels: (S, N) as for `create`.
+      rows: for each seed, (N',) transitions to train on.
       keys: (S,).
     """
     config = model.config
@@ -236,7 +236,7 @@ def training(
 
 
 def loss_metrics(fitted: Fitted, count: int) -> list[dict[str, Any]]:
-    """`loss` for each of so many seeds: the mean over all; missing where nothing was trained."""
+    """`loss` for each of `count` seeds: the mean over all; missing if nothing was trained."""
     metrics = {name: fitted.metrics[name] for name in ("loss",) if name in fitted.metrics}
     return [dict(metrics) for _ in range(count)]
 
@@ -252,11 +252,11 @@ def make_sampler(config: SamplingConfig) -> Sampler:
 def target_condition(
     model: Diffuser, states: Float[Array, "batch state"], sampling: SamplingConfig
 ) -> Float[Array, " batch"]:
-    """The y of samples that begin in those states (normalised units).
+    """The y of samples that begin in these states (normalised units).
 
     Either the fixed `target_return` (0.9 in Decision Diffuser), or the quantile `target_quantile`
-    of what the `target_neighbours` nearest of the reference states reach: no data shows a y at an
-    episode's start as high as the highest in mid-episode.
+    of y over the `target_neighbours` nearest reference states: in the data, no y at the start of an
+    episode is as high as the highest in mid-episode.
     """
     if not sampling.target_quantile:
         return jnp.full(states.shape[0], sampling.target_return)

@@ -1,4 +1,4 @@
-"""The fields that DDR-I and DDR-II share: of a diffuser, and of sampling from it."""
+"""The fields that DDR-I and DDR-II share: those of a diffuser, and those of sampling from it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class DiffuserConfig(TrainingConfig):
     target_references: int = field(10_000, COUNT, "states kept for targets by quantile")
 
     def ema(self) -> Ema:
-        """How the averaged weights follow."""
+        """How the averaged weights follow the trained ones."""
         return Ema(self.ema_decay, self.ema_every, min(self.ema_start, self.steps // 2))
 
 
@@ -105,10 +105,10 @@ class SamplingConfig:
     target_neighbours: int = field(50, COUNT, "how many nearest states, for target_quantile")
 
     def contradictions(self, steps: str, most_steps: str, most: int) -> Iterator[str]:
-        """Each contradiction between these fields and the model's in words.
+        """Describe each contradiction between these fields and those of the model.
 
         Args:
-          steps, most_steps: how the user calls `steps`, and the model's `diffusion_steps`.
+          steps, most_steps: the user's names of `steps` and of the model's `diffusion_steps`.
           most: K.
         """
         levels = round(self.start * (most - 1)) + 1

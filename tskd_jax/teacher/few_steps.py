@@ -1,15 +1,15 @@
-"""DDR-I distilled into a diffuser of a few network calls a plan.
+"""DDR-I distilled into a diffuser that needs only a few network calls per plan.
 
-Not in the paper. A deterministic sampler makes a plan a function of the history, of y and of the
-noise that it begins with. From recorded histories DDR-I's own sampler gives the whole way from that
-noise to the plan, once, as a table (`plan_paths`). A network that begins as one of DDR-I's is
-trained so that each of its few steps leads from one level of that way to the next that it visits,
-where the teacher took many (Salimans & Ho 2022, section 3; of one call, Luhman & Luhman 2021). The
-guidance (Meng et al. 2022) and the mean of the members are in what the teacher did, so that a call
-is of one network on one batch.
+Not in the paper. With a deterministic sampler, a plan is a function of the history, y and the
+initial noise. For recorded histories, DDR-I's own sampler computes the whole path from that noise
+to the plan once, as a table (`plan_paths`). A network initialised as one of DDR-I's is trained so
+that each of its few steps leads from one level of that path to the next level that it visits, where
+the teacher took many steps (Salimans & Ho 2022, section 3; for one call, Luhman & Luhman 2021). The
+path includes the guidance (Meng et al. 2022) and the mean over the members, so each call
+evaluates one network on one batch.
 
-What comes of it is a `Diffuser` like DDR-I, sampled by DDIM with guidance 1: planning, imagination
-and the planner in the simulator use it as they use DDR-I.
+The result is a `Diffuser` like DDR-I, sampled by DDIM with guidance 1: planning, imagination and
+the planner in the simulator use it exactly as they use DDR-I.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,8 +41,8 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-HELD_OUT_SHARE, MOST_HELD_OUT = 0.05, 2000  # of the dataset, and windows of it, for the metrics
-# x̂_0 is read out of a predicted noise with its error this many times larger, at most.
+HELD_OUT_SHARE, MOST_HELD_OUT = 0.05, 2000  # for the metrics: share of the dataset; windows
+# The most by which computing x̂_0 from a predicted noise may amplify its error.
 MOST_AMPLIFIED = 100.0
 
 
@@ -65,13 +65,13 @@ class Config(TrainingConfig):
     schedule: str = schedule_field("cosine")
 
     def sampling(self, teacher: SamplingConfig) -> SamplingConfig:
-        """How the distilled network is sampled, where DDR-I would be sampled as `teacher` says."""
+        """How the distilled network is sampled, given how DDR-I would be (`teacher`)."""
         if not self.calls:
             return teacher
         return replace(teacher, sampler="ddim", steps=self.calls, eta=0.0, guidance=1.0)
 
     def contradictions(self, generator: GeneratorConfig, sampling: SamplingConfig) -> Iterator[str]:
-        """Each contradiction with the fields of DDR-I and of its sampling, in words."""
+        """Describe each contradiction with the fields of DDR-I and of its sampling."""
         if not self.calls:
             return
         name = f"config.few_steps.calls={self.calls}"
@@ -112,16 +112,16 @@ def training(
 ) -> tuple[Training, Diffuser]:
     """The training of the distilled network.
 
-    The loss is the squared distance between where a DDIM step leads and where it should, over what
-    is not known: the error of x̂_0 times b. x̂_0 is read out of what the network predicts as samplers
-    read it, so that an error of a predicted noise counts as what it costs, 1/√ᾱ times as much.
+    The loss is the squared distance between where a DDIM step leads and where it should lead, over
+    the unknown entries: the error of x̂_0 times b. x̂_0 is computed from the network's output as in
+    samplers, so an error of a predicted noise counts 1/√ᾱ times as much, as it does there.
 
     Args:
       config: of this part.
-      sampling: of DDR-I.
-      ddr1: with the seeds as leading axis.
-      table: likewise, N rows of each.
-      rows: of each seed, (N,) the recorded transition of each.
+      sampling: how DDR-I is sampled.
+      ddr1: DDR-I, with the seeds as leading axis.
+      table: likewise, with N rows per seed.
+      rows: for each seed, (N,) the recorded transition of each row.
       keys: (S,).
 
     Returns:
@@ -170,20 +170,20 @@ def train(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[Diffuser, list[dict[str, Any]]]:
-    """Distil DDR-I into a diffuser of `config.calls` network calls a plan.
+    """Distil DDR-I into a diffuser that makes a plan with `config.calls` network calls.
 
     Args:
       config: of this part.
-      sampling: how DDR-I is sampled; `config.sampling(sampling)` is how the result is.
-      ddr1: with the seeds as leading axis.
+      sampling: how DDR-I is sampled; the result is sampled by `config.sampling(sampling)`.
+      ddr1: DDR-I, with the seeds as leading axis.
       trajectories: the recorded dataset.
       keys: (S,).
       callbacks: of the training; each part of the table is cached.
 
     Returns:
       (the distilled diffuser, with the seeds as leading axis; metrics of each seed: `loss` of the
-      training, the mean over all; `held_out_mse` and `held_out_r2` of its plans from held-out
-      episodes against DDR-I's, in units of tokens).
+      training, the mean over all seeds; `held_out_mse`, in units of tokens, and `held_out_r2` of
+      its plans against DDR-I's on held-out episodes).
     """
     callbacks, few = callbacks or TrainingCallbacks(), config.sampling(sampling)
     tables, rows, held_out, fit_keys = [], [], [], []
@@ -191,7 +191,7 @@ def train(
         one = seeds.of_seed(ddr1, index)
         fit_key, split_key, draw_key, held_key, blur_key = jax.random.split(key, 5)
         kept, held = split_rows(trajectories, HELD_OUT_SHARE, split_key)
-        # Without noise to begin with, a state has one plan.
+        # Without initial noise, each state has only one plan.
         count = config.windows if sampling.temperature else min(config.windows, len(kept))
         histories = draw_histories(one, trajectories, kept, count, draw_key)
         table, own = make_table(
@@ -203,7 +203,7 @@ def train(
         most = min(MOST_HELD_OUT, len(held))
         held_out.append(draw_histories(one, trajectories, held, most, held_key))
         fit_keys.append(fit_key)
-    # Episodes differ in length, and so do what is left when some are held out.
+    # Episodes differ in length, so the seeds keep different numbers of rows after their splits.
     least = min(map(len, rows))
     table = seeds.stack_seeds([jax.tree.map(lambda leaf: leaf[:least], one) for one in tables])
     plan, model = training(
@@ -225,16 +225,16 @@ def difference(
     few: SamplingConfig,
     histories: Histories,
 ) -> dict[str, float]:
-    """How far the plans of two diffusers are from each other, over what is not known.
+    """How far apart the plans of two diffusers are, over the unknown entries.
 
     Args:
-      ddr1, sampling: of one seed, and how it is sampled.
-      distilled, few: likewise.
-      histories: recorded ones, which are reported as exact.
+      ddr1, sampling: DDR-I of one seed, and how it is sampled.
+      distilled, few: likewise for the distilled diffuser.
+      histories: recorded ones, which are reported to the models as exact.
 
     Returns:
-      `held_out_mse`, in units of tokens; `held_out_r2`, the share of the variance of DDR-I's plans
-      that it is not.
+      `held_out_mse`, in units of tokens; `held_out_r2`, 1 minus its ratio to the variance of
+      DDR-I's plans.
     """
     expected, known = plans(ddr1, sampling.of_observed_states(), histories)
     found, _ = plans(distilled, few.of_observed_states(), histories)

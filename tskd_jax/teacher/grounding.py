@@ -1,4 +1,4 @@
-"""Planned steps that are taken in a learned world."""
+"""Planned steps, executed in a learned world."""
 
 import functools
 
@@ -17,8 +17,8 @@ class Grounding:
 
     Attributes:
       inverse_dynamics: f, the action for a planned next state.
-      world: what that action leads to.
-      random_member: a random one of its members answers each step; else the mean of them.
+      world: predicts what that action leads to.
+      random_member: whether a random member of the world answers each step; else their mean.
     """
 
     inverse_dynamics: InverseDynamics
@@ -28,17 +28,17 @@ class Grounding:
     def execute(
         self, model: Diffuser, present: jax.Array, planned: jax.Array, keys: jax.Array
     ) -> tuple:
-        """Take planned steps of one seed, one after the other.
+        """Execute planned steps of one seed, one after the other.
 
         Args:
           model: DDR-I, whose normalisers are used.
           present: (B, m) normalised.
           planned: (B, steps, m) the next states of a plan, normalised.
-          keys: (B,) of the members that answer.
+          keys: (B,) choose the members that answer.
 
         Returns:
-          (rewards (B, steps, 1) and states (B, steps, m) that the world gives, normalised; actions
-          (B, steps, n), raw units; (B, steps) whether it knows).
+          (rewards (B, steps, 1) and next states (B, steps, m) from the world, normalised; actions
+          (B, steps, n), raw units; (B, steps) whether the world knows these steps).
         """
 
         def step(state, inputs):
@@ -59,7 +59,7 @@ class Grounding:
             following = model.states.normalize(following)
             return following, (model.rewards.normalize(reward[:, None]), following, action, known)
 
-        # Behind what sampling makes of the same keys.
+        # One level below the keys that sampling derives from the same keys.
         steps = planned.shape[1]
         step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1), steps))(keys)
         inputs = jnp.moveaxis(planned, 1, 0), jnp.moveaxis(step_keys, 1, 0)

@@ -20,18 +20,18 @@ from tskd_jax.teacher.value_guide import PlanValue, climb
 
 @struct.dataclass
 class Candidates:
-    """Plans from each of some states.
+    """Candidate plans from each of B states.
 
     Attributes:
-      tokens: (B, P, H, m + n) normalised states and actions; a plan begins with its state.
-      values: (B, P) J of each, in rewards.
+      tokens: (B, P, H, m + n) normalised states and actions; each plan begins with its state.
+      values: (B, P) J of each plan, in units of reward.
     """
 
     tokens: Leaf
     values: Leaf
 
     def best(self) -> Float[Array, "batch horizon token"]:
-        """Of each state the plan of the highest value."""
+        """For each state, the plan of the highest value."""
         index = self.values.argmax(1)[:, None, None, None]
         return jnp.take_along_axis(self.tokens, index, 1)[:, 0]
 
@@ -43,13 +43,13 @@ def plan(
     present: Float[Array, "batch state"],
     keys: Key[Array, " batch"],
 ) -> Candidates:
-    """Candidates from the present states.
+    """Sample candidate plans from the present states.
 
     Args:
       model: the diffuser.
       value: J.
-      config: how many, and how they are guided.
-      present: normalised.
+      config: how many plans, and how they are guided.
+      present: the present states, normalised.
       keys: (batch,).
     """
     batch, size = present.shape
@@ -85,12 +85,12 @@ def _act(model: JointDiffuser, value: PlanValue, config: PlanningConfig, observa
 
 @struct.dataclass
 class GuidedActor:
-    """Diffuser of one seed; an `envs.simulator.Actor`.
+    """Diffuser as a policy, of one seed; an `envs.simulator.Actor`.
 
     Attributes:
       model: the diffuser over states and actions.
       value: J.
-      key: () of its plans.
+      key: () for sampling its plans.
       bounds: of the actions.
       planning: how it plans.
     """
@@ -103,11 +103,11 @@ class GuidedActor:
 
     @property
     def parameters(self) -> int:
-        """Numbers in both networks."""
+        """The number of parameters of both networks."""
         return count_parameters((self.model.params, self.value.params))
 
     def start(self) -> "GuidedPlayer":
-        """To play some episodes in lockstep, from time 0."""
+        """A player for episodes in lockstep, from time 0."""
         return GuidedPlayer(self)
 
 
@@ -116,7 +116,7 @@ class GuidedPlayer:
 
     def __init__(self, actor: GuidedActor):
         self._actor = actor
-        # Moved once, not at every step.
+        # Placed on the devices once, not at every step.
         self._placed = devices.copied((actor.model, actor.value))
 
     def __call__(self, observations: np.ndarray, time: int, _rewards: np.ndarray) -> np.ndarray:

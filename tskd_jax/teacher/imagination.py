@@ -62,29 +62,29 @@ def imagine(
     random_member: bool = False,
     callbacks: TrainingCallbacks | None = None,
 ) -> list[Trajectories]:
-    """Trajectories that the teacher imagines from those start states, for each seed.
+    """Imagine trajectories from the given start states with the teacher, for each seed.
 
-    The next state is the imagined one or, grounded in a world, what the action for it leads to
-    there: nothing but the dataset is used. A trajectory ends by the
-    environment's known termination rule, at its episode limit or after `max_steps`. Once half of a
-    batch has ended the rest goes on in a batch of half the size. A trajectory depends on its start
-    and its own key alone, so neither `chunk` nor the others change it (but for rounding).
+    The next state is the imagined one or, grounded in a learned world, the state that the action
+    for it leads to there. Either way, nothing but the dataset is used. A trajectory ends by the
+    environment's known termination rule, where the world does not know a step, at the episode limit
+    or after `max_steps`. Once half of a batch has ended, the rest continues in a batch of half the
+    size. A trajectory depends only on its start and its own key, so neither `chunk` nor the other
+    trajectories change it (up to rounding).
 
     Args:
       model: DDR-I, with the seeds as leading axis.
       sampling: `config.sampling`.
-      task: its termination rule and episode limit.
+      task: gives the termination rule and the episode limit.
       inverse_dynamics: predicts the actions; with the seeds as leading axis.
       starts: (S, n, m) start states, raw units.
       keys: (S,).
-      max_steps: of a trajectory; None: the episode limit.
-      chunk: trajectories of all seeds together at a time, for bounded memory; fewer where it runs
-        out.
-      world: executes the actions and gives the rewards, with the seeds as leading axis; None: what
-        DDR-I imagines is what happens.
-      random_member: of the world, that answers a step; else the mean of all.
-      callbacks: progress is (transitions done, an upper bound of all); each chunk is a part that is
-        cached; `on_compiled` is called for the first chunk.
+      max_steps: longest trajectory; None: the episode limit.
+      chunk: trajectories of all seeds together at a time, to bound memory; fewer if it runs out.
+      world: executes the actions and gives next states and rewards, with the seeds as leading axis;
+        None: those that DDR-I imagines are taken.
+      random_member: whether a random member of the world answers each step; else their mean.
+      callbacks: progress is (transitions done, upper bound of their total); each chunk is cached as
+        a part; `on_compiled` is called for the first chunk.
     """
     callbacks = callbacks or TrainingCallbacks()
     max_steps = min(max_steps or task.episode_limit, task.episode_limit)
@@ -134,7 +134,7 @@ def imagine(
 def _by_seed(
     seed_count: int, states, rewards, actions, lengths, terminal
 ) -> list[tuple[np.ndarray, ...]]:
-    """The result of `imagine_batch`, cut into what each seed imagined."""
+    """Split the result of `imagine_batch` by seed."""
     lengths, terminal = lengths.reshape(seed_count, -1), terminal.reshape(seed_count, -1)
     steps = np.cumsum(lengths.sum(1))[:-1]
     states = np.split(states, steps + lengths.shape[1] * np.arange(1, seed_count))
@@ -145,7 +145,7 @@ def _by_seed(
 def _as_trajectories(
     parts: Sequence[tuple[np.ndarray, ...]], inverse_dynamics: InverseDynamics
 ) -> Trajectories:
-    """The trajectories of all chunks of a seed."""
+    """Join the chunks of a seed into trajectories."""
     states, rewards, actions, lengths, terminal = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )

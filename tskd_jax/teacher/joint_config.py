@@ -1,4 +1,4 @@
-"""The fields of Diffuser (Janner et al. 2022): of its two networks, and of how it plans."""
+"""The fields of Diffuser (Janner et al. 2022): those of its two networks, and of planning."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from tskd_jax.training.training import (
 
 @dataclass(frozen=True)
 class NetworkConfig(TrainingConfig):
-    """What both networks have: the U-Net, and the value model, which is half of one."""
+    """The fields of each network: the U-Net, and the value model, which is half a U-Net."""
 
     batch_size: int = batch_size_field(32, "its code")
     learning_rate: float = learning_rate_field(2e-4, "its code")
@@ -45,13 +45,13 @@ class NetworkConfig(TrainingConfig):
     ema_start: int = field(2000, NOT_NEGATIVE, "before it a plain copy; at most half the steps")
 
     def ema(self) -> Ema:
-        """How the averaged weights follow."""
+        """How the averaged weights follow the trained ones."""
         return Ema(self.ema_decay, self.ema_every, min(self.ema_start, self.steps // 2))
 
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """What both networks must agree on."""
+    """The fields that both networks must agree on."""
 
     horizon: int = field(32, COUNT, "H, steps of a plan (its code; halfcheetah: 4)")
     diffusion_steps: int = field(20, at_least(2), "K, all of which are sampled (its code)")
@@ -77,7 +77,7 @@ class ModelConfig(NetworkConfig, WindowConfig):
 
 @dataclass(frozen=True)
 class PlanningConfig:
-    """How plans are sampled, and which is taken."""
+    """How plans are sampled, and how one is chosen."""
 
     plans: int = field(64, COUNT, "candidates a step, of which the most valuable is begun")
     guide_scale: float = field(
@@ -98,7 +98,7 @@ class Config(ModelConfig, PlanningConfig):
 
 
 def contradictions(config: Config) -> Iterator[str]:
-    """Each contradiction between fields in words, with what to choose instead."""
+    """Describe each contradiction between fields, and what to choose instead."""
     if config.unguided_steps >= config.diffusion_steps and config.guide_scale:
         yield (
             f"config.diffuser.unguided_steps={config.unguided_steps} leaves none of "

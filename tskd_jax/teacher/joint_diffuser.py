@@ -1,7 +1,7 @@
 """Diffuser's model (Janner et al. 2022, section 3): states and actions of a window, jointly.
 
-A token is (s_t, a_t). The present state is known, as in inpainting (their section 3.3); nothing
-else is, and there is no condition: what is worth planning is left to `value_guide`.
+A token is (s_t, a_t). The present state is known, as in inpainting (their section 3.3), and nothing
+else. There is no condition: `value_guide` steers sampling towards valuable plans.
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class Scales:
     """The normalisers of a token's parts.
 
     Attributes:
-      states, actions: (m,) and (n,).
+      states, actions: of the states (m,) and of the actions (n,).
     """
 
     states: Normalizer
@@ -55,7 +55,7 @@ class Scales:
 def fit_scales(kind: str, recorded: Trajectories) -> Scales:
     """The normalisers of a dataset; `kind` is one of `data.normalizer.KINDS`.
 
-    The states in which episodes end are next states only, and count.
+    The last state of an episode occurs only as a next state; it is included.
     """
     last_states = recorded.next_observations[recorded.ends]
     return Scales(
@@ -69,7 +69,7 @@ class JointBuffer(NamedTuple):
 
     Attributes:
       steps: states, where episodes begin and end, and labels.
-      actions: (N + E, n), zeros at an episode's last state, where none is taken.
+      actions: (N + E, n), zeros at an episode's last state, where no action is taken.
     """
 
     steps: SequenceBuffer
@@ -77,11 +77,11 @@ class JointBuffer(NamedTuple):
 
 
 class JointWindow(NamedTuple):
-    """H tokens from a batch of transitions on.
+    """H tokens, starting at each of a batch of transitions.
 
     Attributes:
-      tokens: (B, H, m + n); behind an episode's end its last state, and no action.
-      exists: (B, H, m + n), false there.
+      tokens: (B, H, m + n); after an episode's end, its last state and zeros for the action.
+      exists: (B, H, m + n), false for what lies after the episode's end.
       labels: (B,) of the transitions.
     """
 
@@ -91,7 +91,7 @@ class JointWindow(NamedTuple):
 
 
 def make_joint_buffer(recorded: Trajectories, scales: Scales, labels: np.ndarray) -> JointBuffer:
-    """Lay out trajectories for `joint_window`; `labels` (N,) are the transitions'."""
+    """Lay out trajectories for `joint_window`; `labels` (N,) belong to the transitions."""
     rewards = fit_normalizer("limits", recorded.rewards[:, None])
     steps = make_sequence_buffer(recorded, scales.states, rewards, labels)
     size = recorded.actions.shape[1]
@@ -102,7 +102,7 @@ def make_joint_buffer(recorded: Trajectories, scales: Scales, labels: np.ndarray
 def joint_window(
     buffer: JointBuffer, transitions: Int[Array, " batch"], horizon: int
 ) -> JointWindow:
-    """The windows that begin with those transitions."""
+    """The windows that begin with these transitions."""
     w = window_rows(buffer.steps, transitions, horizon, 1)
     parts = buffer.steps.states[w.rows], buffer.actions[w.rows]
     exists = [
@@ -117,17 +117,17 @@ def joint_window(
 
 
 def is_present_state(horizon: int, scales: Scales) -> Bool[Array, "1 horizon token"]:
-    """The mask of what a plan begins with."""
+    """The mask of the present state, which is known, in a plan."""
     is_state = jnp.arange(scales.token_size) < scales.states.raw.shape[-1]
     return ((jnp.arange(horizon) == 0)[:, None] & is_state[None])[None]
 
 
 @struct.dataclass
 class JointDiffuser:
-    """A diffuser over states and actions. Shapes are of one seed; several have a leading axis.
+    """A diffuser over states and actions. Shapes are those of one seed; several add an axis.
 
     Attributes:
-      params: of the U-Net; those that sampling uses, i.e. the moving average.
+      params: of the U-Net, as used by sampling: the moving average.
       scales: the normalisers.
       config: of this model.
     """
@@ -151,13 +151,13 @@ class JointDiffuser:
         return self.network.init(key, x, jnp.zeros(1, jnp.int32))
 
     def apply(self, params: Any, x: Array, step: Array, _y: Array, _keep: Array) -> Array:
-        """The network's output for (x, k), in the form of a conditional one."""
+        """The network's output for (x, k), with the signature of a conditional network."""
         return self.network.apply(params, x, step)
 
     def denoise(
         self, x: Float[Array, "batch horizon token"], step: Int[Array, " batch"]
     ) -> Float[Array, "batch horizon token"]:
-        """ε(x, k), what samplers use."""
+        """ε(x, k), for samplers."""
         network = as_noise(self.config.prediction, self.schedule, self.apply)
         nothing = jnp.zeros(len(x))
         return network(self.params, x, step, nothing, nothing)
@@ -218,13 +218,13 @@ def training(
 def window_data(
     recorded: Trajectories, scales: Scales, labels: np.ndarray
 ) -> tuple[np.ndarray, JointBuffer]:
-    """`Training.data` for `draw_windows`: the transitions, and what their windows are cut from."""
+    """`Training.data` for `draw_windows`: the transitions, and the buffer of their windows."""
     buffer = make_joint_buffer(recorded, scales, labels)
     return np.arange(recorded.size, dtype=np.int32), buffer
 
 
 def draw_windows(batch_size: int):
-    """`Training.draw` for `window_data`: transitions, drawn evenly, and the buffer."""
+    """`Training.draw` for `window_data`: uniformly drawn transitions, and the buffer."""
 
     def draw(data, key):
         transitions, buffer = data
@@ -240,11 +240,11 @@ def train(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[JointDiffuser, list[dict[str, Any]]]:
-    """Fit the model; arguments as of `training`.
+    """Fit the model; arguments as for `training`.
 
     Returns:
       (the model with the seeds as leading axis of every leaf; metrics of each seed: `loss` is the
-      mean over all seeds, and missing where nothing was left to train).
+      mean over all seeds, and missing if nothing was left to train).
     """
     plan, model = training(config, recorded, keys)
     fitted, count = fit(plan, callbacks), len(keys)

@@ -1,4 +1,4 @@
-"""Trajectories imagined in lockstep: the compiled loop, and batches that shrink as they end."""
+"""Trajectories imagined in lockstep: the compiled loop, and batches that shrink as some end."""
 
 import functools
 import time
@@ -22,19 +22,19 @@ from tskd_jax.training import seeds
 
 @struct.dataclass
 class Progress:
-    """Trajectories under way; every leaf but `time` has them as leading axis.
+    """Trajectories in progress; every leaf except `time` has them as leading axis.
 
-    The seed is the inner part of that axis: row i · S + s is trajectory i of seed s, so that every
-    device gets as many trajectories of each.
+    The seed is the inner part of that axis: row i · S + s is trajectory i of seed s, so every
+    device gets the same number of trajectories of each seed.
 
     Attributes:
       states: (B, T + replan_every + C, m) normalised, filled up to `time`.
       rewards: (B, T + replan_every, 1) normalised.
-      actions: (B, T + replan_every, n) raw units, where the world has executed them; else n = 0.
+      actions: (B, T + replan_every, n) raw units, if a world has executed them; else n = 0.
       length: (B,) transitions so far.
-      terminal: (B,) ended by the termination rule.
-      plan: the latest, of (B, H, ·).
-      key: (B, words) data of their keys.
+      terminal: (B,) ended by the termination rule, or because the world does not know a step.
+      plan: the latest plan, (B, H, ·).
+      key: (B, words) key data of the trajectories.
       time: () t.
     """
 
@@ -59,12 +59,12 @@ def advance(
     enough_ended: jax.Array,
     grounding: Grounding | None = None,
 ) -> Progress:
-    """Up to `plans` plans further, or until no seed has more than `enough_ended` alive."""
+    """Advance by up to `plans` plans, or until no seed has more than `enough_ended` alive."""
     steps, context, count = sampling.replan_every, model.config.context, len(model.return_scale)
     trajectory_keys = jax.random.wrap_key_data(progress.key)
 
     def next_steps(time, length, *columns):
-        """(plans, rewards (B, steps, 1), states (B, steps, m), actions, which are alive)."""
+        """(plans, rewards (B, steps, 1), states (B, steps, m), actions, which states are alive)."""
 
         def of_seed(model, grounding, history, keys, plan):
             latest = replan(model, sampling, history, length, keys, plan, time, steps)
@@ -78,7 +78,7 @@ def advance(
 
         split = jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), columns)
         result = seeds.map_axis(of_seed, count, (0, 0, 1, 1, 1), 1)(model, grounding, *split)
-        # Without -1, which an array of no numbers does not determine.
+        # Not with -1, which is undetermined for an array of size 0.
         return jax.tree.map(lambda x: x.reshape(x.shape[0] * count, *x.shape[2:]), result)
 
     def body(carry):
@@ -88,7 +88,7 @@ def advance(
         history = jax.lax.dynamic_slice_in_dim(p.states, p.time + 1 - length, context, 1)
         keys = jax.vmap(jax.random.fold_in, (0, None))(trajectory_keys, p.time)
         latest, rewards, states, actions, alive = next_steps(p.time, length, history, keys, p.plan)
-        # Steps taken of this plan: up to and with the first dead state, or the last step.
+        # Steps taken of this plan: up to and including the first dead state, or the last step.
         survived = jnp.cumprod(alive, axis=1)
         taken = jnp.minimum(1 + survived[:, :-1].sum(1), max_steps - p.time)
         dies = ~jnp.take_along_axis(alive, taken[:, None] - 1, 1)[:, 0]
@@ -119,7 +119,7 @@ def nothing_imagined(
     state_size: int,
     action_size: int,
 ) -> Progress:
-    """Room on the host for so many trajectories, without their keys and the time."""
+    """Empty arrays on the host for `count` trajectories, without their keys and the time."""
     slots, horizon = max_steps + sampling.replan_every, model.config.horizon
     return Progress(
         states=np.zeros((count, slots + model.config.context, state_size), np.float32),
@@ -147,21 +147,20 @@ def imagine_batch(
     on_compiled: Callable[[int], None],
     grounding: Grounding | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """States (Σ(T+1), m), rewards (ΣT,), actions (ΣT, n), lengths and terminal (S · n,), raw units.
-
-    Without grounding n = 0: the actions are for f to say.
+    """Imagine n trajectories for each seed, in batches that shrink as trajectories end.
 
     Args:
-      model, sampling, task, max_steps: as of `imagine`.
-      starts: (S, n, m).
-      keys: (S, n, words) data of the trajectories' keys.
-      on_progress: called with the transitions so far.
-      on_compiled: called with the bytes of the first program, before it runs; those after it are
+      model, sampling, task, max_steps: as for `imagine`.
+      starts: (S, n, m) start states, raw units.
+      keys: (S, n, words) key data of the trajectories.
+      on_progress: called with the number of transitions so far.
+      on_compiled: called with the bytes of the first program, before it runs; later programs are
         smaller.
-      grounding: where the actions are executed; None: the next state is the imagined one.
+      grounding: executes the actions; None: the next state is the imagined one.
 
     Returns:
-      As above, seed by seed.
+      (states (Σ(T+1), m), rewards (ΣT,), actions (ΣT, action_size), lengths (S · n,), terminal
+      (S · n,)), raw units, seed by seed. Without grounding action_size is 0: f must find actions.
     """
     seed_count, each, size = starts.shape
     count, keys = seed_count * each, keys.reshape(seed_count * each, -1)
@@ -174,7 +173,7 @@ def imagine_batch(
     while len(running) and now < max_steps:
         own = [running[running // each == seed] for seed in range(seed_count)]
         bucket = devices.padded(1 << (max(map(len, own)) - 1).bit_length())
-        # Padding repeats trajectories (or the very first), marked as ended.
+        # Padding repeats trajectories (or trajectory 0, if a seed has none left), marked as ended.
         rows = np.stack([np.resize(index, bucket) for index in own], 1).reshape(-1)
         padding = np.stack([np.arange(bucket) >= len(index) for index in own], 1).reshape(-1)
         kept = np.concatenate(
@@ -191,7 +190,7 @@ def imagine_batch(
             time=None,
         )
         progress = devices.spread(progress).replace(time=devices.copied(np.int32(now)))
-        # Small batches are not worth a compilation of their own.
+        # Small batches are not worth their own compilation.
         enough_ended = bucket // 2 if bucket > 16 else 0
         while True:
             with devices.on(mesh):
@@ -227,7 +226,7 @@ def imagine_batch(
         return np.array(units).reshape(column.shape)
 
     states, rewards = raw(model.states, everything.states), raw(model.rewards, everything.rewards)
-    # The start is known exactly: no round trip through the normaliser.
+    # The start is known exactly: avoid the round trip through the normaliser.
     states[:, 0] = starts.reshape(count, size)
     first = np.arange(count)
     taken = ranges(first * slots, lengths)

@@ -1,4 +1,4 @@
-"""The ways that a diffuser's plans take through the noise levels, as a table to learn from."""
+"""The paths of a diffuser's plans through the noise levels, as a table to learn from."""
 
 import functools
 from typing import Any
@@ -19,20 +19,20 @@ from tskd_jax.teacher.planning import unfinished_window
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 from tskd_jax.training.callbacks import TrainingCallbacks
 
-CHUNK = 8192  # windows of a part of the table, which is kept when it is done
-AT_ONCE = 1024  # windows that are planned at once, for bounded memory
+CHUNK = 8192  # windows in a part of the table, which is cached once computed
+AT_ONCE = 1024  # windows planned at once, to bound memory
 
 
 @struct.dataclass
 class Table:
-    """What is learnt: N windows, of each where its steps begin and what they must predict.
+    """Training data: for N windows, the states at which steps begin and what they must predict.
 
     Attributes:
       x: (N, calls, H, D) the state at each level that the distilled network visits.
-      signal: (N, calls, H, D) the x̂_0 that leads from there to the next state, and behind the last
+      signal: (N, calls, H, D) the x̂_0 that leads from there to the next state, and from the last
         level to the plan.
       condition: (N,) y.
-      known: (N, H, D) what of a window is given, and costs nothing.
+      known: (N, H, D) the entries of a window that are given, and carry no loss.
     """
 
     x: Leaf
@@ -42,10 +42,10 @@ class Table:
 
 
 def between_levels(teacher: Sampler, few: Sampler, schedule: Schedule) -> np.ndarray:
-    """(calls, steps) what the states at the teacher's levels count in those at the few levels.
+    """(calls, steps) weights of the states at the teacher's levels in those at the few levels.
 
-    A deterministic step leads from x to a x + b x̂_0. In units of the noise, x / √(1 - ᾱ), that is a
-    straight line along √(ᾱ / (1 - ᾱ)), so that states between two levels lie between them.
+    A deterministic step leads from x to a x + b x̂_0. In units of the noise, x / √(1 - ᾱ), this is
+    a straight line in √(ᾱ / (1 - ᾱ)), so states between two levels are interpolated linearly.
     """
 
     def scales(sampler):
@@ -77,18 +77,18 @@ def paths(
     length: Array,
     keys: Array,
 ) -> tuple[Array, Array, Array]:
-    """The whole way of each plan, as `planning.plan` samples it.
+    """The whole path of each plan, as `planning.plan` samples it.
 
     Args:
       model: of one seed.
       sampling: of the model; deterministic.
-      history: normalised, as of `plan`.
-      length: (batch,) L of each.
-      keys: (batch, words) data of their keys.
+      history: normalised, as for `plan`.
+      length: (batch,) L of each history.
+      keys: (batch, words) key data of the plans.
 
     Returns:
-      ((batch, steps + 1, H, D) x at every level visited, and x_0; (batch,) y; (batch, H, D) what
-      of the window is known).
+      ((batch, steps + 1, H, D) x at every level visited, then x_0; (batch,) y; (batch, H, D) which
+      entries of the window are known).
     """
 
     def of_one(history, length, key):
@@ -110,12 +110,12 @@ def paths(
 
 @functools.partial(jax.jit, static_argnames=("sampling", "few"))
 def _rows(model: Diffuser, sampling: SamplingConfig, few: SamplingConfig, *window) -> Table:
-    """The table's rows of a batch of windows; arguments as of `paths`."""
+    """The table's rows for a batch of windows; arguments as for `paths`."""
     path, condition, known = paths(model, sampling, *window)
     sampler = make_sampler(few)
     weights = between_levels(make_sampler(sampling), sampler, model.schedule)
     states = jnp.einsum("cs,bshd->bchd", jnp.asarray(weights, jnp.float32), path[:, :-1])
-    # What is known is the same at every level, however noisy the rest.
+    # Known entries are the same at every level, however noisy the rest.
     states = jnp.where(known[:, None], path[:, :1], states)
     states = jnp.concatenate([states, path[:, -1:]], 1)
     target = signals(sampler, model.schedule, states)
@@ -124,13 +124,13 @@ def _rows(model: Diffuser, sampling: SamplingConfig, few: SamplingConfig, *windo
 
 @struct.dataclass
 class Histories:
-    """Recorded windows, as `plan` is given them; of one seed.
+    """Recorded histories, in the form that `plan` takes; of one seed.
 
     Attributes:
       states: (N, C, m) normalised.
-      length: (N,) L of each.
-      keys: (N, words) data of the keys of their plans.
-      row: (N,) the recorded transition that each ends with.
+      length: (N,) L of each history.
+      keys: (N, words) key data of their plans.
+      row: (N,) the recorded transition whose state each history ends with.
     """
 
     states: Leaf
@@ -139,23 +139,23 @@ class Histories:
     row: Leaf
 
     def select(self, index: Any) -> "Histories":
-        """Some of them."""
+        """The histories at `index`."""
         return jax.tree.map(lambda leaf: leaf[index], self)
 
 
 def draw_histories(
     model: Diffuser, trajectories: Trajectories, rows: np.ndarray, count: int, key: jax.Array
 ) -> Histories:
-    """Windows that end with some of those transitions, drawn evenly.
+    """Draw histories that end with some of these transitions, uniformly.
 
-    Half of the histories are as long as they can be, as most of a long trajectory are; the others
-    are of random length, as those of trajectories that begin in the middle of an episode.
+    Half of the histories are as long as possible, like most in a long trajectory; the others have
+    random lengths, like those of trajectories that begin in the middle of an episode.
 
     Args:
       model: DDR-I of one seed.
       trajectories: the recorded dataset.
       rows: (R,) transitions.
-      count: how many windows; where there are fewer transitions, some are drawn several times.
+      count: how many histories; with fewer transitions, some are drawn several times.
       key: randomness.
     """
     row_key, short_key, length_key, plan_key = jax.random.split(key, 4)
@@ -171,7 +171,7 @@ def draw_histories(
 
 
 def blurred(model: Diffuser, histories: Histories, blur: float, key: jax.Array) -> Histories:
-    """With Gaussian noise of that deviation in each state, as in DDR-I's training."""
+    """Add Gaussian noise of deviation `blur` to each state, as in DDR-I's training."""
     noise = blur * jax.random.normal(key, histories.states.shape)
     if model.config.relative:
         noise *= jnp.asarray(model.coordinates.scale)[1][None, None]
@@ -179,7 +179,7 @@ def blurred(model: Diffuser, histories: Histories, blur: float, key: jax.Array) 
 
 
 def plans(model: Diffuser, sampling: SamplingConfig, histories: Histories) -> tuple:
-    """((N, H, D) x_0, (N, H, D) what of it is known) of windows; arguments as of `make_table`."""
+    """((N, H, D) x_0; (N, H, D) which entries are known); arguments as for `make_table`."""
 
     def program(*window):
         path, _, known = paths(model, sampling, *window)
@@ -197,19 +197,19 @@ def make_table(
     callbacks: TrainingCallbacks,
     name: str,
 ) -> tuple[Table, np.ndarray]:
-    """What DDR-I of one seed does with those histories, at the levels that `few` visits.
+    """Tabulate the paths of DDR-I of one seed from these histories, at the levels of `few`.
 
-    Where `sampling.history_noise` reports a blur, half of the histories are blurred and reported as
-    such, as imagined ones are; the others are not, as observed ones are not.
+    If `sampling.history_noise` reports a blur, half of the histories are blurred and reported as
+    blurred, like imagined ones; the others are neither, like observed ones.
 
     Args:
       model: DDR-I of one seed.
       sampling: of DDR-I; deterministic.
-      few: of what is trained.
+      few: of the distilled network.
       histories: N recorded ones.
-      key: of the blur.
+      key: for the blur.
       callbacks: each part of the table is cached.
-      name: of the parts.
+      name: prefix of the parts' names.
 
     Returns:
       (the table; (N,) the recorded transition of each of its rows).

@@ -1,7 +1,7 @@
-"""DDR-I as a policy: Algorithm 1 to the letter, where every action is executed (section 4.2).
+"""DDR-I as a policy: exactly Algorithm 1, where every action is executed (section 4.2).
 
-It is the teacher that the student is measured against. Of a model without a reward channel it is
-Decision Diffuser (Ajay et al. 2022, their Algorithm 1).
+It is the teacher that the student is compared with. Without a reward channel it is Decision
+Diffuser (Ajay et al. 2022, their Algorithm 1).
 """
 
 import functools
@@ -24,7 +24,7 @@ from tskd_jax.training import seeds
 def plan_step(
     model: Diffuser, sampling: SamplingConfig, history, length, keys, earlier: Plan, time
 ):
-    """One plan of a batch: (rewards (B,), next states (B, m) normalised, the plan)."""
+    """Plan once for a batch: (rewards (B,), next states (B, m) normalised, the plan)."""
     latest = replan(model, sampling, history, length, keys, earlier, time, 1)
     rewards, states = latest.next_steps(length, 1)
     return model.rewards.unnormalize(rewards[:, 0])[:, 0], states[:, 0], latest
@@ -38,11 +38,11 @@ def _act(model: Diffuser, inverse_dynamics: InverseDynamics, observations, next_
 class Planner:
     """Plans an action at every step from the last C observations; for `evaluation.rollout`.
 
-    The models are of one seed.
+    The models are those of one seed.
 
     Attributes:
-      rewards: a list of (E,), the rewards that were planned, one entry for each time step; they
-        mean nothing where the model has no reward channel.
+      rewards: the planned rewards, a list with one (E,) array for each time step; meaningless if
+        the model has no reward channel.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Planner:
         key: jax.Array,
     ):
         self._model, self._sampling, self._key = model, sampling, key
-        # Moved once, not at every step: the paper's networks are 240 MB.
+        # Placed on the devices once, not at every step: the paper's networks are 240 MB.
         self._placed = devices.copied((model, inverse_dynamics))
         self._history = np.zeros((0, 0, 0), np.float32)
         self.rewards: list[np.ndarray] = []
@@ -85,13 +85,13 @@ class Planner:
 
 @struct.dataclass
 class PlanningActor:
-    """What a method leaves that plans instead of being distilled; an `envs.simulator.Actor`.
+    """The result of a method that plans and does not distil; an `envs.simulator.Actor`.
 
     Attributes:
       model: the generator of one seed, with or without a reward channel.
       inverse_dynamics: f(s, s'), of one seed.
-      key: () of its plans.
-      sampling: of the plans.
+      key: () for sampling its plans.
+      sampling: how plans are sampled.
     """
 
     model: Diffuser
@@ -101,11 +101,11 @@ class PlanningActor:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the networks: the generator's and f's."""
+        """The number of parameters of the networks, the generator and f."""
         return count_parameters((self.model.params, self.inverse_dynamics.params))
 
     def start(self) -> Planner:
-        """To play some episodes in lockstep, from time 0."""
+        """A planner for episodes in lockstep, from time 0."""
         return Planner(self.model, self.sampling, self.inverse_dynamics, self.key)
 
 
@@ -116,13 +116,13 @@ def planner_of_seed(
     index: int,
     key: jax.Array,
 ) -> Planner:
-    """The planner of one of several seeds, for states that are observed and not imagined.
+    """The planner of one of several seeds, for states that are observed, not imagined.
 
     Args:
       model, inverse_dynamics: with the seeds as leading axis.
-      sampling: of DDR-I.
+      sampling: how DDR-I is sampled.
       index: which seed.
-      key: of its plans.
+      key: for sampling its plans.
     """
     return Planner(
         seeds.of_seed(model, index),

@@ -1,4 +1,4 @@
-"""One plan of DDR-I (Algorithm 1, lines 6 to 13): a window that is sampled, and read."""
+"""One plan of DDR-I (Algorithm 1, lines 6 to 13): sample a window and read it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,18 +19,18 @@ class Plan:
     """The whole window that DDR-I imagined, normalised.
 
     Attributes:
-      states: (B, H, m); the known ones stand at positions 0 … L - 1.
-      rewards: (B, H, 1); zeros of a model without a reward channel.
+      states: (B, H, m); the known ones are at positions 0 … L - 1.
+      rewards: (B, H, 1); zeros for a model without a reward channel.
     """
 
     states: Leaf
     rewards: Leaf
 
     def next_steps(self, length: Array, count: int) -> tuple[Array, Array]:
-        """The first steps behind the history (Algorithm 1, lines 11 and 12).
+        """The first steps after the history (Algorithm 1, lines 11 and 12).
 
         Args:
-          length: L, of the history that the plan was made with.
+          length: L, the length of the history that the plan was made with.
           count: how many steps.
 
         Returns:
@@ -40,14 +40,14 @@ class Plan:
         return rewards, jax.lax.dynamic_slice_in_dim(self.states, length, count, 1)
 
     def shifted(self, by: Array) -> "Plan":
-        """The same, seen from a window that begins `by` steps later; the last token is repeated."""
+        """The plan as seen from a window that begins `by` steps later; repeats the last token."""
         horizon = self.states.shape[1]
         position = jnp.minimum(jnp.arange(horizon) + by, horizon - 1)
         return Plan(self.states[:, position], self.rewards[:, position])
 
 
 def no_plan(model: Diffuser, batch: int) -> Plan:
-    """A placeholder for the plan before the first."""
+    """A placeholder for the plan before the first one."""
     horizon, size = model.config.horizon, model.states.low.shape[-1]
     return Plan(jnp.zeros((batch, horizon, size)), jnp.zeros((batch, horizon, 1)))
 
@@ -56,8 +56,8 @@ class UnfinishedWindow(NamedTuple):
     """The window that a plan fills in, as tokens (B, H, D); arguments of `diffusion.sample`.
 
     Attributes:
-      known: mask of the history, and of the noise level where tokens have it.
-      known_values: what stands there.
+      known: mask of the history, and of the noise level if tokens have one.
+      known_values: the values of the known entries.
       low, high: the range of every token.
       condition: (B,) y.
       encode: (states (B, H, m), rewards (B, H, 1)), normalised -> tokens.
@@ -79,7 +79,7 @@ def unfinished_window(
     history: Float[Array, "batch context state"],
     length: Int[Array, ""],
 ) -> UnfinishedWindow:
-    """What is given of a plan, and in which range the rest is; arguments as of `plan`."""
+    """The known part of a plan, and the range of the rest; arguments as for `plan`."""
     config = model.config
     batch, context, size = history.shape
     current = jnp.full(batch, length - 1)
@@ -115,7 +115,7 @@ def plan(
     keys: Key[Array, " batch"],
     earlier: Plan | None = None,
 ) -> Plan:
-    """One pass of Algorithm 1, lines 6 to 13, for a batch.
+    """Make one plan for each row of a batch (Algorithm 1, lines 6 to 13).
 
     Args:
       model: DDR-I.
@@ -123,8 +123,8 @@ def plan(
       history: the last states, normalised, at positions 0 … length - 1; the rest is ignored.
       length: L = min(C, t + 1), the same for all.
       keys: (batch,).
-      earlier: the plan before, as seen from this window; sampling begins with it, noised to
-        `sampling.warm_start` of the K steps. None: it begins with noise.
+      earlier: the previous plan, as seen from this window; sampling starts from it, noised to
+        `sampling.warm_start` of the K steps. None: it starts from noise.
     """
     config, size = model.config, history.shape[-1]
     w = unfinished_window(model, sampling, history, length)
@@ -158,17 +158,17 @@ def replan(
     time: Int[Array, ""],
     taken: int,
 ) -> Plan:
-    """`plan`, from the plan before where `sampling.warm_start` is above 0.
+    """Call `plan`, starting from the previous plan if `sampling.warm_start` is above 0.
 
     Args:
-      model, sampling, history, length, keys: as of `plan`.
-      earlier: the plan before, as it was made. At time 0 there is none: its content is ignored.
+      model, sampling, history, length, keys: as for `plan`.
+      earlier: the previous plan, as it was made. At time 0 there is none: its content is ignored.
       time: t, the time step of the present.
-      taken: time steps since the plan before.
+      taken: time steps since the previous plan.
     """
     if not sampling.warm_start:
         return plan(model, sampling, history, length, keys)
-    # An episode's first C - 1 windows all begin with its start, later ones move along.
+    # An episode's first C windows all begin at its start; later ones move along.
     grown = length - jnp.minimum(model.config.context, time + 1 - taken)
     return jax.lax.cond(
         time == 0,

@@ -1,4 +1,4 @@
-"""Several teachers, whose trajectories are pooled: what the paper names as future work."""
+"""Several teachers whose trajectories are pooled, which the paper names as future work."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -32,16 +32,16 @@ class Config:
     )
 
     def sampling(self, sampling: SamplingConfig, index: int) -> SamplingConfig:
-        """Of a teacher."""
+        """How teacher `index` is sampled."""
         factor = self.target_factors[index % len(self.target_factors)]
         return replace(sampling, target_return=sampling.target_return * factor)
 
     def share(self, count: int, index: int) -> int:
-        """How many of so many trajectories a teacher imagines."""
+        """How many of `count` trajectories teacher `index` imagines."""
         return count // self.count + (index < count % self.count)
 
     def contradictions(self, sampling: SamplingConfig) -> Iterator[str]:
-        """Each contradiction between these fields, or with those of sampling, in words."""
+        """Describe each contradiction between these fields, or with those of sampling."""
         factors = self.target_factors
         if len(factors) not in (1, self.count):
             yield (
@@ -56,7 +56,7 @@ class Config:
 
 
 def draw_episodes(recorded: Trajectories, seed: int, index: int) -> Trajectories:
-    """As many episodes as are recorded, drawn with replacement.
+    """Draw as many episodes as are recorded, with replacement.
 
     Args:
       recorded: E episodes.

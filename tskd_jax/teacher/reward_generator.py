@@ -31,7 +31,7 @@ from tskd_jax.training.loop import fit
 from tskd_jax.training.training import Training
 
 HELD_OUT = 0.05  # share of the transitions
-VALIDATED = 2048  # most of the held-out transitions whose reward is sampled
+VALIDATED = 2048  # maximum number of held-out transitions whose reward is sampled
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Config(diffuser.DiffuserConfig):
 
 
 def token_size(_config: Config, state_size: int) -> int:
-    """Numbers of a token: two states and a reward."""
+    """The size of a token: two states and a reward."""
     return 2 * state_size + 1
 
 
 def conditions(config: Config, trajectories: Trajectories, count: int) -> np.ndarray:
-    """(S, N) y of every transition for so many seeds, before its scale: R_t."""
+    """(S, N) y of every transition for `count` seeds, before scaling: R_t."""
     return seeds.for_seeds(diffuser.returns_to_go(config, trajectories), count)
 
 
@@ -115,7 +115,7 @@ def train(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[Diffuser, list[dict[str, Any]]]:
-    """Fit DDR-II and measure its rewards' error on held-out transitions (Equation 12).
+    """Fit DDR-II and measure the error of its rewards on held-out transitions (Equation 12).
 
     Args:
       config: of this part.
@@ -149,7 +149,7 @@ def train(
 
 
 def _split(keys: jax.Array) -> jax.Array:
-    """(S,) keys -> (3, S): of the split, of the training, of the validation."""
+    """(S,) keys -> (3, S): for the split, the training and the validation."""
     return jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
 
 
@@ -158,14 +158,14 @@ def _change(
     states: Float[Array, "batch horizon state"],
     next_states: Float[Array, "batch horizon state"],
 ) -> Float[Array, "batch horizon state"]:
-    """The next states, or in relative coordinates their scaled difference from the states."""
+    """The next states, or in relative coordinates their scaled differences from the states."""
     if not coordinates.relative:
         return next_states
     return (next_states - states) / coordinates.scale[1][None, None]
 
 
 def _known(x0: Array) -> Array:
-    """Both states of token 0 are known, its reward is the target."""
+    """The mask of known entries: both states of token 0, whose reward is the target."""
     first = jnp.arange(x0.shape[1])[None, :, None] == 0
     is_state = jnp.arange(x0.shape[2])[None, None] < x0.shape[2] - 1
     return jnp.broadcast_to(first & is_state, x0.shape)
@@ -222,9 +222,9 @@ def rewards_between(
       model: DDR-II of one seed.
       sampling: `config.reward_sampling`.
       states, next_states: the pairs.
-      key: randomness; a pair depends on its own part of it.
-      batch_size: pairs at a time; fewer where memory runs out.
-      on_compiled: as of `TrainingCallbacks`, for each size of a batch.
+      key: randomness; each pair uses only its own part of it.
+      batch_size: pairs at a time; fewer if memory runs out.
+      on_compiled: as in `TrainingCallbacks`, for each batch size.
     """
     data = np.asarray(jax.random.key_data(jax.random.split(key, max(1, len(states)))))
 
@@ -252,10 +252,10 @@ def member_rewards(
     key: jax.Array,
     on_compiled: Callable[[int], None] = lambda size: None,
 ) -> np.ndarray:
-    """(members, N) what each network alone says of the rewards, from the same noise.
+    """(members, N) the rewards predicted by each network alone, from the same noise.
 
-    Arguments as of `rewards_between`. How much they differ is what DDR-II does not know: the
-    paper's future work calls it epistemic uncertainty.
+    Arguments as for `rewards_between`. Their disagreement measures what DDR-II does not know, which
+    the paper's future work calls epistemic uncertainty.
     """
     alone = replace(model.config, members=1)
 

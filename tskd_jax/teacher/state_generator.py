@@ -1,8 +1,8 @@
 """Decision Diffuser's generator (Ajay et al. 2022): DDR-I without the reward channel.
 
 A U-Net diffuses windows of states, conditioned on a return by classifier-free guidance (their
-section 3.1), and inverse dynamics reads actions off consecutive states (section 3.2). All of it is
-DDR-I's (`trajectory_generator`), whose tokens hold a reward as well.
+section 3.1), and inverse dynamics infers actions from consecutive states (section 3.2). All of this
+is also DDR-I (`trajectory_generator`), whose tokens hold a reward as well.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from tskd_jax.teacher.trajectory_generator import SamplingConfig
 
 @dataclass(frozen=True)
 class GeneratorConfig(trajectory_generator.Config):
-    """Of the generator: DDR-I's, for tokens that are states alone."""
+    """The fields of the generator: DDR-I's, for tokens that hold only a state."""
 
     reward_channel: ClassVar[bool] = False
 
@@ -57,7 +57,7 @@ class Config(DiffuserConfig):
         return GeneratorConfig(**vars(restrict(self, DiffuserConfig)), context=self.context)
 
     def sampling(self) -> SamplingConfig:
-        """How it plans, on which its training does not depend."""
+        """How it plans; its training does not depend on this."""
         return SamplingConfig(
             sampler=self.sampler,
             steps=self.sampling_steps,
@@ -69,7 +69,7 @@ class Config(DiffuserConfig):
 
 
 def contradictions(config: Config) -> Iterator[str]:
-    """Each contradiction between fields in words, with what to choose instead."""
+    """Describe each contradiction between fields, and what to choose instead."""
     section = "config.decision_diffuser"
     if config.horizon <= config.context:
         yield (

@@ -37,8 +37,8 @@ class Config(diffuser.DiffuserConfig):
     """`config.trajectory_generator`.
 
     Attributes:
-      reward_channel: whether tokens hold a reward beside the state; not so in Decision Diffuser
-        (`teacher.state_generator`).
+      reward_channel: whether tokens hold a reward besides the state; those of Decision Diffuser
+        (`teacher.state_generator`) do not.
     """
 
     reward_channel: ClassVar[bool] = True
@@ -86,29 +86,29 @@ class SamplingConfig(diffuser.SamplingConfig):
     )
 
     def of_observed_states(self) -> "SamplingConfig":
-        """For histories that the simulator gave: exact, however blurred imagined ones are."""
+        """The same for histories from the simulator: reported as exact, unlike imagined ones."""
         return replace(self, history_noise=0.0)
 
 
 def needs_baseline(config: Config) -> bool:
-    """Whether a DDR-I of that config is made of a `models.baseline`."""
+    """Whether a DDR-I with this config needs a `models.baseline`."""
     return config.residual or config.condition == "advantage"
 
 
 def token_size(config: Config, state_size: int) -> int:
-    """Numbers of a token: a state, and a reward and the noise level where it has them."""
+    """The size of a token: a state and, if it has them, a reward and the noise level."""
     return state_size + config.reward_channel + config.noise_level_input
 
 
 def conditions(
     config: Config, trajectories: Trajectories, baseline: Baseline | None, count: int
 ) -> np.ndarray:
-    """y of every transition, before its scale: R_t, or the rank of its advantage.
+    """y of every transition, before scaling: R_t, or the rank of its advantage.
 
     Args:
       config: of this part.
       trajectories: N transitions.
-      baseline: with the seeds as leading axis, where `condition` is `advantage`.
+      baseline: with the seeds as leading axis; needed if `condition` is `advantage`.
       count: S.
 
     Returns:
@@ -172,15 +172,16 @@ def training(
     """The training of DDR-I on all windows of the dataset (Equation 6).
 
     The present state s_t and up to C - 1 states before it are known. With `history_noise` they are
-    blurred by noise whose deviation is drawn per window from U(0, history_noise): imagination
-    continues from its own output, which is never quite clean. With `noise_level_input` that
-    deviation is an input of the network, so that it need not distrust a clean history.
+    blurred by noise whose deviation is drawn per window from U(0, history_noise), because
+    imagination continues from its own output, which is never quite clean. With `noise_level_input`
+    that deviation is an input of the network, so that it need not distrust a clean history.
 
     Args:
       config: of this part.
       trajectories: the recorded dataset.
       baseline: where `needs_baseline(config)`, with the seeds as leading axis.
-      kept: recorded episodes that `kept_fraction` of the windows is drawn from; None: of all.
+      kept: recorded episodes from which `kept_fraction` of the windows is drawn; None: all
+        windows are drawn from all episodes.
       keys: (S,).
 
     Returns:
@@ -199,7 +200,7 @@ def training(
         level = jax.random.uniform(level_key, (len(transitions), 1, 1))
         blur = config.history_noise * level * jax.random.normal(noise_key, w.states.shape)
         if config.relative:
-            # In units of a step: where a step is small, so must be what may be forgiven.
+            # In units of one step: where steps are small, so must be the errors to tolerate.
             blur *= jnp.asarray(coordinates.scale)[1][None, None]
         blurred = w.states + blur
         present = jnp.take_along_axis(blurred, w.current[:, None, None], 1)[:, 0]
@@ -242,11 +243,11 @@ def train(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[Diffuser, list[dict[str, Any]]]:
-    """Fit DDR-I; arguments as of `training`.
+    """Fit DDR-I; arguments as for `training`.
 
     Returns:
       (DDR-I with the seeds as leading axis of every leaf; metrics of each seed: `loss` is the mean
-      over all seeds, and missing where nothing was left to train).
+      over all seeds, and missing if nothing was left to train).
     """
     plan, model = training(config, trajectories, baseline, kept, keys)
     fitted = fit(plan, callbacks)
@@ -254,7 +255,7 @@ def train(
 
 
 def _rows(config: Config, trajectories: Trajectories, kept: np.ndarray | None) -> np.ndarray:
-    """The transitions to draw windows of; those of `kept` episodes as often as configured."""
+    """The transitions to draw windows from; those of `kept` episodes repeated as configured."""
     everything = np.arange(trajectories.size)
     if not config.kept_fraction or kept is None:
         return everything
@@ -273,14 +274,14 @@ def tokens(
     present: Float[Array, "batch state"],
     current: Int[Array, " batch"],
 ) -> Float[Array, "batch horizon dim"]:
-    """Coordinates of the states, and the rewards and the noise level where tokens have them.
+    """The tokens of a window: state coordinates and, if tokens have them, rewards and noise level.
 
     Args:
       config, coordinates: of the model.
       states, rewards: of a window, normalised.
       level: (batch, 1, 1) or (1, 1, 1), the deviation of the history's blur / `history_noise`.
-      present: the state that others are relative to.
-      current: its position.
+      present: (batch, m) the state that others are relative to.
+      current: (batch,) its position.
     """
     parts = [coordinates.encode(states, present, current)]
     if config.reward_channel:
@@ -291,7 +292,7 @@ def tokens(
 
 
 def token_parts(config: Config, state_size: int) -> tuple[Array, Array, Array]:
-    """(1, 1, D) masks of a token: its state, its reward, its noise level where it has them."""
+    """(1, 1, D) masks of a token's state, reward and noise level; all false if it has none."""
     index = jnp.arange(token_size(config, state_size))[None, None]
     behind_reward = state_size + config.reward_channel
     is_state, is_level = index < state_size, index >= behind_reward

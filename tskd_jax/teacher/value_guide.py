@@ -1,7 +1,7 @@
 """Diffuser's guide (Janner et al. 2022, section 3.2): J, the value of a noisy plan.
 
-J(τ_k) is regressed to the discounted return of what the window was before it was noised to step k,
-from its first transition to the episode's end. Sampling climbs its gradient.
+J(τ_k), of a window noised to step k, is regressed onto the discounted return of the window before
+it was noised, from its first transition to the episode's end. Sampling climbs the gradient of J.
 """
 
 from dataclasses import dataclass
@@ -46,12 +46,12 @@ class Config(NetworkConfig):
 
 @struct.dataclass
 class PlanValue:
-    """J. Shapes are of one seed; several have a leading axis.
+    """J, the value of a noisy plan. Shapes are those of one seed; several add a leading axis.
 
     Attributes:
-      params: of the network, the moving average.
-      mean, deviation: () of the returns, by which the network's output is scaled.
-      token_size: numbers of a token.
+      params: of the network: the moving average.
+      mean, deviation: () of the returns; the network's output is scaled by them.
+      token_size: size of a token.
       horizon: H.
       config: of this part.
     """
@@ -76,18 +76,18 @@ class PlanValue:
     def __call__(
         self, x: Float[Array, "batch horizon token"], step: Int[Array, " batch"]
     ) -> Float[Array, " batch"]:
-        """J of plans (normalised) that are noisy as at step k, in rewards."""
+        """J of plans (normalised, noised to step k), in units of reward."""
         return self.mean + self.deviation * self.network.apply(self.params, x, step)
 
 
 def training(
     config: Config, windows: WindowConfig, recorded: Trajectories, keys: jax.Array
 ) -> tuple[Training, PlanValue]:
-    """The training on all windows of the dataset, noised as the diffuser's are.
+    """The training on all windows of the dataset, noised like those of the diffuser.
 
     Args:
       config: of this part.
-      windows: of the diffuser that it is to guide.
+      windows: those of the diffuser that J is to guide.
       recorded: the dataset.
       keys: (S,).
 
@@ -137,11 +137,11 @@ def train(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[PlanValue, list[dict[str, Any]]]:
-    """Fit J; arguments as of `training`.
+    """Fit J; arguments as for `training`.
 
     Returns:
       (J with the seeds as leading axis of every leaf; metrics of each seed: `loss`, the mean over
-      all seeds, is in units of the returns' variance, and missing where nothing was left to train).
+      all seeds, in units of the returns' variance; missing if nothing was left to train).
     """
     plan, model = training(config, windows, recorded, keys)
     fitted, count = fit(plan, callbacks), len(keys)
@@ -155,14 +155,14 @@ def climb(
     known: Bool[Array, "batch horizon token"],
     known_values: Float[Array, "batch horizon token"],
 ) -> Guide:
-    """The guide of a sampler: μ ← μ + α Σ ∇J(μ), some times over (their Algorithm 1).
+    """The guide of a sampler: repeats μ ← μ + α Σ ∇J(μ) (their Algorithm 1).
 
-    Their code climbs before the mean is computed, from x_k; this is as their paper has it.
+    Their code climbs from x_k, before the mean is computed; this follows their paper.
 
     Args:
       value: (x (B, H, D), step (B,)) -> (B,), differentiable in x.
-      config: α (`guide_scale`), how often, and where it ends.
-      known, known_values: what a plan begins with: J is asked about plans that hold it.
+      config: α (`guide_scale`), the number of repetitions, and where guidance ends.
+      known, known_values: the known entries of plans; they are written in before J is evaluated.
     """
 
     def climbed(mean, step, variance):
@@ -173,7 +173,7 @@ def climb(
         return mean
 
     def guide(mean, step, variance):
-        # The mean is of step k - 1: reverse step k = 0 leads to -1, where there is no noise.
+        # The mean belongs to step k - 1: reverse step k = 0 leads to -1, where there is no noise.
         return jax.lax.cond(
             step[0] + 1 >= max(config.unguided_steps, 1),
             lambda: climbed(mean, step, variance),

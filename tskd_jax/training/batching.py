@@ -15,14 +15,15 @@ def uniform_rows(
     count: jax.Array | int | None = None,
     rows: jax.Array | None = None,
 ) -> Any:
-    """A batch of rows of every leaf, drawn evenly with replacement, spread over the devices.
+    """Draw a batch of rows of every leaf, uniformly with replacement, spread over the devices.
 
     Args:
       data: pytree of arrays (N, …).
       key: randomness.
-      batch_size: rows a batch.
-      count: () how many of the rows are drawn from, the first ones; None: all.
-      rows: (R,) which rows are drawn from, of which `count` are the first; None: all, in order.
+      batch_size: rows per batch.
+      count: () draw from the first `count` rows only; None: from all.
+      rows: (R,) the indices that are drawn from, of which the first `count` are used; None: all
+        rows, in order.
     """
     if count is None:
         count = len(jax.tree.leaves(data)[0]) if rows is None else len(rows)
@@ -33,7 +34,7 @@ def uniform_rows(
 
 
 def draw_from(batch_size: int) -> Callable[[Any, jax.Array], Any]:
-    """`Training.draw` for data that is (columns (N, …), rows (R,), how many of the rows count)."""
+    """`Training.draw` for data (columns (N, …), rows (R,), how many of these rows are used)."""
 
     def draw(data, key):
         columns, rows, count = data

@@ -1,4 +1,4 @@
-"""What the outside world may do during a training: watch it, save it, restore it."""
+"""Callbacks of a training: to watch it, save it and restore it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ Cache = Callable[[str, Callable[[], tuple[np.ndarray, ...]]], tuple[np.ndarray, 
 
 @dataclass(frozen=True)
 class TrainingCallbacks:
-    """Each does nothing by default.
+    """Callbacks of a training; each does nothing by default.
 
     Attributes:
-      on_progress: called with (steps done, steps in all, metrics) after each chunk. From the second
-        chunk on, when all is compiled, the metrics hold `steps_per_second` and
+      on_progress: called with (steps done, total steps, metrics) after each chunk. From the second
+        chunk on, when everything is compiled, the metrics hold `steps_per_second` and
         `matmul_flops_per_second`, the operations of its matrix products.
-      save: called with the state after each chunk; decides itself whether it is time.
-      restore: called once with the fresh state; returns the one to start from.
+      save: called with the state after each chunk; decides itself whether to save.
+      restore: called once with the fresh state; returns the state to start from.
       on_compiled: called once, before the first update, with the bytes that the program takes:
         data, state and temporaries.
-      cache: (name of a part, compute) -> the part's arrays: for what is not a training and is
-        computed part by part. Computes it, or returns what an earlier process computed.
-      part: name -> callbacks for a training that is that part of this one.
-      report: called with a line for the user.
+      cache: (name of a part, compute) -> the part's arrays, for work that is not a training and is
+        done part by part. Calls `compute`, or returns what an earlier process computed.
+      part: name -> callbacks for the training that is the part of this one with that name.
+      report: called with a line of text for the user.
     """
 
     on_progress: Callable[[int, int, dict[str, float]], None] = lambda done, steps, metrics: None

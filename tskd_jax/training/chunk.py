@@ -1,7 +1,7 @@
 """The program that a training repeats: a chunk of updates of all seeds and members.
 
-It is described for a mesh before anything is placed on it, so that it can be compiled for devices
-that are not here (`machine/aot.py`).
+It is described for a mesh before anything is placed on it, so it can be compiled for devices that
+this machine does not have (`machine/aot.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ class Chunk:
 
     Attributes:
       training: what is trained.
-      mesh: where.
+      mesh: the devices it runs on.
     """
 
     training: Training
@@ -35,7 +35,7 @@ class Chunk:
 
         def of_member(key, initial):
             params = training.init(jax.random.fold_in(key, 0)) if initial is None else initial
-            # Copies: donated buffers may not appear twice, nor be the caller's.
+            # Copies: a donated buffer must neither appear twice nor belong to the caller.
             own, average = (jax.tree.map(jnp.copy, params) for _ in range(2))
             return own, average, training.optimizer.init(params)
 
@@ -44,17 +44,17 @@ class Chunk:
         return TrainState(params, average, opt_state, jnp.zeros((), jnp.int32), jnp.copy(keys))
 
     def place(self, state: TrainState) -> TrainState:
-        """A state on the mesh: seeds and members spread, the rest copied."""
+        """Place a state on the mesh: spread seeds and members, copy the rest."""
         step = devices.copied(state.step, self.mesh)
         placed = devices.place(state.replace(step=None), self._spread, self.mesh)
         return placed.replace(step=step)
 
     def place_data(self) -> Any:
-        """The training's data on the mesh."""
+        """Place the training's data on the mesh."""
         return self._map_data(devices.place)
 
     def shapes(self) -> tuple[TrainState, Any]:
-        """State and data as shapes with their places on the mesh; nothing is computed."""
+        """The shapes of state and data with their placement on the mesh; computes nothing."""
         state = jax.eval_shape(self.start)
         step = devices.shapes(state.step, devices.COPIED, self.mesh)
         state = devices.shapes(state.replace(step=None), self._spread, self.mesh)
@@ -63,10 +63,10 @@ class Chunk:
     def program(self, state: TrainState) -> Any:
         """The jitted program, (state, data, updates, largest loss) -> see `_chunk`.
 
-        To be traced, and what that gives lowered, `on` the mesh.
+        Trace it, and lower the result, inside `devices.on(mesh)`.
 
         Args:
-          state: arrays or shapes, with their places; as an argument it is donated.
+          state: arrays or shapes, with their placement; the program donates this argument.
         """
         training, shape = self.training, self.training.keys.shape
         update = self._over_members(
@@ -86,7 +86,7 @@ class Chunk:
         return PartitionSpec(*devices.MEMBERS[: self.training.keys.ndim])
 
     def _map_data(self, place: Callable[[Any, PartitionSpec, Mesh], Any]) -> Any:
-        """What has the seeds as leading axis is spread by them, the rest copied."""
+        """Apply `place` to the data: spread parts with a leading seed axis, copy the rest."""
 
         def of_part(axis, part):
             spec = PartitionSpec(*devices.MEMBERS[:1] if axis == 0 else ())
@@ -98,7 +98,7 @@ class Chunk:
     def _over_members(
         self, function: Callable[..., Any], outer: Any = 0, inner: Any = 0
     ) -> Callable[..., Any]:
-        """Mapped over each axis of the keys; `outer` and `inner` are its `in_axes`."""
+        """Map a function over seeds and members, with `in_axes` `outer` and `inner`."""
         shape = self.training.keys.shape
         for axis in reversed(range(len(shape))):
             in_axes = outer if axis == 0 else inner
@@ -109,11 +109,11 @@ class Chunk:
 
 
 def chunk_of(training: Training, among: Sequence[Any] | None = None) -> Chunk:
-    """The chunk of a training on the mesh that suits it.
+    """The chunk of a training, on the mesh that suits it.
 
     Args:
       training: what is trained.
-      among: devices, here or not; None: all of JAX's.
+      among: devices, of this machine or not; None: all of JAX's devices.
     """
     keys = training.keys
     batch = jax.eval_shape(training.draw, training.seen_by((0,) * keys.ndim), keys.ravel()[0])
@@ -122,7 +122,7 @@ def chunk_of(training: Training, among: Sequence[Any] | None = None) -> Chunk:
 
 
 def _chunk(update, shape: tuple[int, ...], state: TrainState, data, count, largest):
-    """`count` updates of all members, or fewer where one leaves for infinity."""
+    """Run `count` updates of all members, or fewer if one diverges."""
 
     def body(carry):
         state, _, sums, _, done, _ = carry
@@ -141,8 +141,8 @@ def _chunk(update, shape: tuple[int, ...], state: TrainState, data, count, large
     )
     carry = jax.lax.while_loop(lambda c: (c[4] < count) & c[5], body, carry)
     state, updates, sums, last, done, good = carry
-    # Of the last update, and behind the loop: within it XLA, on a GPU, takes them of every update,
-    # which makes the optimizer's kernels copy what they change.
+    # Only for the last update, and after the loop: inside it, XLA on a GPU computes these norms for
+    # every update, which makes the optimizer's kernels copy the arrays that they change.
     means = {name: sums[name] / done for name in names}
     means["update_norm"] = jnp.mean(_norms(updates, len(shape)))
     means["parameter_norm"] = jnp.mean(_norms(state.params, len(shape)))
@@ -150,6 +150,6 @@ def _chunk(update, shape: tuple[int, ...], state: TrainState, data, count, large
 
 
 def _norms(tree: Any, axes: int) -> jax.Array:
-    """Of each member, whose number of leading axes is given."""
+    """The norm of each member's part of a tree; members are its first `axes` axes."""
     squares = [jnp.sum(leaf**2, range(axes, leaf.ndim)) for leaf in jax.tree.leaves(tree)]
     return jnp.sqrt(sum(squares))

@@ -17,17 +17,17 @@ from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.chunk import chunk_of
 from tskd_jax.training.training import Fitted, Training, TrainState
 
-# A chunk is a number of steps run without looking at the host: long enough to hide the round trip,
-# short enough for a progress bar and for a checkpoint on request.
+# A chunk is a number of steps run without returning to the host: long enough to hide the round
+# trip, short enough for a progress bar and for a checkpoint on request.
 CHUNK_SECONDS = 1.0
 MIN_CHUNK = 4  # updates: entering and leaving the program copies the state of large networks
-# A loss this many times the first one's size (or 1, where that is larger) has left for infinity.
+# A training diverges when its loss exceeds this many times the first loss (or 1, if larger).
 DIVERGENCE_FACTOR = 1e6
 MAX_ROWS_NAMED = 10
 
 
 class _TooMuch(Exception):
-    """The program for all these seeds takes more bytes than are free."""
+    """The program for all seeds at once needs more bytes than are free."""
 
     def __init__(self, needed: int, free: int):
         super().__init__(needed, free)
@@ -37,8 +37,8 @@ class _TooMuch(Exception):
 def fit(training: Training, callbacks: TrainingCallbacks | None = None) -> Fitted:
     """Minimise a loss over batches, in compiled chunks with the data on the device.
 
-    All seeds and members are one program, or several where memory does not hold one. A seed's
-    result depends neither on the other seeds nor on the groups (but for rounding).
+    All seeds and members run in one program, or in several if they do not fit into memory together.
+    A seed's result depends neither on the other seeds nor on the grouping (up to rounding).
 
     Args:
       training: what is trained.
@@ -75,7 +75,7 @@ def fit(training: Training, callbacks: TrainingCallbacks | None = None) -> Fitte
 
 
 def of_seeds(training: Training, index: np.ndarray) -> Training:
-    """The training of some of the seeds."""
+    """The same training for some of its seeds."""
     rows = training.rows
     return replace(
         training,
@@ -113,7 +113,7 @@ def _fit(training: Training, callbacks: TrainingCallbacks) -> Fitted:
         warm = True
         callbacks.on_progress(done, training.steps, metrics)
         callbacks.save(state)
-        # Doubling approaches the target from below, without a guess about the machine.
+        # Doubling approaches the target from below, without assumptions about the machine.
         if seconds < CHUNK_SECONDS / 2 or count < MIN_CHUNK:
             count *= 2
     params, ema = devices.fetch((state.params, state.ema))
@@ -126,9 +126,9 @@ class _Loop:
 
     Attributes:
       run: (state, data, updates, largest loss) -> (state, means, loss and gradient norm of the last
-        update for each member, whether all went well).
-      state: to begin with.
-      data: on the devices.
+        update for each member, whether no member diverged).
+      state: the state to start from.
+      data: the data, on the devices.
       flops: of the matrix products of one update.
       memory: bytes that the program takes.
     """
@@ -146,13 +146,13 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
     data = chunk.place_data()
     with devices.on(chunk.mesh):
         traced = chunk.program(state).trace(state, data, np.int32(1), np.float32(0))
-        # The loop's body counts once: this is what one update costs.
+        # The loop's body is counted once: this is the cost of one update.
         flops = flops_of(traced.jaxpr)
         compiled = traced.lower().compile()
     needed = memory.of_program(compiled)
     callbacks.on_compiled(needed)
     if len(training.keys) > 1:
-        free = hosts.from_first(lambda: memory.of_device()[0])  # one grouping for all processes
+        free = hosts.from_first(lambda: memory.of_device()[0])  # the same grouping in all processes
         if needed > free:
             raise _TooMuch(needed, free)
     memory.check(training.name, needed)
@@ -160,7 +160,7 @@ def _compile(training: Training, callbacks: TrainingCallbacks) -> _Loop:
 
 
 def _divergence(training: Training, last: dict[str, jax.Array], largest, step: int) -> str:
-    """The message for the update at which a training left for infinity."""
+    """The message for the update at which a training diverged."""
     losses, norms = (np.asarray(last[part]) for part in ("loss", "gradient_norm"))
     bad = ~(np.abs(losses) <= largest) | ~np.isfinite(norms)
     member = tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
@@ -191,7 +191,7 @@ def _divergence(training: Training, last: dict[str, jax.Array], largest, step: i
 
 
 def _rows_drawn(training: Training, member: tuple[int, ...], step: int) -> np.ndarray:
-    """Positions in `data` of the batches of that update: what is drawn of numbered rows."""
+    """Positions in `data` of the rows drawn for that update, found by drawing row numbers."""
     data = training.seen_by(member)
     leaves, form = jax.tree.flatten(data)
     numbered = form.unflatten([jnp.arange(len(leaves[0]), dtype=jnp.int32), *leaves[1:]])

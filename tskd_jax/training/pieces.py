@@ -1,7 +1,7 @@
 """A mean over the rows of a batch, and its gradient, a few rows at a time.
 
-On a CPU the activations of a few rows stay in its caches, those of a batch do not: each goes to
-memory in the forward pass and comes back in the backward pass.
+On a CPU the activations of a few rows fit into the caches, those of a whole batch do not: they are
+written to memory in the forward pass and read back in the backward pass.
 """
 
 from collections.abc import Callable
@@ -12,26 +12,26 @@ import jax.numpy as jnp
 
 from tskd_jax.machine.platform import is_cpu
 
-ROWS = 16  # of a piece, at least; of CQL they are 496 inputs of its critics
+ROWS = 16  # of a piece, at least; for CQL these are 496 inputs of its critics
 
 
 def mean_over_pieces(
     loss: Callable[[Any, Any, Any], tuple[jax.Array, Any]], params: Any, shared: Any, rows: Any
 ) -> tuple[jax.Array, Any]:
-    """A loss that is a mean over rows, to be differentiated by its parameters alone.
+    """A loss that is a mean over rows, differentiable in its parameters only.
 
-    Value and gradient are computed together, piece by piece, so that nothing is kept for a backward
-    pass and nothing is computed twice. On accelerators, which want many rows at once, all rows are
+    Value and gradient are computed together, piece by piece, so nothing is stored for a backward
+    pass and nothing is computed twice. Accelerators prefer many rows at once: there, all rows are
     one piece.
 
     Args:
       loss: (params, shared, rows) -> (() mean over the rows, pytree of further means).
       params: pytree of arrays.
-      shared: pytree of arrays that all rows use, held fixed.
-      rows: pytree of arrays (B, …), held fixed.
+      shared: pytree of arrays that all rows use; no gradient flows to it.
+      rows: pytree of arrays (B, …); no gradient flows to it.
 
     Returns:
-      What `loss` gives for all rows; the further means are held fixed.
+      The result of `loss` for all rows; no gradient flows through the further means.
     """
     fixed = jax.lax.stop_gradient
     batch = len(jax.tree.leaves(rows)[0])
@@ -51,11 +51,11 @@ def mean_over_pieces(
         return jax.tree.map(lambda leaf: leaf / pieces, total)
 
     if pieces > 1:
-        # One seed after another: the activations of several together leave the caches again.
+        # One seed after another: the activations of several together would not fit into the caches.
         of_all = jax.custom_batching.sequential_vmap(of_all)
     held = fixed(params)
     (value, means), gradient = fixed(of_all(held, fixed(shared), fixed(rows)))
-    # Zero, with that gradient.
+    # Zero in value, with the computed gradient.
     moves = jax.tree.map(lambda g, p, h: jnp.sum(g * (p - h)), gradient, params, held)
     return value + jax.tree.reduce(jnp.add, moves), means
 

@@ -1,4 +1,4 @@
-"""Seeds as the leading axis of every pytree that differs between them, always there (S ≥ 1)."""
+"""The seed axis: leads every pytree that differs between seeds, and is always there (S ≥ 1)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,29 +11,29 @@ Tree = TypeVar("Tree")
 
 
 def of_seed(tree: Tree, index: int) -> Tree:
-    """One seed's share of a pytree: (S, …) -> (…). On the host it is a view."""
+    """One seed's share of a pytree: (S, …) -> (…); a view on the host."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def stack_seeds(trees: Sequence[Tree]) -> Tree:
-    """Pytrees of one structure and of equal shapes, as one with the seeds as leading axis."""
+    """Stack pytrees of equal structure and shapes along a new leading seed axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def for_seeds(tree: Tree, seeds: int) -> Tree:
-    """What all seeds share, with the seeds as leading axis (a view, not copies)."""
+    """Add a leading seed axis to a pytree that all seeds share (a view, not copies)."""
     return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (seeds, *np.shape(leaf))), tree)
 
 
 def pad_rows(parts: Sequence[Any]) -> tuple[Any, np.ndarray]:
-    """Arrays of different numbers of rows, side by side.
+    """Stack arrays of different lengths along a new leading seed axis, padded with zeros.
 
     Args:
-      parts: of each seed, a pytree of arrays (N_seed, …).
+      parts: for each seed, a pytree of arrays (N_seed, …).
 
     Returns:
-      (the same with leaves (seeds, N, …), N the largest; zeros stand behind a seed's last row;
-      N_seed of each, (seeds,) int32).
+      (the pytree with leaves (seeds, N, …), where N is the largest N_seed and zeros follow a seed's
+      last row; (seeds,) int32, the N_seed).
     """
     counts = np.array([len(jax.tree.leaves(part)[0]) for part in parts], np.int32)
 
@@ -53,15 +53,15 @@ def map_axis(
     out_axes: int = 0,
     spmd_axis_name: str | None = None,
 ) -> Callable[..., Any]:
-    """As `jax.vmap` over an axis of that size, but without a batch dimension where it is 1.
+    """Like `jax.vmap` over an axis of that size, but without a batch dimension if the size is 1.
 
-    Most runs have one seed of one member, and on a CPU XLA multiplies and convolves up to twice as
-    slowly behind leading axes of 1.
+    Most runs have one seed with one member, and on a CPU XLA multiplies and convolves up to twice
+    as slowly with leading axes of 1.
 
     Args:
-      function: to be mapped.
-      size: of the axis.
-      in_axes, out_axes, spmd_axis_name: as of `jax.vmap`.
+      function: the function to map.
+      size: size of the axis.
+      in_axes, out_axes, spmd_axis_name: as for `jax.vmap`.
     """
     if size > 1:
         return jax.vmap(function, in_axes, out_axes, spmd_axis_name=spmd_axis_name)
@@ -75,7 +75,7 @@ def map_axis(
 
 
 def select(tree: Tree, axes: Any, index: int | np.ndarray) -> Tree:
-    """What one of a mapped axis, or several, see of a tree; `axes` is the axis as of `jax.vmap`."""
+    """The part of a tree at an index, or several, of a mapped axis; `axes` as for `jax.vmap`."""
 
     def of_part(axis, part):
         if axis is None:
@@ -86,15 +86,15 @@ def select(tree: Tree, axes: Any, index: int | np.ndarray) -> Tree:
 
 
 def metrics_of_seeds(seeds: Sequence[int], metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The metrics of a stage.
+    """Combine the metrics of several seeds into those of a stage.
 
     Args:
-      seeds: whose they are.
-      metrics: of each seed.
+      seeds: the seeds, by which `of_seed` is keyed.
+      metrics: the metrics of each seed.
 
     Returns:
-      Of a single seed its metrics. Of several the mean of each number, and `of_seed`: those of each
-      seed by its name.
+      For a single seed, its metrics. For several, the mean of each number that all have, and
+      `of_seed`: the metrics of each seed.
     """
     if len(metrics) == 1:
         return dict(metrics[0])

@@ -1,4 +1,4 @@
-"""How long a training takes on this machine, before it is begun."""
+"""How long a training takes on this machine, measured before it starts."""
 
 import time
 
@@ -12,7 +12,7 @@ UPDATES = 3
 
 
 def seconds_of_update(training: Training) -> float:
-    """Of one update of one member, compiled: the median of three after a first."""
+    """Seconds of one compiled update of one member: the median of three, after a warm-up."""
     key = training.keys.ravel()[0]
     data = jax.device_put(training.seen_by((0,) * training.keys.ndim))
     params = training.init(key)

@@ -1,4 +1,4 @@
-"""A training as a value: all that `fit` runs, and that a cost model or a trace reads."""
+"""A training as a value, which `fit` runs and a cost model or a trace reads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ SCHEDULES = fields.one_of(["constant", "cosine"])
 
 @struct.dataclass
 class TrainState:
-    """All that training is made of: where it stands and how it goes on.
+    """The state of a training: everything that is needed to continue it.
 
-    Every leaf but `step` has the axes of the training's keys in front: (seeds, …) or, with members
-    (an ensemble, a twin), (seeds, members, …).
+    Every leaf except `step` has the axes of the training's keys in front: (seeds, …) or, with
+    members (an ensemble, a twin), (seeds, members, …).
 
     Attributes:
       params: the network's parameters.
       ema: their exponential moving average (section 3; for value nets, the target network).
-      opt_state: the optimizer's.
+      opt_state: the optimizer's state.
       step: () int32, updates done.
-      key: (seeds,) or (seeds, members), the keys of the whole training; each step folds its number
-        in, so that the batches do not depend on where a run was interrupted.
+      key: (seeds,) or (seeds, members), the keys of the whole training; each step folds in its
+        number, so the batches do not depend on where a run was interrupted.
     """
 
     params: Leaf
@@ -42,12 +42,12 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Ema:
-    """How the moving average follows: ema ← decay · ema + (1 - decay) · params.
+    """How the moving average follows the parameters: ema ← decay · ema + (1 - decay) · params.
 
     Attributes:
-      decay: 0 is a plain copy.
-      every: updates between two moves.
-      start: up to and with this update the average is a plain copy.
+      decay: with 0 the average is a plain copy.
+      every: number of updates between two moves of the average.
+      start: up to and including this update, the average is a plain copy.
     """
 
     decay: float = 0.0
@@ -57,24 +57,24 @@ class Ema:
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, on what, and how. Written for one member; the axes are those of the keys.
+    """What is trained, on what data, and how; for one member, mapped over the axes of `keys`.
 
     Attributes:
-      name: of the model, for messages.
+      name: name of the model, for messages.
       init: key -> parameters.
       loss: (params, ema, batch, key) -> scalar.
       draw: (data, key) -> batch; compiled, so data stays on the device.
       data: pytree of arrays.
       optimizer: of the parameters.
-      steps: updates.
+      steps: number of updates.
       keys: (seeds,) or (seeds, members): one training for each.
-      data_axes: as `in_axes` of `jax.vmap` over the seeds for `data`: 0 where a part has the seeds
-        as leading axis, None where all seeds share it.
-      member_axes: the same over the members, for what one seed sees of `data`.
-      accumulate: batches for one update, whose gradients are averaged; one at a time in memory.
+      data_axes: `in_axes` of `jax.vmap` over the seeds for `data`: 0 where a part has the seeds as
+        leading axis, None where all seeds share it.
+      member_axes: the same over the members, for the part of `data` that one seed sees.
+      accumulate: batches per update, whose gradients are averaged; one at a time in memory.
       ema: the moving average; by default a plain copy.
-      rows: of each seed, the dataset's row of each row of `data`, for messages; None: the same.
-      initial: parameters to begin with, with the axes of the keys in front; None: those of `init`.
+      rows: for each seed, the dataset row of each row of `data`, for messages; None: the same row.
+      initial: parameters to start from, with the axes of the keys in front; None: those of `init`.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Training:
     initial: Any = None
 
     def seen_by(self, member: tuple[int, ...]) -> Any:
-        """What one member sees of the data; `member` is its place in `keys`."""
+        """The part of the data that one member sees; `member` is its index in `keys`."""
         data = self.data
         for axes, index in zip((self.data_axes, self.member_axes), member, strict=False):
             data = select(data, axes, index)
@@ -102,12 +102,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training gave, on the host, with the axes of its keys in front.
+    """The result of a training, on the host, with the axes of its keys in front.
 
     Attributes:
-      params, ema: as of `TrainState`.
-      metrics: of the last chunk, means over all members and seeds; empty where nothing was left to
-        train.
+      params, ema: as in `TrainState`.
+      metrics: of the last chunk, means over all members and seeds (of the last group of seeds, if
+        not all were trained at once); empty if nothing was left to train.
     """
 
     params: Leaf
@@ -117,7 +117,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The fields of every training; a part gives them defaults of its own."""
+    """The fields of every training; each part sets its own defaults."""
 
     steps: int
     batch_size: int
@@ -125,27 +125,27 @@ class TrainingConfig:
     schedule: str
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam, as these fields say."""
+        """Adam, with the learning rate and schedule of these fields."""
         return adam(self.learning_rate, self.schedule, self.steps)
 
 
 def steps_field(default: int, source: str) -> Any:
-    """Updates of a training."""
+    """The field for the number of updates."""
     return fields.field(default, fields.COUNT, f"updates; times steps_multiplier ({source})")
 
 
 def batch_size_field(default: int, source: str) -> Any:
-    """Rows of a batch."""
+    """The field for the number of rows in a batch."""
     return fields.field(default, fields.COUNT, f"rows a batch ({source})")
 
 
 def learning_rate_field(default: float, source: str) -> Any:
-    """The rate of Adam."""
+    """The field for Adam's learning rate."""
     return fields.field(default, fields.POSITIVE, f"of Adam ({source})")
 
 
 def schedule_field(default: str = "constant") -> Any:
-    """How the learning rate changes."""
+    """The field for the schedule of the learning rate."""
     return fields.field(default, SCHEDULES, "of the learning rate; cosine falls to 0")
 
 
@@ -154,7 +154,7 @@ def adam(
 ) -> optax.GradientTransformation:
     """Adam with a `constant` rate, or a `cosine` one that warms up over 2% of the steps.
 
-    `b1` is the decay of its average of gradients.
+    `b1` is the decay of its average of the gradients.
     """
     if schedule == "cosine":
         rate = optax.warmup_cosine_decay_schedule(
