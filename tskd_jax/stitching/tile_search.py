@@ -251,8 +251,8 @@ def _first_in_range(columns, above, best, states, start, stop, tile: Tile):
                 scaled = _squares(ellipsoids.centre[:, i], block, ellipsoids.inverse[:, i])
                 within &= scaled <= ellipsoids.limit[:, i, None]
         if not is_cpu():
-            # One fused kernel would keep a whole tile in registers: XLA's compiler for GPUs took
-            # two minutes for 11 dimensions, and had not finished with 17 after five.
+            # One fused kernel would keep a whole tile in registers: NVIDIA's assembler took three
+            # minutes for 11 dimensions, and had not finished with 17 after five.
             within = jax.lax.optimization_barrier(within)
         rank = start + jnp.arange(tile.states, dtype=jnp.int32)
         return start + tile.states, jnp.minimum(
