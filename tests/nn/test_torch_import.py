@@ -110,9 +110,14 @@ def test_what_it_is_not_is_said():
         *(f"{name}.bias" for name in EMBEDDINGS),
         *(f"mid_block1.{name}.weight" for name in INSIDE_BLOCK if name != "residual_conv"),
         *(f"{name}.bias" for name in LAST),
+        *(f"downs.{level}.0.blocks.0.block.0.bias" for level in (0, 1)),
+        "downs.0.0.blocks.0.block.0.weight",
     ):
         with pytest.raises(WeightsError, match=f"{missing} is missing"):
             from_state_dict({n: a for n, a in arrays.items() if n != missing})
+    without_levels = {n: a for n, a in arrays.items() if not n.startswith("downs")}
+    with pytest.raises(WeightsError, match=r"downs\.0\..* is missing"):
+        from_state_dict(without_levels)
     with pytest.raises(WeightsError, match=r"attention\.weight is not a part"):
         from_state_dict(arrays | {"attention.weight": np.zeros(3)})
 

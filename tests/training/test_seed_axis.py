@@ -104,6 +104,7 @@ def test_seeds_that_memory_does_not_hold_go_in_groups(datasets, members, monkeyp
         one, other = getattr(whole, name)["w"], getattr(groups, name)["w"]
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert groups.metrics["loss"] == pytest.approx(whole.metrics["loss"], 1e-5)
 
 
 def test_a_killed_training_of_seeds_goes_on_to_the_same_bits(datasets, tmp_path):

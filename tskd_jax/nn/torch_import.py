@@ -111,12 +111,16 @@ def from_state_dict(arrays: Mapping[str, np.ndarray]) -> tuple[TemporalUNet, dic
         node |= {name: np.ascontiguousarray(weight), "bias": take(f"{source}.bias")}
 
     features = arrays["returns_mlp.0.weight"].shape[0]
-    levels = 1 + max(int(found[1]) for found in map(_DOWN.match, arrays) if found)
+    levels = 1 + max((int(found[1]) for found in map(_DOWN.match, arrays) if found), default=-1)
+    of_level = [f"downs.{level}.0.blocks.0.block.0" for level in range(max(levels, 1))]
+    for name in (*(f"{name}.bias" for name in of_level), f"{of_level[0]}.weight"):
+        if name not in arrays:
+            raise WeightsError(f"{name} is missing")
     blocks = [f"downs.{level}.{i}" for level in range(levels) for i in (0, 1)]
     blocks += ["mid_block1", "mid_block2"]
     blocks += [f"ups.{level}.{i}" for level in range(levels - 1) for i in (0, 1)]
-    channels = [arrays[f"downs.{i}.0.blocks.0.block.0.bias"].shape[0] for i in range(levels)]
-    kernel_size = arrays["downs.0.0.blocks.0.block.0.weight"].shape[2]
+    channels = [arrays[f"{name}.bias"].shape[0] for name in of_level]
+    kernel_size = arrays[f"{of_level[0]}.weight"].shape[2]
     for source, name in EMBEDDINGS.items():
         put(source, (name,))
     for number, block in enumerate(blocks):

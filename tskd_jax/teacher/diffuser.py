@@ -237,8 +237,8 @@ def training(
 
 def loss_metrics(fitted: Fitted, count: int) -> list[dict[str, Any]]:
     """`loss` for each of `count` seeds: the mean over all; missing if nothing was trained."""
-    metrics = {name: fitted.metrics[name] for name in ("loss",) if name in fitted.metrics}
-    return [dict(metrics) for _ in range(count)]
+    known = {"loss": fitted.metrics["loss"]} if fitted.metrics else {}
+    return [dict(known) for _ in range(count)]
 
 
 def make_sampler(config: SamplingConfig) -> Sampler:

@@ -30,7 +30,7 @@ def plan_step(
     return model.rewards.unnormalize(rewards[:, 0])[:, 0], states[:, 0], latest
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _act(model: Diffuser, inverse_dynamics: InverseDynamics, observations, next_states):
     return inverse_dynamics(observations, model.states.unnormalize(next_states))
 

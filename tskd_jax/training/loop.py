@@ -71,7 +71,15 @@ def fit(training: Training, callbacks: TrainingCallbacks | None = None) -> Fitte
         jax.tree.map(lambda *leaves: np.concatenate(leaves), *(getattr(g, name) for g in groups))
         for name in ("params", "ema")
     )
-    return Fitted(params, ema, groups[-1].metrics)
+    # A group with nothing left to train has no metrics.
+    sizes = [len(jax.tree.leaves(g.params)[0]) for g in groups if g.metrics]
+    known = [g.metrics for g in groups if g.metrics]
+    metrics = {
+        name: float(np.average([one[name] for one in known], weights=sizes))
+        for name in (known[0] if known else ())
+        if all(name in one for one in known)
+    }
+    return Fitted(params, ema, metrics)
 
 
 def of_seeds(training: Training, index: np.ndarray) -> Training:

@@ -106,8 +106,8 @@ class Fitted:
 
     Attributes:
       params, ema: as in `TrainState`.
-      metrics: of the last chunk, means over all members and seeds (of the last group of seeds, if
-        not all were trained at once); empty if nothing was left to train.
+      metrics: of the last chunk (of each group of seeds, if memory does not hold all), means
+        over all members and seeds; empty if nothing was left to train.
     """
 
     params: Leaf
