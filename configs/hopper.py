@@ -5,8 +5,8 @@
 PRESET: quick (default), small, paper. LEVEL: embedded (default), medium, medium-replay,
 medium-expert; the last three are D4RL's files, which are not shipped.
 
-quick takes 7 to 9 minutes on two CPU cores: BC 9.6 ± 0.1, filtered BC 88.5 ± 2.2, TSKD, one step
-the same students (5 × 10 episodes of one teacher; README.md has others).
+quick takes 7 to 9 minutes on two CPU cores. Scores: BC 9.6 ± 0.1; filtered BC 88.5 ± 2.2; "TSKD,
+one step": the same students (5 students × 10 episodes, one teacher; README.md has more).
 """
 
 from tskd_jax.config import make_config

@@ -4,8 +4,8 @@
     tskd-jax data get kitchen-partial-v0
     tskd-jax run --config=kitchen_partial[:PRESET]
 
-PRESET: quick (default), small, paper (C = 20, H - C = 56). A score is the share of the subtasks
-done, in per cent. No score of D4RL's data has been measured.
+PRESET: quick (default), small, paper (C = 20, H - C = 56). A score is the percentage of
+completed subtasks. No score on D4RL's data has been measured.
 """
 
 from tskd_jax.config import make_config

@@ -1,12 +1,12 @@
-"""Your own robot: any data, with a simulator or without.
+"""Your own robot: any data, with or without a simulator.
 
     tskd-jax run --config=own[:PRESET] --config.dataset.path=FILE
     tskd-jax run --config=own[:PRESET] --config.dataset.path=FILE \
         --config.environment.gymnasium_id=Ant-v5
 
-PRESET: quick (default), small, paper. With `environment.gymnasium_id` that environment evaluates,
-and says sizes, bounds and limit. Without it the data say them, and students are judged offline:
-docs/own-data.md.
+PRESET: quick (default), small, paper. With `environment.gymnasium_id`, students are evaluated in
+that environment, which also defines sizes, bounds and episode limit. Without it, these come from
+the data, and students are evaluated offline (docs/own-data.md).
 """
 
 from tskd_jax.config import make_config

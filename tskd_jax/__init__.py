@@ -1,6 +1,6 @@
 """TSKD: distil a conditional diffusion planner into a small policy by stitching trajectories.
 
-The names below are loaded when they are first used, so that `load_policy` needs NumPy alone.
+The names below are imported on first use, so that `load_policy` needs only NumPy.
 """
 
 from importlib import import_module

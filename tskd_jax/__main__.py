@@ -1,4 +1,4 @@
-"""`python -m tskd_jax`: the command `tskd-jax`."""
+"""Entry point of `python -m tskd_jax`, the same command as `tskd-jax`."""
 
 from tskd_jax.cli import console
 

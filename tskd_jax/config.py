@@ -1,7 +1,7 @@
-"""The config: the parts' and methods' fields composed, read, checked, and frozen.
+"""The config: composes the sections of parts and methods, and checks a user's values.
 
-`finalize` checks a user's `ConfigDict` and gives the typed, frozen `Config` that everything reads,
-and the `Options` of the run, on which no result depends.
+`finalize` turns a user's `ConfigDict` into the typed, frozen `Config` that all code reads, and into
+the `Options` of the run, which do not affect any result.
 """
 
 import dataclasses
@@ -28,19 +28,19 @@ def _are_methods(names: Any) -> bool:
     return 0 < len(names) == len(set(names)) and all(name in METHODS for name in names)
 
 
-# An ml-collections ConfigDict, whose attributes no type checker can know.
+# An ml-collections ConfigDict. Type checkers cannot know its attributes.
 UserConfig = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(MethodsConfig):
-    """All that a result depends on.
+    """Everything that a result depends on.
 
     Attributes:
-      methods: which methods a run compares; each is compared with the last.
-      ablations: whether their variants are run, too.
-      evaluation, fitted_q: the sections of the evaluation, in the simulator and without one.
-      own: method -> its own section.
+      methods: the methods that a run compares; each is compared with the last one.
+      ablations: whether to run the variants of these methods, too.
+      evaluation, fitted_q: sections of the evaluation in the simulator and without a simulator.
+      own: method -> the section that only this method reads.
     """
 
     methods: tuple[str, ...] = field(
@@ -56,7 +56,7 @@ class Config(MethodsConfig):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How and where a run is made: no part of what a result is."""
+    """How and where a run is executed; results do not depend on it."""
 
     label: str = field("custom", ANY, "names the default working directory, runs/LABEL")
     steps_multiplier: float = field(1.0, POSITIVE, "scales every training length, for smoke runs")
@@ -66,7 +66,7 @@ class Options:
     )
 
 
-# What a user's config has: fields at the top, and sections.
+# A user's config has top-level fields and sections. Each method has a section of its own.
 _OWN = {name: method.fields for name, method in METHODS.items()}
 
 
@@ -75,19 +75,19 @@ def _is_section(entry: dataclasses.Field) -> bool:
 
 
 def _sections() -> dict[str, type]:
-    """Section -> its class."""
+    """Map each section's name to its class."""
     parts = {e.name: e.type for e in dataclasses.fields(Config) if _is_section(e)}
     return parts | _OWN  # pyright: ignore[reportReturnType]
 
 
 def _top() -> dict[str, dataclasses.Field]:
-    """Fields that stand in no section."""
+    """The top-level fields, which belong to no section."""
     entries = (*dataclasses.fields(Options), *dataclasses.fields(Config))
     return {entry.name: entry for entry in entries if entry.metadata}
 
 
 def _entries() -> dict[str, dataclasses.Field]:
-    """All fields of a user's config, as `section.field`."""
+    """All fields of a user's config, by name: `section.field`, or `field` at the top level."""
     found = dict(_top())
     for section, kind in _sections().items():
         found |= {f"{section}.{entry.name}": entry for entry in dataclasses.fields(kind)}
@@ -99,13 +99,13 @@ TRAININGS = tuple(n for n, kind in _sections().items() if issubclass(kind, Train
 
 
 def to_text(value: Any) -> Any:
-    """A default as it stands in a ConfigDict: names are text, separated by commas."""
+    """Convert a value to its form in a ConfigDict: names become one comma-separated text."""
     is_names = isinstance(value, tuple) and value and isinstance(value[0], str)
     return ",".join(value) if is_names else value
 
 
 def default_config() -> UserConfig:
-    """A user's config with every field at the paper's value."""
+    """Build a user's config with every field at the paper's value."""
     config: UserConfig = ConfigDict()
     for name, entry in FIELDS.items():
         section, _, key = name.rpartition(".")
@@ -116,15 +116,15 @@ def default_config() -> UserConfig:
 
 
 def make_config(environment: str, argument: str = "") -> UserConfig:
-    """A user's config for an environment, for `configs/*.py`.
+    """Build the user's config of an environment; called by `configs/*.py`.
 
     Args:
       environment: one of `TASKS`, or `own`.
-      argument: what stands behind the colon of `--config=FILE:ARGUMENT`: a preset and a dataset
-        level, comma-separated, in any order, each optional.
+      argument: the part after the colon in `--config=FILE:ARGUMENT`: a preset and a dataset level,
+        comma-separated, in any order, each optional.
 
     Raises:
-      ConfigError: the argument names neither a preset nor a level.
+      ConfigError: a word of the argument is neither a preset nor a level.
     """
     task = OWN_TASK if environment == OWN else TASKS[environment]
     preset, level = "quick", task.default_level
@@ -160,7 +160,8 @@ def finalize(config: ConfigDict) -> tuple[Config, Options]:
     """Check every field of a user's config and scale the training lengths.
 
     Raises:
-      ConfigError: a value is out of range, or two contradict each other.
+      ConfigError: a field is missing, a value has the wrong type or is out of range, or two values
+        contradict each other.
     """
     values, given = {}, config.to_dict()
     for name, entry in FIELDS.items():
@@ -184,7 +185,7 @@ def finalize(config: ConfigDict) -> tuple[Config, Options]:
 
 
 def _checked(name: str, value: Any, entry: dataclasses.Field) -> Any:
-    """The value as its field has it, if it is of its kind and in its range."""
+    """Convert a value to its field's type; raise ConfigError for a wrong type or range."""
     default = entry.default
     is_names = isinstance(default, tuple) and isinstance(to_text(default), str)
     if is_names and isinstance(value, str):
@@ -215,7 +216,7 @@ def _compose(values: Mapping[str, Any]) -> Config:
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The config with some fields "section.field" changed, and checked."""
+    """Return a checked copy of the config with some fields changed ("section.field" -> value)."""
     values = _values(config)
     for name, value in changes.items():
         values[name] = _checked(name, value, FIELDS[name])
@@ -223,7 +224,7 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _values(config: Config) -> dict[str, Any]:
-    """All fields of a final config, as `section.field`."""
+    """All values of a final config, keyed as in `FIELDS`."""
     plain = to_plain(config)
     options = {entry.name for entry in dataclasses.fields(Options)}
     return {
@@ -235,7 +236,7 @@ def _values(config: Config) -> dict[str, Any]:
 
 
 def to_plain(config: Config) -> dict[str, Any]:
-    """A config as nested dicts, for a JSON file; `from_plain` is the inverse."""
+    """Convert a config to nested dicts, e.g. for a JSON file; `from_plain` is the inverse."""
     plain = {
         name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # pyright: ignore[reportArgumentType]
         for name, value in vars(config).items()
@@ -245,7 +246,7 @@ def to_plain(config: Config) -> dict[str, Any]:
 
 
 def from_plain(plain: Any) -> Config:
-    """The config of `to_plain`, perhaps after a round trip through JSON.
+    """Rebuild a config from the output of `to_plain`, also after a round trip through JSON.
 
     Raises:
       ConfigError: a field is unknown, missing, or out of range.
@@ -268,7 +269,7 @@ def from_plain(plain: Any) -> Config:
 
 
 def _kind(default: Any) -> Allowed:
-    """The type of a field, by its default."""
+    """The type check of a field, derived from its default."""
     if isinstance(default, bool):
         return Allowed("True or False", lambda value: isinstance(value, bool))
     if isinstance(default, int):
@@ -292,6 +293,6 @@ def _all(values: Any, check: Any) -> bool:
 
 
 def _is_number(value: Any, kind: type) -> bool:
-    # What is beyond single precision is as good as infinite.
+    # Beyond the range of single precision, a number becomes infinite.
     most = LARGEST if kind is Integral else 3e38
     return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= most  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,6 @@
-"""What a student's file says of itself: what goes in, what comes out, and where it is from.
+"""The contract in a student's file: its inputs, its outputs, and where it comes from.
 
-The standard library alone, so that a policy is loaded where JAX is not.
+This module needs only the standard library, so that policies can be loaded without JAX.
 """
 
 import json
@@ -11,30 +11,31 @@ from typing import Any
 
 from tskd_jax.errors import PolicyError
 
-LARGEST_CONTRACT = 2**20  # bytes of JSON; one of 111 dimensions has 6,000
-FORMAT = 1  # of the JSON; a later one may have more keys, which are not read
+LARGEST_CONTRACT = 2**20  # bytes of JSON; with 111 dimensions a contract has 6,000
+FORMAT = 1  # version of the JSON; later versions may add keys, which are ignored
 
 
 @dataclass(frozen=True)
 class Contract:
-    """The contract that travels with a student. What is not known is empty, or None.
+    """The contract that is stored with a student. Unknown fields are empty or None.
 
     Attributes:
       observation_size, action_size: m and n.
-      action_low, action_high: (n,) between what actions lie, raw units.
-      observation_names, observation_units: (m,) of the dimensions, in order.
-      action_names, action_units: (n,); a unit is what an action of 1 stands for, as "200 N m".
-      observation_low, observation_high: (m,) the range of what the student was trained on: beyond
-        it nobody has tried it.
-      control_hz: actions for each second of the environment's time.
+      action_low, action_high: (n,) bounds of the actions, raw units.
+      observation_names, observation_units: (m,) names and units of the dimensions, in order.
+      action_names, action_units: (n,); a unit is the quantity that an action of 1 stands for, such
+        as "200 N m".
+      observation_low, observation_high: (m,) range of the recorded observations; outside it the
+        student is untested.
+      control_hz: actions per second of the environment's time.
       environment: Gymnasium's id.
-      dataset, dataset_sha256: name and content of what was recorded.
-      score, score_error: this student's mean over its episodes, and the standard error of it.
-      score_episodes: how many these are.
+      dataset, dataset_sha256: name and hash of the recorded dataset.
+      score, score_error: this student's mean over its episodes, and the standard error of the mean.
+      score_episodes: number of these episodes.
       score_unit: "normalised score" or "return".
-      score_measured_in: "simulator" or "learned world"; what a learned world says is no measurement
-        of the robot.
-      method, seed: what trained it.
+      score_measured_in: "simulator" or "learned world"; a score in a learned world is not a
+        measurement of the robot.
+      method, seed: the method and the seed that trained the student.
       versions: package -> version.
     """
 
@@ -65,7 +66,7 @@ class Contract:
         """Check sizes.
 
         Raises:
-          PolicyError: as many names, units or bounds as there are dimensions are not there.
+          PolicyError: the number of names, units or bounds differs from the number of dimensions.
         """
         for kind, size in (("observation", self.observation_size), ("action", self.action_size)):
             for name in ("names", "units", "low", "high"):
@@ -75,10 +76,10 @@ class Contract:
                     raise PolicyError(f"{kind}_{name} has {found} entries for {size} dimensions")
 
     def to_json(self) -> str:
-        """JSON of one object, ASCII, a line for each field.
+        """Write the contract as one JSON object, ASCII, one line per field.
 
         Raises:
-          PolicyError: it would be larger than a reader takes, or a number is not finite.
+          PolicyError: the text is longer than `LARGEST_CONTRACT`, or a number is not finite.
         """
         content = {"format": FORMAT} | {one.name: getattr(self, one.name) for one in fields(self)}
         try:
@@ -94,12 +95,12 @@ class Contract:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Contract":
-        """The contract that `to_json` wrote, of this version or a later one.
+        """Read a contract that `to_json` wrote, in this version or a later one.
 
-        Keys that this version does not know are left out.
+        Keys that this version does not know are ignored.
 
         Raises:
-          PolicyError: it is none: too large, no JSON, or a field is missing or of another type.
+          PolicyError: the text is too large or not JSON, or a field is missing or has a wrong type.
         """
         if len(text) > LARGEST_CONTRACT:
             raise PolicyError(f"it has {len(text):,} bytes; at most {LARGEST_CONTRACT:,}")
@@ -129,7 +130,7 @@ def _refuse(word: str) -> None:
 def _is_number(value: Any) -> bool:
     try:
         return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:  # an integer that no float holds
+    except OverflowError:  # an integer that is too large for a float
         return False
 
 
@@ -145,7 +146,7 @@ def _all(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: type(value) is list and all(map(of, value))
 
 
-# Type of a field -> (whether a value of JSON is one, how it is said, what it becomes).
+# Type of a field -> (check of a JSON value, the expected type in words, conversion).
 _KINDS: dict[Any, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
     int: (_is_count, "a count", int),
     int | None: (lambda v: v is None or _is_count(v), "a count", lambda v: v),

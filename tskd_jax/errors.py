@@ -1,8 +1,8 @@
-"""Errors a user can mend. The command prints them as one line and exits with status 2."""
+"""Errors that a user can fix. The command prints them on one line and exits with status 2."""
 
 
 class TskdError(Exception):
-    """Base of every error that is about the input rather than about the program."""
+    """Base class of errors that are caused by the input or the machine, not by a bug."""
 
 
 class DatasetError(TskdError):
@@ -18,19 +18,19 @@ class WorkdirError(TskdError):
 
 
 class InUseError(WorkdirError):
-    """Another living process works in a directory; the message names it."""
+    """Another running process uses a directory; the message names it."""
 
 
 class DivergenceError(TskdError):
-    """Training left for infinity; the message names model, step, batch and what to try."""
+    """Training diverged; the message names model, step, batch and what to try."""
 
 
 class JobError(TskdError):
-    """Several processes cannot be one job; the message says why, and which one it is."""
+    """Several processes cannot form or continue one job; the message says why, and which failed."""
 
 
 class DeviceError(TskdError):
-    """There is no such device; the message names the platform asked for and how to go on."""
+    """There is no such device; the message names the requested platform and a remedy."""
 
 
 class OutOfMemoryError(TskdError):
@@ -42,17 +42,17 @@ class ReplayError(TskdError):
 
 
 class PolicyError(TskdError):
-    """A file is not a student."""
+    """A file is not a valid student, or a policy's input or contract is invalid."""
 
 
 class ExportError(TskdError):
-    """A student cannot be exported; the message names the form and says why."""
+    """A student cannot be exported; the message names the format and says why."""
 
 
 class WeightsError(TskdError):
-    """A file does not hold the weights that are asked for."""
+    """A file does not hold the requested weights."""
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type where it has none."""
+    """The first line of an error's message, or the name of its type if the message is empty."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

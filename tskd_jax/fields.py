@@ -1,4 +1,4 @@
-"""Fields of a config: default, range, and what each means, declared where they are read.
+"""Fields of a config, each declared with default, range and meaning next to the code that reads it.
 
 A part declares its section as a frozen dataclass whose fields are made by `field`:
 
@@ -6,7 +6,8 @@ A part declares its section as a frozen dataclass whose fields are made by `fiel
     class Config:
         radius: float = field(0.1, NOT_NEGATIVE, "ρ of Equation 11 (Appendix B: 0.1, 1 or 3)")
 
-`tskd_jax.config` composes the sections, checks values against ranges, and prints docs/config.md.
+`tskd_jax.config` composes the sections and checks values against ranges; `tskd-jax fields` prints
+docs/config.md from them.
 """
 
 import dataclasses
@@ -14,51 +15,51 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 Section = TypeVar("Section")
-LARGEST = 2**31 - 1  # of whole numbers: what counts on an accelerator
+LARGEST = 2**31 - 1  # of whole numbers: accelerators count with int32
 
 
 @dataclasses.dataclass(frozen=True)
 class Allowed:
-    """A range of values in words, and its check."""
+    """A set of allowed values: its description in words, and its check."""
 
     words: str
     check: Callable[[Any], bool]
 
 
 def field(default: Any, allowed: Allowed, meaning: str) -> Any:
-    """A field of a section.
+    """Declare a field of a section.
 
     Args:
-      default: the paper's value; its type is the field's.
+      default: the paper's value; its type is the field's type.
       allowed: the values that the field may have.
-      meaning: what it is, with unit and source.
+      meaning: what the field means, with unit and source.
     """
     return dataclasses.field(default=default, metadata={"allowed": allowed, "meaning": meaning})
 
 
 def restrict(section: Any, kind: type[Section]) -> Section:
-    """The fields that a section has of one of its base classes, as an instance of that class."""
+    """Convert a section to one of its base classes: an instance with that class's fields only."""
     return kind(**{entry.name: getattr(section, entry.name) for entry in dataclasses.fields(kind)})
 
 
 def one_of(options: Iterable[str]) -> Allowed:
-    """One of those words."""
+    """One of the given words."""
     options = tuple(options)
     return Allowed(" | ".join(options), lambda value: value in options)
 
 
 def at_least(low: float) -> Allowed:
-    """That number or more."""
+    """Numbers of at least `low`."""
     return Allowed(f"≥ {low}", lambda value: value >= low)
 
 
 def between(low: float, high: float) -> Allowed:
-    """A closed interval."""
+    """Numbers in the closed interval [low, high]."""
     return Allowed(f"{low} … {high}", lambda value: low <= value <= high)
 
 
 def integers(low: int, words: str) -> Allowed:
-    """A tuple of whole numbers, each at least `low`."""
+    """A non-empty tuple of whole numbers, each at least `low`."""
     return Allowed(
         words,
         lambda values: len(values) > 0 and all(type(v) is int and v >= low for v in values),

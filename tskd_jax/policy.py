@@ -1,4 +1,4 @@
-"""The distilled policy. Loads and acts with NumPy alone, so that it runs where JAX does not."""
+"""The distilled policy. It loads and acts with NumPy alone, so that it runs without JAX."""
 
 import functools
 import itertools
@@ -13,15 +13,15 @@ import numpy as np
 from tskd_jax.contract import LARGEST_CONTRACT, Contract
 from tskd_jax.errors import PolicyError
 
-LARGEST_FILE = 256 * 2**20  # of an unpacked student; the paper's is 0.3 MB
+LARGEST_FILE = 256 * 2**20  # bytes of an unpacked student; the paper's has 0.3 MB
 MOST_ARRAYS = 1000
-LARGEST_STATE = 1e6  # up to which no layer may overflow
-NAMES_SHOWN = 4  # of a policy's observations, in an error
+LARGEST_STATE = 1e6  # no layer may overflow on observations within ± this
+NAMES_SHOWN = 4  # names of observation dimensions that an error message lists
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Between what actions lie, each dimension by itself.
+    """Bounds of the actions, per dimension.
 
     Attributes:
       low, high: (n,) raw units, low < high.
@@ -35,19 +35,19 @@ class Bounds:
         """±bound in each of `size` dimensions."""
         return cls((-bound,) * size, (bound,) * size)
 
-    @functools.cached_property  # a third of a policy's time for one observation
+    @functools.cached_property  # else a third of a policy's time for one observation
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """(center, half-width), (n,) single precision: an action is center + half-width · x."""
         low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
         return ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
 
     def stretch(self, x):
-        """(…, n) in [-1, 1] to actions; of NumPy or JAX, single precision."""
+        """Map (…, n) in [-1, 1] to actions; NumPy or JAX arrays, single precision."""
         center, half = (end.reshape((1,) * (x.ndim - 1) + (-1,)) for end in self.affine)
         return center + half * x
 
     def shrink(self, actions):
-        """(…, n) actions to [-1, 1], the inverse of `stretch`; what lies outside is clipped."""
+        """Map (…, n) actions to [-1, 1], the inverse of `stretch`; clip those out of bounds."""
         shape = (1,) * (actions.ndim - 1) + (-1,)
         low, high = (np.array(end, np.float32).reshape(shape) for end in (self.low, self.high))
         return (2 * (actions - low) / (high - low) - 1).clip(-1, 1)
@@ -62,14 +62,14 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Policy:
-    """A multilayer perceptron: ReLU between layers, tanh behind the last, stretched to the bounds.
+    """A multilayer perceptron: ReLU between layers, tanh after the last, scaled to the bounds.
 
     Attributes:
-      weights: (in, out) of each layer.
-      biases: (out,) of each layer.
-      bounds: of the actions.
-      contract: of the file that it was loaded from. No field: a stage's result and its key are what
-        they were before there were contracts.
+      weights: (in, out) per layer.
+      biases: (out,) per layer.
+      bounds: bounds of the actions.
+      contract: the contract of the file that the policy was loaded from, or None. It is not a
+        dataclass field, so that it enters neither a stage's result nor the key of a stage.
     """
 
     weights: tuple[np.ndarray, ...]
@@ -79,15 +79,15 @@ class Policy:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the policy."""
+        """The number of parameters."""
         return sum(array.size for array in (*self.weights, *self.biases))
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Actions (…, n) for observations (…, m), raw units.
+        """Compute actions (…, n) for observations (…, m), raw units.
 
         Raises:
-          PolicyError: the observations are no arrays of m numbers, or one is not finite, as of a
-            sensor that has failed.
+          PolicyError: the observations are not arrays of m numbers, or a number is not finite, e.g.
+            because a sensor failed.
         """
         size = len(self.weights[0])
         try:
@@ -113,7 +113,7 @@ class Policy:
         return self.bounds.stretch(np.tanh(x @ self.weights[-1] + self.biases[-1]))
 
     def _names(self) -> str:
-        """The first names of an observation, where they are known."""
+        """The first names of the observation's dimensions in parentheses; "" if none are known."""
         names = self.contract.observation_names if self.contract else ()
         if not names:
             return ""
@@ -127,10 +127,10 @@ class RepeatingPolicy(Policy):
     _last: ClassVar[np.ndarray | None] = None
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Actions (…, n); of rows that are not finite, those of the last call.
+        """Compute actions (…, n); rows that are not finite repeat the action of the last call.
 
         Raises:
-          PolicyError: as of a `Policy`; a row is not finite, and there was no call of as many rows.
+          PolicyError: as for `Policy`; a row is not finite, and the last call had another shape.
         """
         try:
             x = np.asarray(observations, np.float32)
@@ -147,12 +147,12 @@ class RepeatingPolicy(Policy):
 
 
 def save_policy(path: str | os.PathLike, policy: Policy, contract: Contract | None = None) -> None:
-    """Write a policy: arrays weight_0, bias_0, …, action_low and action_high, without pickle.
+    """Write a policy as arrays weight_0, bias_0, …, action_low and action_high, without pickle.
 
-    A contract is written as JSON, the bytes of an array `contract`.
+    The contract is stored as JSON: an array `contract` of bytes.
 
     Raises:
-      PolicyError: the contract is of a policy of other sizes or bounds, or cannot be written.
+      PolicyError: the contract has other sizes or bounds than the policy, or cannot be written.
     """
     arrays = {f"weight_{i}": array for i, array in enumerate(policy.weights)}
     arrays |= {f"bias_{i}": array for i, array in enumerate(policy.biases)}
@@ -168,17 +168,17 @@ def save_policy(path: str | os.PathLike, policy: Policy, contract: Contract | No
 def load_policy(
     path: str | os.PathLike, on_invalid: Literal["error", "repeat"] = "error"
 ) -> Policy:
-    """The policy of a `student.npz`, which knows the file's contract where there is one.
+    """Load the policy of a `student.npz`, with the file's contract if it has one.
 
-    Nothing is unpickled, and nothing is unpacked whose size was not looked at before.
+    Nothing is unpickled, and sizes are checked before anything is unpacked.
 
     Args:
-      path: of the file.
-      on_invalid: what becomes of an observation that is not finite: an error, or the last action
-        again (`RepeatingPolicy`).
+      path: the file.
+      on_invalid: what an observation that is not finite leads to: an error ("error"), or the last
+        action again ("repeat", see `RepeatingPolicy`).
 
     Raises:
-      PolicyError: the file is missing, damaged, or not a student; on_invalid is neither of these.
+      PolicyError: the file is missing, damaged, or not a student, or `on_invalid` is unknown.
     """
     if on_invalid not in ("error", "repeat"):
         raise PolicyError(f"on_invalid={on_invalid!r}; one of 'error' and 'repeat'")
@@ -219,16 +219,16 @@ def load_policy(
 
 
 def load_contract(path: str | os.PathLike) -> Contract | None:
-    """The contract of a `student.npz`; None where it has none, as files of earlier versions.
+    """Load the contract of a `student.npz`; None if it has none, like files of earlier versions.
 
     Raises:
-      PolicyError: the file is no student, or its contract cannot be read or is of another one.
+      PolicyError: the file is not a student, or its contract is damaged or does not match it.
     """
     return load_policy(path).contract
 
 
 def _contract(path: str, content: np.ndarray, policy: Policy) -> Contract:
-    """The contract in an array of bytes, which must be that policy's."""
+    """Read the contract from an array of bytes and check that it matches the policy."""
     try:
         if content.dtype != np.uint8 or content.ndim != 1:
             raise PolicyError(f"{content.dtype} of shape {content.shape}, not bytes")
@@ -240,10 +240,10 @@ def _contract(path: str, content: np.ndarray, policy: Policy) -> Contract:
 
 
 def _check_contract(contract: Contract, policy: Policy) -> None:
-    """Refuse the contract of another policy.
+    """Refuse a contract that does not match the policy.
 
     Raises:
-      PolicyError: its sizes or bounds are not the policy's.
+      PolicyError: the sizes or bounds differ.
     """
     sizes = (contract.observation_size, contract.action_size)
     own = (len(policy.weights[0]), len(policy.biases[-1]))
@@ -255,7 +255,7 @@ def _check_contract(contract: Contract, policy: Policy) -> None:
 
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a file, none of which is unpacked if all are too many or too large."""
+    """Read the arrays of a file; refuse it unread if they are too many or too large together."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if sum(info.file_size for info in members) > LARGEST_FILE or len(members) > MOST_ARRAYS:
@@ -264,7 +264,7 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
 
 
 def _ends(arrays: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds of the actions; files of earlier versions have one number for all dimensions."""
+    """The bounds of the actions; files of earlier versions have one bound for all dimensions."""
     if "action_bound" in arrays:
         bound = np.full(shape, float(arrays["action_bound"]))
         return -bound, bound
@@ -273,7 +273,7 @@ def _ends(arrays: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[np.nda
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """One array, whose header must claim exactly what its member holds."""
+    """Read one array; its header must match the size of its zip member exactly."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
@@ -285,7 +285,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         if file.tell() + size != info.file_size:
             raise ValueError(f"{info.filename} claims shape {shape}, but holds less or more")
         content = file.read(size)
-        if len(content) != size or file.read(1):  # to its end, where the checksum is compared
+        if len(content) != size or file.read(1):  # at the end zipfile compares the checksum
             raise ValueError(f"{info.filename} claims shape {shape}, but holds less or more")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 

@@ -1,14 +1,14 @@
-"""The presets `small` and `quick`: what they change against the paper's settings.
+"""The presets `small` and `quick`: how they differ from the paper's settings.
 
-And at preset `paper`, the settings that the authors of baselines published for one environment or
-dataset alone.
+Also, for the preset `paper`, settings that the authors of baselines published for a single
+environment or dataset.
 """
 
 from typing import Any
 
 _FAST = {"learning_rate": 1e-3, "schedule": "cosine"}
-# Networks and horizons for which two cores are enough. Why each differs from the paper:
-# docs/paper-to-code.md.
+# Networks and horizons that two CPU cores can handle. docs/paper-to-code.md gives the reason for
+# each difference from the paper.
 _SMALL_DIFFUSER = {
     "kernel_size": 3,
     "diffusion_steps": 100,
@@ -19,7 +19,7 @@ _SMALL_DIFFUSER = {
     "schedule": "cosine",
     "relative": True,
 }
-# One step from recorded states: docs/imagination.md has why.
+# One step from recorded states: docs/imagination.md gives the reason.
 _SMALL_TRAJECTORIES = _SMALL_DIFFUSER | {
     "horizon": 2,
     "multipliers": (1,),
@@ -34,9 +34,10 @@ _SMALL_REWARDS = _SMALL_DIFFUSER | {
     "multipliers": (2, 2),
     "target_weight": 10.0,
 }
-# Both planners for five seeds, whose programs two cores compile and run in minutes: a few steps
-# ahead, not a hundred or 31, by networks of one level, which sees all of so few. Decision
-# Diffuser's next state, of which its action is read, weighs ten times as much as those behind it.
+# The planners Decision Diffuser (here) and Diffuser (below), for five seeds. Two cores compile and
+# run their programs in minutes: they plan a few steps ahead, not a hundred or 31, with networks of
+# one level, whose receptive field covers so few steps. In Decision Diffuser's loss the next state,
+# from which the action is computed, weighs ten times as much as the states after it.
 _SMALL_STATES = _SMALL_DIFFUSER | {
     "features": 64,
     "multipliers": (1,),
@@ -50,8 +51,8 @@ _SMALL_STATES = _SMALL_DIFFUSER | {
     "start": 0.94,
 }
 _SMALL_NETWORK = _FAST | {"multipliers": (1,), "kernel_size": 3, "accumulate": 1}
-# So small a J tells states apart, and hardly plans from one state: hopper falls sooner with the
-# published 0.1 than with hardly any guidance.
+# Such a small value function J ranks states, but hardly ranks the plans that start from one state:
+# hopper falls sooner with the published guide scale of 0.1 than with almost no guidance.
 _SMALL_JOINT = _SMALL_NETWORK | {
     "guide_scale": 0.001,
     "horizon": 8,
@@ -62,24 +63,25 @@ _SMALL_JOINT = _SMALL_NETWORK | {
 _SMALL_GUIDE = _SMALL_NETWORK | {"termination_penalty": 0.0}
 _FEW_STEPS = {"sampler": "ddim", "steps": 10, "start": 0.94}
 _SMALL_SAMPLING = _FEW_STEPS | {"target_return": 1.0, "guidance": 1.0, "temperature": 0.0}
-# What is imagined is executed in the learned world, which says what of it is possible.
+# The learned world executes imagined plans, and so shows which of them are possible.
 _IMAGINATION = {"chunk": 8192, "world": "random_member"}
 _STITCHING = {"rule": "density_first", "tolerance": 2.0, "allow_cycles": False}
 _SMALL_WGAN = _FAST | {"hidden": (256, 256)}
-# What a teacher does has no noise to fit: students of it gain by updates, not by large batches.
+# A teacher's actions contain no noise: students gain from more updates, not from larger batches.
 _STUDENT = _FAST | {"batch_size": 64}
-# Fewer updates than published, so that targets move faster: a value is carried back by one step for
-# each time constant, 1 / target_average, of the training.
+# Fewer updates than published, and therefore faster target networks: values propagate back by one
+# step per time constant, 1 / target_average updates.
 _SOME_UPDATES = _FAST | {"steps": 30_000, "target_average": 0.01}
 _FEW_UPDATES = _FAST | {"steps": 5_000, "target_average": 0.03}
 _REBRAC = {"batch_size": 256}
 _CQL = {"batch_size": 64, "actions": 4, "actor_learning_rate": 3e-4}  # 12 actions a state, not 30
-# Transformers of half the width, that see less and search less. At `quick` a Trajectory Transformer
-# shows that it runs, not what it is worth: it needs more updates than minutes hold.
+# Transformers of half the width, with shorter contexts and a smaller search. At `quick` a
+# Trajectory Transformer shows only that it runs, not how well it scores: it needs more updates than
+# fit into minutes.
 _SMALL_DT = _FAST | {"head_width": 64, "context": 10}
 _SMALL_TT = {"learning_rate": 1e-3, "layers": 2, "head_width": 16, "replan_every": 2}
 _METHODS = ("bc", "filtered_bc", "chosen_bc", "tskd_one_step")
-# What is made of a dataset is judged in the learned world before it is believed (docs/referee.md).
+# The learned world judges filtered and imagined data before they are used (docs/referee.md).
 _SELECTION = {"by": "referee", "shares": (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)}
 
 # Preset -> section (or field at the top) -> field -> value.
@@ -154,9 +156,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# Environment -> section -> field -> value, at every preset: the return that a Decision Transformer
-# is asked for (Chen et al. 2021, Appendix A), by default the best recorded one; and what a
-# Trajectory Transformer pays for an end, where an end may be a success.
+# Environment -> section -> field -> value, at every preset: the target return of the Decision
+# Transformer (Chen et al. 2021, Appendix A; by default the best recorded return), and the
+# Trajectory Transformer's terminal penalty, which is 0 where an episode may end with success.
 OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
     "hopper": {"decision_transformer": {"target_return": 3600.0}},
     "halfcheetah": {"decision_transformer": {"target_return": 6000.0}},
@@ -166,10 +168,10 @@ OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
     "own": {"trajectory_transformer": {"terminal_penalty": 0.0}},
 }
 
-# Environment, or name of a dataset -> section -> field -> value, at preset `paper`. Decision
-# Diffuser's scales of the return are those of the JAX port of its authors' code, which has one for
-# each dataset; in Kitchen what ends an episode is its success, so that nothing is taken off.
-# Diffuser's are its authors' own; what they add for halfcheetah, attention, is not there.
+# Environment or dataset name -> section -> field -> value, at preset `paper`. Decision Diffuser's
+# return scales are those of the JAX port of its authors' code, which has one per dataset. In
+# Kitchen an episode ends with success, so that there is no termination penalty. Diffuser's settings
+# are its authors' own; the attention that they add for halfcheetah is not implemented here.
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "kitchen_partial": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
     "kitchen_mixed": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},

@@ -49,17 +49,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def set_up() -> str:
-    """Set what the libraries read as they are imported; returns what MuJoCo is to draw with."""
-    # What a dependency prints while it is imported is no business of the user's.
+    """Set variables that libraries read on import; returns the backend for MuJoCo's rendering."""
+    # Users need not see what dependencies print on import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Pictures are files, and nothing of the simulator is shown: what a notebook or a shell profile
-    # says of how to show either may need what is not there.
+    # Figures go to files, and the simulator has no window: display backends that a notebook or a
+    # shell profile has set may need packages or devices that are missing.
     drawn_by = os.environ.get("MUJOCO_GL", "egl")
     os.environ |= {"MPLBACKEND": "Agg", "MUJOCO_GL": "disable"}
-    # OpenBLAS's threads wait for the next product, on cores that simulators need: not for longer
-    # than 2^4 cycles. No bit of a result depends on it.
+    # OpenBLAS's threads spin while they wait for the next product, on cores that simulators need:
+    # limit that to 2^4 cycles. It does not change a single bit of a result.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-    # Text that the terminal cannot show is shown plainly, and never the end of a run.
+    # Characters that the terminal cannot show are replaced, and never end a run.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -80,7 +80,7 @@ def _main(argv: list[str], request: Request, drawn_by: str) -> int:
     if command not in COMMANDS:
         raise ConfigError(f"{command!r} is no command; one of {', '.join(COMMANDS)}; see --help")
     if command == "record":
-        import mujoco  # noqa: F401  # what cannot draw cannot be imported either, but for this order
+        import mujoco  # noqa: F401  # fails if MUJOCO_GL names a missing backend
 
         os.environ["MUJOCO_GL"] = drawn_by
     module = importlib.import_module(f"{__name__}.{command}")
@@ -88,7 +88,7 @@ def _main(argv: list[str], request: Request, drawn_by: str) -> int:
 
 
 def help_text() -> str:
-    """The commands, the methods and the presets, on one screen."""
+    """The help text: commands, methods and presets, on one screen."""
     from tskd_jax.methods import METHODS
     from tskd_jax.presets import PRESETS
 

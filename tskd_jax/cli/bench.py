@@ -1,11 +1,11 @@
 """tskd-jax bench --config=NAME [--against=SECTION.FIELD=VALUE …] [--seconds=5] [--programs=NAME,…]
 
-How fast a run at that config is on the devices that are here: each of its compiled programs, its
-search and a student's decision, warm, by medians, in turns with square matrix products of the same
-type, whose rate they are a share of. --against measures the same with fields changed, in turns with
-it. Only the dataset's size matters but for the search: --transitions=N stands for one that is not
-on this machine. A turn that takes longer than --seconds by the products' rate alone is left out.
-WORKDIR/DEVICE.csv has all figures (docs/performance.md says what they mean).
+Measures how fast a run is on the devices of this machine: each of its compiled programs, the search
+and a student's decision. Figures are medians after a warm-up, in alternation with square matrix
+products of the same dtype, of whose rate they are a share. --against measures the same with fields
+changed, in alternation. Only the search depends on the data, all else on their size:
+--transitions=N replaces a dataset that is not here. A turn that must take longer than --seconds, at
+the products' rate, is left out. WORKDIR/DEVICE.csv has all figures (see docs/performance.md).
 """
 
 import sys

@@ -1,17 +1,17 @@
 """tskd-jax compare RUN RUN … [--out=DIR] [--subject=METHOD] [--labels=A,B,…] [--across_datasets]
 
-One table and pictures of finished runs, from their folders alone: each method's score with its
-standard error, the interquartile mean with its interval, how far the subject is above it, and how
-likely a seed of the subject is above a seed of it. The subject is the last method of the last RUN,
-unless --subject names another. A method that several runs on a dataset have is METHOD@LABEL, with
-the folder's name for a label unless --labels gives others.
+Compares finished runs in one table and figures, from their folders alone: each method's score with
+its standard error, its interquartile mean with interval, the subject's gain over it, and how likely
+a seed of the subject scores above a seed of it. The subject is the last method of the last RUN,
+unless --subject names another. If several runs on a dataset have a method, it is called
+METHOD@LABEL; labels are the folders' names, unless --labels gives others.
 
-Runs of different datasets are refused. With --across_datasets they are compared dataset by dataset,
-and over all of them by what is on each: there runs that belong together need the same label.
+Runs of different datasets are refused. With --across_datasets they are compared per dataset, and
+over all datasets by the methods that are on each: runs that belong together need the same label.
 
-Writes comparison.csv, comparison.md and comparison.png into --out, and with several datasets
-profile.png: the share of seeds above each score. Without --out, into the folder `comparison` beside
-the first RUN.
+Writes comparison.csv, comparison.md and comparison.png into --out, and for several datasets
+profile.png: the share of seeds above each score. By default, --out is the folder `comparison`
+beside the first RUN.
 """
 
 import csv
@@ -67,15 +67,15 @@ def main(argv: list[str], request: Request) -> int:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds an earlier comparison, as one among `runs/*` may."""
+    """Whether a folder is an earlier comparison, which the pattern `runs/*` may match."""
     return (folder / FILE).exists() and not (folder / "summary.json").exists()
 
 
 def _check_that_it_is_free(out: Path, runs: Sequence[str]) -> None:
-    """Refuse to replace the comparison of other runs.
+    """Refuse to overwrite a comparison of other runs.
 
     Raises:
-      ConfigError: there is one.
+      ConfigError: `out` holds one.
     """
     try:
         with (out / FILE).open(newline="") as file:

@@ -1,4 +1,4 @@
-"""A run: every method that the config names, trained, evaluated, and written down."""
+"""A run: trains and evaluates every method of a config, and writes the results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ from tskd_jax.report import figures, html, material, summary, table
 from tskd_jax.run.run import Run
 from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 
-# What --stop_after takes; behind a dot, of which method.
+# Values of --stop_after; a method's name may follow after a dot.
 STAGES = (
     *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
     *("baseline", "trajectory_generator", "few_steps", "imagination", "dynamics", "accept"),
@@ -33,14 +33,14 @@ STAGES = (
     *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
     *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
 )
-BEST_SHOWN = 5  # recorded episodes that are kept for the pictures
+BEST_SHOWN = 5  # recorded episodes that are stored for the figures
 
 Found = dict[str, dict[str, np.ndarray]]
-"""Of each file of results, an array for each method."""
+"""File of results -> method -> array."""
 
 
 def compare(config: Config, run: Run) -> dict[str, Any] | None:
-    """Run all methods and write the report; gives the summary, in the first process only."""
+    """Run all methods and write the report; returns the summary, in the first process only."""
     recorded, held_out, task = load_recorded(config, run)
     report_memory(config, task, run)
     found: Found = {file: {} for file in summary.FILES}
@@ -69,7 +69,7 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
 
 
 def _students(outcome: Outcome) -> list[Policy]:
-    """The policies, where all of them are students, which need no simulator and fit a file."""
+    """The policies, if all of them are students (which need no simulator and fit a file); or []."""
     students = [one for one in outcome.policies if isinstance(one, Policy)]
     return students if len(students) == len(outcome.policies) else []
 
@@ -81,7 +81,7 @@ def _judge_offline(
     held_out: Trajectories | None,
     found: Found,
 ) -> None:
-    """What can be said of a method's students without a simulator, as far as it is asked for."""
+    """Evaluate a method's students without a simulator, in the ways that the config enables."""
     name, recorded = exp.name, exp.recorded
     if config.referee.episodes:
         found[summary.JUDGED][name], found[summary.LEFT][name] = exp.stage(
@@ -107,7 +107,7 @@ def _judge_offline(
 
 
 def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
-    """(name, title, method, its config) of all that a run compares, in order."""
+    """(name, title, method, its config) of all methods and variants of a run, in order."""
     found = []
     for name in config.methods:
         method = METHODS[name]
@@ -122,9 +122,9 @@ def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
 
 
 def report_memory(config: Config, task: Task, run: Run) -> None:
-    """Where the pipeline has several seeds: how many fit side by side, before it begins.
+    """If the pipeline has several seeds, estimate how many fit into memory side by side.
 
-    What really fits is known when a training's program is compiled (`training.loop.fit`).
+    How many really fit is known only when a training's program is compiled (`training.loop.fit`).
     """
     seeds, (free, _) = len(config.pipeline_seeds), memory.of_device()
     if seeds == 1 or not any(METHODS[name].imagines_from for name in config.methods):
@@ -159,11 +159,11 @@ def _note(
     run: Run,
     begun: int,
 ) -> None:
-    """Write the students, and into the manifest what the method used and made."""
+    """Write a method's students, and record its stages, parameters and data in the manifest."""
     stages, used = run.manifest["stages"], list(dict.fromkeys(run.used[begun:]))
-    # The last one: it may have been asked for before, as a choice, or by another method.
+    # The last student stage in use: trial students of a choice, or other methods', come before.
     student = next(key for key in reversed(run.used) if stages[key]["name"].startswith("student."))
-    # In the simulator, or where there is none, in the learned world.
+    # In the simulator, or without one in the learned world.
     judging = [key for key in used if stages[key]["name"].startswith(("evaluation.", "referee."))]
     seconds = stages[student]["seconds"] + stages[judging[0]]["seconds"]
     if hosts.is_first():
@@ -198,10 +198,10 @@ def _deploy(
     left: np.ndarray | None,
     run: Run,
 ) -> None:
-    """Write the one student that a user takes: the best in the learned world, or else the first.
+    """Write `student.npz`, the student to deploy: the best in the learned world, else the first.
 
-    An episode that left what the world knows counts as the worst of all: where rewards are
-    negative, ending early must not pay. A method that ends in no student leaves none.
+    An episode that left the region that the world knows counts as the worst of all: if rewards are
+    negative, ending early must not pay. A method without students writes none.
     """
     if not students:
         return
@@ -214,7 +214,7 @@ def _deploy(
 
 
 def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dict[str, np.ndarray]:
-    """What the simulator says of imagination, and the teacher's own returns if asked for."""
+    """Check imagination in the simulator, and evaluate the teacher itself if requested."""
     teachers, episodes = outcome.teachers, config.evaluation.teacher_episodes
     if not teachers or not exp.task.simulated:
         if episodes:
@@ -254,7 +254,7 @@ def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dic
 
 
 def _write_data(config: Config, outcome: Outcome, recorded: Trajectories, run: Run) -> None:
-    """The subject's data, what DDR-I imagined for it, and the best that was recorded."""
+    """Write the subject's data, what DDR-I imagined for it, and the best recorded episodes."""
     if not hosts.is_first():
         return
     with run.replacing(material.FILE) as path, path.open("wb") as file:
@@ -270,7 +270,7 @@ def _write_data(config: Config, outcome: Outcome, recorded: Trajectories, run: R
 
 
 def _write(name: str, datasets: Sequence[Trajectories], config: Config, run: Run) -> None:
-    """NAME.hdf5, or where the pipeline has several seeds NAME/seed_N.hdf5 for each."""
+    """Write NAME.hdf5, or NAME/seed_N.hdf5 for each of several datasets."""
     source = config.dataset.source
     seeds = config.pipeline_seeds if len(datasets) > 1 else (config.pipeline_seeds[0],)
     for seed, data in zip(seeds, datasets, strict=False):
@@ -281,13 +281,13 @@ def _write(name: str, datasets: Sequence[Trajectories], config: Config, run: Run
 
 
 def _write_report(found: Found, run: Run) -> dict[str, Any]:
-    """What was found by file, and summary, then the pictures: these never take a result away."""
+    """Write results and summary, then figures and report, whose failure must not lose results."""
     for name, arrays in found.items():
         if arrays:
             with run.replacing(name) as path, path.open("wb") as file:
                 np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
     made = summary.make(run.path)
-    run.write_json("summary.json", made)  # where it is, all that counts is
+    run.write_json("summary.json", made)  # once it exists, all results are saved
     run.publish({f"score/{name}": score["mean"] for name, score in made["scores"].items()})
     try:
         figures.draw(run.path, made)

@@ -1,9 +1,9 @@
 """tskd-jax compile --for=h100|h200|a100|tpu-v5e|tpu-v5p|tpu-v6e[,…] --config=NAME [--devices=N]
 
-Every program of a run at that config is compiled for chips that are not here, from shapes alone:
-does it fit, what does it do, how long does it take at least. Only the dataset's size matters:
---transitions=N stands for one that is not on this machine. WORKDIR/CHIP.csv and CHIP.json have all
-figures (docs/performance.md says what they mean). What was compiled before is not compiled again.
+Compiles every program of a run for chips that this machine does not have, from shapes alone: does
+it fit into memory, which operations does it need, and how long does it take at least? Only the
+dataset's size matters: --transitions=N replaces a dataset that is not here. WORKDIR/CHIP.csv and
+CHIP.json have all figures (see docs/performance.md). Programs compiled before are not recompiled.
 """
 
 import sys
@@ -29,7 +29,7 @@ def _define(values: flags.FlagValues) -> None:
 
 def main(argv: list[str], request: Request) -> int:
     """Run the command and return its exit status."""
-    with silent():  # JAX imports the compilers, which look for devices
+    with silent():  # JAX imports the compilers, which complain about missing devices
         import jax  # noqa: F401
     values, given, shown = parse(argv, _define, __doc__ or "")
     if shown:
@@ -58,7 +58,7 @@ def main(argv: list[str], request: Request) -> int:
 def _compile(
     chip: Any, devices: int, chosen: Sequence[Any], folder: Path, request: Request
 ) -> None:
-    """Compile all for a chip, and write the table as far as it is known after each."""
+    """Compile all programs for a chip, and save the rows after each program."""
     from tskd_jax.costs import report
     from tskd_jax.machine import aot
     from tskd_jax.machine.memory import readable
@@ -77,7 +77,7 @@ def _compile(
         request.stop_if_requested(f"before {program.name}")
         lowered.append(report.Lowered(program, chip, among))
         bar.update(number, len(chosen), {})
-    # What cannot fit is said before minutes are spent on what can.
+    # Report what cannot fit before spending minutes on compiling the rest.
     for one in lowered:
         if one.arguments > chip.memory:
             print(f"does not fit: {one.program.name} holds {readable(one.arguments)} at least")

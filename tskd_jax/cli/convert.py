@@ -1,6 +1,6 @@
 """tskd-jax convert IN OUT.hdf5 [--config.dataset.FIELD=VALUE …]
 
-A dataset in any format that is read (docs/datasets.md), written as an HDF5 file in D4RL's format.
+Converts a dataset from any supported format (docs/datasets.md) to an HDF5 file in D4RL's format.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
 """tskd-jax data FILE|NAME [--config=NAME[:PRESET]] [--config.SECTION.FIELD=VALUE …]
 tskd-jax data get NAME
 
-One page about a dataset before anything is trained on it: rows, episodes, returns, every dimension,
-what stitching, filter and imagination would find, how much memory it takes, and every warning.
-Without --config it is looked at as data of your own robot (--config=own). With `get`, a dataset of
-D4RL or Minari is fetched by its name.
+Prints one page about a dataset, before anything is trained on it: rows, episodes, returns, every
+dimension, what stitching, filter and imagination would find, the memory needed, and every warning.
+Without --config, the dataset is treated as data of your own robot (--config=own). `get` fetches a
+dataset of D4RL or Minari by its name.
 """
 
 import json
@@ -56,7 +56,7 @@ def main(argv: list[str], request: Request) -> int:
 
 
 def look(config: Any, recorded: Any, timed: bool) -> dict[str, Any]:
-    """What the page says, as numbers and words; how long DDR-I takes only where it is asked for."""
+    """Collect the page's contents as numbers and words; `timed` adds DDR-I's training time."""
     from tskd_jax.data.inspection import inspect, neighbourhoods
     from tskd_jax.data.selection import select_episodes
     from tskd_jax.machine import memory
@@ -101,7 +101,7 @@ def look(config: Any, recorded: Any, timed: bool) -> dict[str, Any]:
 
 
 def _scales(environment: str) -> dict[str, Any]:
-    """Preset -> its config of DDR-I."""
+    """Preset -> its section of DDR-I."""
     from tskd_jax.config import finalize, make_config
     from tskd_jax.presets import PRESETS
 
@@ -111,7 +111,7 @@ def _scales(environment: str) -> dict[str, Any]:
 
 
 def _bytes(section: Any, state_size: int) -> str:
-    """What a training of DDR-I takes at least."""
+    """The least memory that training DDR-I needs, as text."""
     from tskd_jax.machine import memory
     from tskd_jax.teacher import diffuser, trajectory_generator
 
@@ -120,7 +120,7 @@ def _bytes(section: Any, state_size: int) -> str:
 
 
 def _seconds(section: Any, data: Any) -> float:
-    """What training DDR-I takes on this machine, by a few of its updates."""
+    """Estimate DDR-I's training time on this machine from a few updates."""
     from dataclasses import replace
 
     import jax
@@ -128,7 +128,7 @@ def _seconds(section: Any, data: Any) -> float:
     from tskd_jax.teacher import trajectory_generator
     from tskd_jax.training.timing import seconds_of_update
 
-    # Neither makes a difference to the time, and both need another training first.
+    # Other settings take the same time, but need another training first.
     section = replace(section, condition="return", residual=False)
     keys = jax.random.key(0)[None]
     plan, _ = trajectory_generator.training(section, data, None, None, keys)
@@ -136,14 +136,14 @@ def _seconds(section: Any, data: Any) -> float:
 
 
 def _as_flags(argv: list[str]) -> list[str]:
-    """The command line with the dataset as a flag, and a config if none is named."""
+    """Rewrite the command line: the dataset becomes a flag, and a config is added if missing."""
     words = list(argv[1:])
     named = [index for index, word in enumerate(words) if not word.startswith("-")]
     named = [i for i in named if not (i and words[i - 1] in ("--config", "--plot", "-plot"))]
     if len(named) > 1:
         raise ConfigError(f"tskd-jax data takes one file or name, not also {words[named[1]]!r}")
     dataset = [f"--config.dataset.path={words.pop(named[0])}"] if named else []
-    # The fields of a config stand behind it.
+    # Flags of a config's fields must follow --config.
     if not any(word.partition("=")[0] in ("--config", "-config") for word in words):
         words.insert(0, "--config=own")
     return [argv[0], *words, *dataset]

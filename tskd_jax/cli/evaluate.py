@@ -1,13 +1,13 @@
 """tskd-jax evaluate STUDENT [STUDENT …] [--env=ID] [--episodes=100] [--seed=0] [--out=FILE]
 
-What students are worth in an environment: returns, and where its ends are known, D4RL's normalised
-score. A STUDENT is a student.npz, the folder of a run (its student.npz) or of students (all of
-them), or a pattern of these. Without --env it is evaluated where its run was, or where its contract
-says.
+Evaluates students in an environment: returns and, if its reference returns are known, D4RL's
+normalised score. A STUDENT is a student.npz, the folder of a run (its student.npz) or of students
+(all of them), or a pattern of these. Without --env, the environment is that of the student's run,
+or the one in its contract.
 
-All episodes of a student are played side by side, whole, and all students play the same ones:
-with --seed=S, those in which a run evaluates the student of seed S. How many processes step the
-environments makes no difference to the result. --out keeps every return, as CSV or npz.
+All episodes of a student are played side by side, to their end, and all students play the same
+episodes: with --seed=S, those in which a run evaluates the student of seed S. The number of worker
+processes does not change the result. --out saves every return, as CSV or npz.
 """
 
 import os
@@ -22,7 +22,7 @@ from tskd_jax.cli.flags import parse_words
 from tskd_jax.errors import ConfigError, PolicyError
 from tskd_jax.machine.signals import Interrupted, Request
 
-FEWEST = 10  # episodes for which another process is worth its start
+FEWEST = 10  # episodes per process, below which starting another one does not pay
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -51,9 +51,9 @@ class Place(NamedTuple):
     """Where students are evaluated.
 
     Attributes:
-      gymnasium_id: of the environment.
+      gymnasium_id: Gymnasium's id of the environment.
       limit: steps after which an episode is cut.
-      ends: the returns of the random policy and of the expert; None where nobody has set them.
+      ends: returns of the random policy and of the expert; None if they are not defined.
     """
 
     gymnasium_id: str
@@ -97,7 +97,7 @@ def main(argv: list[str], request: Request) -> int:
 
 
 def _out(value: str | None) -> Path | None:
-    """Where the returns go; refused before anything is played."""
+    """The file for the returns; refuses a wrong name before anything is played."""
     if not value:
         return None
     path = Path(value).expanduser()
@@ -109,7 +109,7 @@ def _out(value: str | None) -> Path | None:
 
 
 def _cores() -> int:
-    """Of which this process may use."""
+    """The number of cores that this process may use."""
     known = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
@@ -117,10 +117,11 @@ def _cores() -> int:
 def _place(
     env: str | None, max_steps: int, paths: Sequence[Path], policies: Sequence[Any]
 ) -> Place:
-    """The environment that is named, or that of the students.
+    """The environment that `env` names, or that of the students.
 
     Raises:
-      ConfigError: none is named and no student says it, or they differ; or its episodes do not end.
+      ConfigError: `env` is missing, and a student does not name an environment or they name
+        different ones; or episodes have no limit.
     """
     from tskd_jax.cli.student_files import task_of
     from tskd_jax.envs.entries import TASKS
@@ -170,10 +171,10 @@ def _check_that_it_fits(path: Path, policy: Any, place: Place) -> None:
 def play_all(
     policies: Sequence[Any], place: Place, seeds: Sequence[int], workers: int, request: Request
 ) -> tuple[Any, Any]:
-    """((students, episodes) returns, (students, episodes) lengths), with a bar.
+    """Play all episodes; returns (students, episodes) returns and (students, episodes) lengths.
 
     Raises:
-      Interrupted: a signal asked for the end.
+      Interrupted: a signal requested the end.
     """
     import numpy as np
 

@@ -1,9 +1,9 @@
 """tskd-jax export STUDENT --format=npz|onnx|c|tflite|stablehlo[,…]|all [--int8] --out=PATH
 
-A student for other programs and machines (docs/export.md). STUDENT is a file, or the folder of a
-run, of which student.npz is meant. Each form is compared with the NumPy policy on 10,000 random and
-some extreme observations before it is written; one that acts differently is not. PATH is a file,
-or for several formats a folder.
+Exports a student to other programs and machines (docs/export.md). STUDENT is a file, or the folder
+of a run (its student.npz). Each exported student is compared with the NumPy policy on 10,000 random
+and some extreme observations, and is written only if it acts the same. PATH is a file, or a folder
+for several formats.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
 ALL = "all"
-ENDINGS = (".npz", ".onnx", ".h", ".tflite", ".stablehlo")  # each is one form's alone
+ENDINGS = (".npz", ".onnx", ".h", ".tflite", ".stablehlo")  # each belongs to one format only
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -43,11 +43,11 @@ def main(argv: list[str], request: Request) -> int:
 
 
 def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:
-    """Prove every form, and then write them.
+    """Export and test the student in every format, then write the files.
 
     Raises:
-      ConfigError: the formats or the file to write are not what they may be.
-      ExportError: a form cannot be made, or acts differently.
+      ConfigError: the formats or the output are invalid.
+      ExportError: a format cannot be made, or acts differently.
       PolicyError: there is no such student.
     """
     from tskd_jax.export import EIGHT_BITS, FORMATS, export, missing
@@ -79,7 +79,7 @@ def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:
 
 
 def _check(formats: list[str], known: list[str], out: str, eight_bits: Sequence[str]) -> None:
-    """Raise ConfigError for what cannot be; one of `eight_bits` is needed, where there are any."""
+    """Raise ConfigError for invalid arguments; one of `eight_bits` is needed, unless empty."""
     names = f"one of {', '.join((*known, ALL))}"
     if not formats:
         raise ConfigError(f"--format=NAME is needed: {names}, or several with commas")
@@ -93,10 +93,10 @@ def _check(formats: list[str], known: list[str], out: str, eight_bits: Sequence[
 
 
 def target(out: str, suffix: str, several: bool) -> Path:
-    """The file to write: `out`, or in the folder `out` a file of the form's own name.
+    """The file to write: `out`, or student.SUFFIX in the folder `out`.
 
     Raises:
-      ConfigError: `out` has the ending of another form, or is a file where a folder is needed.
+      ConfigError: `out` has the suffix of another format, or is a file where a folder is needed.
     """
     path = Path(out).expanduser()
     if several and path.is_file():

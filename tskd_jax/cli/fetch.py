@@ -1,4 +1,4 @@
-"""Fetch a dataset by name, with a progress bar."""
+"""Fetches datasets by name, with a progress bar."""
 
 import difflib
 import sys
@@ -13,10 +13,10 @@ from tskd_jax.errors import DatasetError, first_line
 
 
 def get(name: str) -> Path:
-    """The file of a dataset of D4RL or Minari, fetched if it is not there.
+    """The path of a dataset of D4RL or Minari, which is fetched if it is missing.
 
     Raises:
-      DatasetError: the name is unknown, or it cannot be fetched.
+      DatasetError: the name is unknown, or the dataset cannot be fetched.
     """
     try:
         return resolve(name)
@@ -45,10 +45,10 @@ def get(name: str) -> Path:
 
 
 def _get_minari(name: str) -> Path:
-    """A dataset of Minari, fetched by its package.
+    """Fetch a dataset with the package `minari`.
 
     Raises:
-      DatasetError: the package is not installed, or cannot fetch it.
+      DatasetError: the package is not installed, or cannot fetch the dataset.
     """
     try:
         import minari
@@ -58,6 +58,6 @@ def _get_minari(name: str) -> Path:
         ) from error
     try:
         minari.download_dataset(name)
-    except Exception as error:  # of the network, of the hub, of the id
+    except Exception as error:  # from the network, the hub, or a wrong id
         raise DatasetError(f"{name}: Minari cannot fetch it ({first_line(error)})") from error
     return resolve(name)

@@ -1,7 +1,7 @@
 """tskd-jax fields
 
-Every method, and every field of a config with its values at each preset, range, meaning and source
-(docs/config.md).
+Lists every method, and every field of a config with its value at each preset, its range, meaning
+and source (docs/config.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def main(argv: list[str], request: Request) -> int:
 
 
 def document() -> str:
-    """docs/config.md."""
+    """The text of docs/config.md."""
     lines = ["| field | paper | small | quick | allowed | meaning |", "|---|---|---|---|---|---|"]
     for name, entry in FIELDS.items():
         values = [to_text(preset_value(PRESETS[preset], name)) for preset in PRESETS]
@@ -59,7 +59,7 @@ def _methods() -> str:
 
 
 def preset_value(preset: Mapping[str, Any], name: str) -> Any:
-    """A field `section.field` at a preset of `PRESETS`."""
+    """The value of a field `section.field` in one of `PRESETS`."""
     section, _, key = name.rpartition(".")
     default = FIELDS[name].default
     return preset.get(section, {}).get(key, default) if section else preset.get(name, default)

@@ -1,4 +1,4 @@
-"""Flags of the commands: a config by file or by name, and what else they take."""
+"""Parses the commands' flags: a config, by file or by name, and each command's own flags."""
 
 import difflib
 from collections.abc import Callable
@@ -12,24 +12,24 @@ import tskd_jax
 from tskd_jax.errors import ConfigError, TskdError
 
 _PACKAGE = Path(tskd_jax.__file__).parent
-CONFIGS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # installed, or of the repository
+CONFIGS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # installed, or in the repository
 
 
 def parse(
     argv: list[str], define: Callable[[flags.FlagValues], None], usage: str = ""
 ) -> tuple[flags.FlagValues, ConfigDict | None, bool]:
-    """Read a command line.
+    """Parse a command line.
 
     Args:
       argv: the program and its flags.
       define: defines the command's own flags.
-      usage: what --help shows above them.
+      usage: text that --help shows above the flags.
 
     Returns:
-      (flag values; the user's config, or None where there is none; whether help was shown).
+      (flag values; the user's config, or None without one; whether help was shown).
 
     Raises:
-      ConfigError: a flag, field or file that does not exist, or a value that cannot be read.
+      ConfigError: a flag, field or file does not exist, or a value cannot be parsed.
     """
     values = flags.FlagValues()
     argv = [argv[0], *_with_config_files(argv[1:])]
@@ -54,7 +54,7 @@ def parse(
     try:
         rest = values(argv)
         chosen = values["config"].value
-        # A file that fails to load answers with its error when it is first looked at.
+        # If the file failed to load, its error is raised at the first access.
         config = chosen if chosen and chosen.to_dict() else None
     except TskdError:
         raise
@@ -68,13 +68,13 @@ def parse(
 def parse_words(
     argv: list[str], define: Callable[[flags.FlagValues], None], usage: str = ""
 ) -> tuple[flags.FlagValues, list[str], bool]:
-    """Read a command line without a config; flags may stand before, between and behind the words.
+    """Parse a command line without a config; flags and words may come in any order.
 
     Returns:
       (flag values; the words; whether help was shown).
 
     Raises:
-      ConfigError: a flag that does not exist, or a value that cannot be read.
+      ConfigError: a flag does not exist, or a value cannot be parsed.
     """
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
@@ -96,10 +96,10 @@ def _help_shown(argv: list[str], values: flags.FlagValues, usage: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is no field.
+    """Refuse a name that is not a field of the config.
 
     Raises:
-      ConfigError: names the nearest field.
+      ConfigError: the message suggests the nearest field.
     """
     from tskd_jax.config import FIELDS
 
@@ -116,19 +116,19 @@ def check_name(name: str) -> None:
 
 
 def needed(config: ConfigDict | None) -> ConfigDict:
-    """The config, which a command cannot do without."""
+    """The config; raises ConfigError if none was given."""
     if config is None:
         raise ConfigError("--config=NAME is needed, such as --config=hopper")
     return config
 
 
 def workdir(value: str | None, default: Path) -> Path:
-    """The folder of a run; `~` is expanded, as no shell does behind `=`."""
+    """The folder of a run; expands `~`, which shells do not do after `=`."""
     return Path(value).expanduser() if value else default
 
 
 def _with_config_files(words: list[str]) -> list[str]:
-    """The words, with the name of a config replaced by its file."""
+    """The words, with a config's name replaced by its file."""
     found, follows = [], False
     for word in words:
         if follows:
@@ -142,7 +142,7 @@ def _with_config_files(words: list[str]) -> list[str]:
 
 
 def _config_file(value: str) -> str:
-    """FILE:ARGUMENT of NAME:ARGUMENT.
+    """Convert NAME:ARGUMENT to FILE:ARGUMENT.
 
     Raises:
       ConfigError: there is no such file, and no config of that name.
@@ -162,7 +162,7 @@ def _config_file(value: str) -> str:
 
 
 def _innermost(error: Exception) -> str:
-    """The cause of a failed parse: the innermost error, which is the user's."""
+    """The message of the innermost error of a failed parse, which shows the user's mistake."""
     cause: Any = error
     while isinstance(cause.__cause__, Exception):
         if isinstance(cause.__cause__, TskdError):

@@ -1,7 +1,7 @@
-"""How the runs of a sweep are made: one after another, or side by side as processes or Slurm jobs.
+"""Launchers of a sweep's runs: one after another, or in parallel as processes or Slurm jobs.
 
-Runs side by side have only the sweep's folder in common. Whichever needs a stage first makes it
-(`run.claims`), so that no run has to be begun before another.
+Parallel runs share only the sweep's folder. The first run that needs a stage computes it
+(`run.claims`), so that runs may start in any order.
 """
 
 import signal
@@ -23,24 +23,24 @@ from tskd_jax.machine.signals import Interrupted, Request
 NONE = "none"
 BY_SUBMITIT = ("slurm", "submitit-local")
 FORM = "none | local:N | slurm | submitit-local"
-LINE_SECONDS = 30.0  # between two progress lines of a run
-WAIT_SECONDS = 1.0  # after which it is shown that a run waits for another
+LINE_SECONDS = 30.0  # least time between two progress lines of a run
+WAIT_SECONDS = 1.0  # after which a line shows that a run waits for another
 
 Update = Callable[[Task], dict[str, Any]]
 Launch = Callable[[list[Task], Update, Request], dict[str, str]]
-"""(runs, what reads and writes the row of one that has ended, request) -> what each failure was."""
+"""(runs, function that updates the row of an ended run, request) -> {name: failure}."""
 
 
 def chosen(launcher: str, options: list[str]) -> Launch:
-    """The launcher of that name.
+    """The launcher with the given name.
 
     Args:
-      launcher: as of `FORM`.
-      options: OPTION=VALUE each, of sbatch.
+      launcher: one of `FORM`.
+      options: options of sbatch, each OPTION=VALUE.
 
     Raises:
-      ConfigError: there is no such launcher, or it needs what is not there.
-      DeviceError: there is nothing to compute on.
+      ConfigError: there is no such launcher, or something that it needs is missing.
+      DeviceError: there is no device to compute on.
     """
     kind, _, count = launcher.partition(":")
     if options and kind not in BY_SUBMITIT:
@@ -66,7 +66,7 @@ def chosen(launcher: str, options: list[str]) -> Launch:
 
 
 def one_after_another(tasks: list[Task], update: Update, request: Request) -> dict[str, str]:
-    """Make the runs in this process; the first that fails ends the sweep."""
+    """Execute the runs in this process; the first failure ends the sweep."""
     for task in tasks:
         print(f"\n{task.place}", flush=True)
         sweep_run.make(task, request)
@@ -76,12 +76,12 @@ def one_after_another(tasks: list[Task], update: Update, request: Request) -> di
 
 @dataclass(frozen=True)
 class Event:
-    """What has happened to a run.
+    """The start or the end of a run.
 
     Attributes:
       task: the run.
-      status: its exit status; None: it has begun.
-      problem: why it has no exit status of its own.
+      status: its exit status; None: the run has started.
+      problem: why the run failed, if it has no exit status of its own.
     """
 
     task: Task
@@ -90,36 +90,36 @@ class Event:
 
 
 class Engine(Protocol):
-    """What makes runs side by side.
+    """Executes runs in parallel.
 
     Attributes:
-      pause: seconds between two looks.
+      pause: seconds between two polls.
     """
 
     pause: float
 
     def submit(self, tasks: list[Task]) -> list[Event]:
-        """Take the runs, and begin as many as should be under way."""
+        """Accept the runs, and start as many as may run at once."""
         ...
 
     def poll(self) -> list[Event]:
-        """What has happened since the last call."""
+        """The events since the last call."""
         ...
 
     def stop(self, signum: int) -> None:
-        """Pass a signal on to the runs that are under way; begin no more."""
+        """Pass a signal on to the active runs, and start no more."""
         ...
 
     def busy(self) -> bool:
-        """Whether there are runs that have not ended."""
+        """Whether any run has not ended yet."""
         ...
 
 
 class Processes:
-    """An engine: so many processes of this machine at a time.
+    """An engine that runs a fixed number of processes at a time on this machine.
 
     Args:
-      variables: of the environment, of each of the processes.
+      variables: environment variables of each process.
     """
 
     pause = 0.1
@@ -130,12 +130,12 @@ class Processes:
         self._running: dict[int, tuple[Task, subprocess.Popen]] = {}  # by place
 
     def submit(self, tasks: list[Task]) -> list[Event]:
-        """As of `Engine`."""
+        """See `Engine`."""
         self._left = list(tasks)
         return self._begin()
 
     def poll(self) -> list[Event]:
-        """As of `Engine`."""
+        """See `Engine`."""
         ended = []
         for place, (task, process) in list(self._running.items()):
             if (status := process.poll()) is not None:
@@ -144,13 +144,13 @@ class Processes:
         return ended + self._begin()
 
     def stop(self, signum: int) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         self._left = []
         for _, process in self._running.values():
             process.send_signal(signum)
 
     def busy(self) -> bool:
-        """As of `Engine`."""
+        """See `Engine`."""
         return bool(self._left or self._running)
 
     def _begin(self) -> list[Event]:
@@ -171,17 +171,17 @@ class Processes:
 def side_by_side(
     engine: Engine, tasks: list[Task], update: Update, request: Request
 ) -> dict[str, str]:
-    """Make the runs by an engine, and show how they go on.
+    """Execute the runs with an engine, and show their progress.
 
     Returns:
-      Name of a run that failed -> what its failure was, on one line.
+      Name of each failed run -> its failure, on one line.
 
     Raises:
-      Interrupted: a signal has ended the sweep, and all runs that were under way with it.
+      Interrupted: a signal has ended the sweep and its active runs.
     """
     import jax
 
-    jax.config.update("jax_platforms", "cpu")  # the devices are the runs'
+    jax.config.update("jax_platforms", "cpu")  # the devices belong to the runs
     screens, failures, stopped = {task.name: Screen(task) for task in tasks}, {}, False
     done = 0
     events = engine.submit(tasks)
@@ -207,7 +207,7 @@ def side_by_side(
                 stopped = True
             time.sleep(engine.pause)
             events = engine.poll()
-    except KeyboardInterrupt:  # the second one, which does not wait
+    except KeyboardInterrupt:  # a second SIGINT does not wait for the runs
         engine.stop(signal.SIGINT)
         raise
     if request.signum is not None and done < len(tasks):
@@ -216,10 +216,10 @@ def side_by_side(
 
 
 class Screen:
-    """What is shown of a run: a line now and then, after its name.
+    """Shows the progress of a run: a line from time to time, after the run's name.
 
     Args:
-      task: the run, whose output from now on is read.
+      task: the run, whose output is read from now on.
     """
 
     def __init__(self, task: Task):
@@ -235,7 +235,7 @@ class Screen:
         self._news, self._shown = False, time.monotonic()
 
     def progress(self) -> None:
-        """Print the run's last line if it is new, and time for it; that it waits, soon."""
+        """Print the run's last line if it is new and due; a line that the run waits is due soon."""
         from tskd_jax.run.claims import WAITS
 
         self.read()
@@ -244,7 +244,7 @@ class Screen:
             self.show(self._last)
 
     def read(self) -> None:
-        """Read the whole lines that the run has printed since."""
+        """Read the complete lines that the run has printed since the last call."""
         with suppress(FileNotFoundError), self._task.output.open("rb") as file:
             file.seek(self._offset)
             text, newline, _ = file.read().rpartition(b"\n")
@@ -256,7 +256,7 @@ class Screen:
                     self._problem = plain.removeprefix("tskd-jax: ")
 
     def failure(self, status: int) -> str:
-        """Why the run ended with that status, on one line."""
+        """Explain on one line why the run ended with the given status."""
         if status < 0:
             return f"ended by {signal.Signals(-status).name}; {GO_ON}"
         return self._problem or f"ended with status {status}; see {self._task.output}"

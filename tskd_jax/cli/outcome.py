@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and one line for what ended it."""
+"""How a command ends: its exit status, and one line that explains an error."""
 
 import sys
 from collections.abc import Callable
@@ -11,14 +11,15 @@ GO_ON = "the same command goes on from here"
 
 
 def run_to_exit_status(command: Callable[[Request], int]) -> int:
-    """The exit status of a command; what ends it is reported in one line.
+    """Run a command and return its exit status; errors are reported on one line.
 
     0: done. 1: a replay that does not match. 2: an error of the input or of the machine. 130 and
-    143: ended by SIGINT or SIGTERM; the same command goes on. In a job of several processes another
-    one's end is status 2, too.
+    143: ended by SIGINT or SIGTERM; the same command resumes. In a job of several processes, the
+    end of another process gives status 2, too.
 
     Args:
-      command: knows by its argument whether a signal asks it to end; gives its exit status.
+      command: takes a `Request`, which tells whether a signal asks it to end, and returns its exit
+        status.
     """
     with listening() as request:
         try:
@@ -34,7 +35,7 @@ def run_to_exit_status(command: Callable[[Request], int]) -> int:
         except KeyboardInterrupt:
             return _fail(f"interrupted; {GO_ON}", 130)
         except OSError as error:
-            # The machine's fault and not the program's: a full disk, a folder that went away.
+            # A problem of the machine, not a bug: e.g. a full disk, or a folder that disappeared.
             place = error.filename2 or error.filename
             problem = f"{place}: {error.strerror}" if place else error.strerror or error
             return _fail(f"{problem}; mend that, and the same command goes on")
@@ -56,5 +57,5 @@ def _fail(problem: str, status: int = 2) -> int:
 
 
 def _job():
-    """`machine.hosts`, which imports JAX; until somebody has imported it, there is no job."""
+    """The module `machine.hosts`, or None if it (and JAX) is not imported: then there is no job."""
     return sys.modules.get("tskd_jax.machine.hosts")

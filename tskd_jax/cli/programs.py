@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def define(values: flags.FlagValues) -> None:
-    """Define the flags that say which programs, and where their figures go."""
+    """Define the flags that select programs, and the folder for their figures."""
     flags.DEFINE_integer(
         "transitions", None, "Of a dataset that is not here.", 1, flag_values=values
     )
@@ -25,7 +25,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 class Found(NamedTuple):
-    """A config's programs, and what they are of."""
+    """A config's programs, with the config, dataset and task that they belong to."""
 
     programs: list["Program"]
     config: "Config"
@@ -34,16 +34,16 @@ class Found(NamedTuple):
 
 
 def programs_of_config(base: ConfigDict, transitions: int | None, only: Sequence[str]) -> Found:
-    """The programs of a config that are asked for.
+    """Find the requested programs of a config.
 
     Args:
       base: a user's config.
-      transitions: of noise that stands for its dataset; None: the dataset itself.
-      only: names of programs; none: all.
+      transitions: size of a dataset of noise that replaces the config's; None: use the config's.
+      only: names of programs; empty: all.
 
     Raises:
-      ConfigError: one that is asked for is none of them.
-      DatasetError: the dataset is not here, and no number stands for it.
+      ConfigError: a requested program does not exist, or noise cannot replace data of `own`.
+      DatasetError: the dataset is not on this machine, and `transitions` is None.
     """
     from tskd_jax.cli.comparison import comparisons
     from tskd_jax.config import finalize

@@ -1,9 +1,9 @@
 """tskd-jax record STUDENT [--beside=STUDENT] [--env=ID] [--episodes=10] [--every=4] [--out=FOLDER]
 
-Films of the best, the median and the worst of some episodes, as animated WebP; beside each,
-another student from the same start. STUDENT is a file, or the folder of a run: then BC's student of
-the same seed stands beside it, if there is one, and the films become part of report.html. With the
-package imageio-ffmpeg, --format=mp4. A frame takes a tenth of a second or more without a GPU.
+Films the best, the median and the worst of some episodes as animated WebP; --beside shows another
+student from the same start. STUDENT is a file, or the folder of a run: then BC's student of the
+same seed, if any, is shown beside it, and the films become part of report.html. --format=mp4 needs
+the package imageio-ffmpeg. Without a GPU, a frame takes a tenth of a second or more.
 """
 
 import sys
@@ -83,7 +83,7 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
                     lambda step, bar=bar: bar.update(step, asked["steps"], {}),
                 )
             except ConfigError:
-                # A viewer that was never whole complains when it is thrown away.
+                # A viewer that was not fully constructed raises again when it is deleted.
                 sys.unraisablehook = lambda _: None
                 raise
             bar.update(asked["steps"], asked["steps"], {})
@@ -100,7 +100,7 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
 
 
 def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> dict[str, int]:
-    """Name -> seed of the episode that is best, in the middle, and worst; of one episode it alone.
+    """Name -> seed of the best, median and worst episode; fewer if there are fewer episodes.
 
     Raises:
       ConfigError: a student does not fit the environment.
@@ -133,7 +133,7 @@ def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> 
 
 
 def _beside(student: Path, policy: Any, asked: str) -> Path | None:
-    """The other student: as asked for, or of a run BC's of the same seed."""
+    """The other student: the requested one, or BC's of the same run and seed; None without one."""
     if asked:
         return student_file(asked)
     seed = policy.contract.seed if policy.contract else None
@@ -142,17 +142,17 @@ def _beside(student: Path, policy: Any, asked: str) -> Path | None:
 
 
 def side_by_side(reels: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
-    """Frames of several films as one; one that has ended stands still."""
+    """Join the frames of several films; a film that has ended shows its last frame."""
     length = max(map(len, reels))
     padded = [[*reel, *[reel[-1]] * (length - len(reel))] for reel in reels]
     return [np.concatenate(frames, 1) for frames in zip(*padded, strict=True)]
 
 
 def _writer(format_: str) -> Any:
-    """What writes a film.
+    """The function that writes a film in the given format.
 
     Raises:
-      ConfigError: the package that MP4 needs is not there.
+      ConfigError: the package that MP4 needs is not installed.
     """
     if format_ == "webp":
         return write_webp
@@ -175,7 +175,7 @@ def _writer(format_: str) -> Any:
 
 
 def write_webp(path: Path, frames: list[np.ndarray], rate: float) -> None:
-    """An animated WebP that repeats."""
+    """Write an animated WebP that loops."""
     from PIL import Image
 
     from tskd_jax.run import files
@@ -194,10 +194,10 @@ def write_webp(path: Path, frames: list[np.ndarray], rate: float) -> None:
 
 
 def _reported(folder: Path, out: Path) -> dict[str, Any] | None:
-    """The summary of the run whose report the films become part of; None where there is none.
+    """The summary of the run whose report will contain the films; None if there is none.
 
     Raises:
-      WorkdirError: it is damaged.
+      WorkdirError: the summary is damaged.
     """
     from tskd_jax.report import html, summary
 

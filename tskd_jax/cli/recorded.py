@@ -1,4 +1,4 @@
-"""The dataset of a config, checked against its environment, and the task that both say."""
+"""Reads the dataset of a config, checks it against the environment, and derives the task."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,13 +23,13 @@ from tskd_jax.run.run import Run
 
 @dataclass(frozen=True)
 class Recorded:
-    """A dataset, what is known of it, and of what task it is.
+    """A dataset, facts about it, and its task.
 
     Attributes:
       trajectories: the dataset.
-      task: of its environment.
+      task: the task of its environment.
       facts: for the manifest: statistics, the file's hash, `warnings`.
-      names: "observations" and "actions" -> the names of their dimensions, where the file has any.
+      names: "observations" and "actions" -> names of their dimensions, if the file has any.
     """
 
     trajectories: Trajectories
@@ -39,10 +39,10 @@ class Recorded:
 
 
 def read_recorded(config: Config) -> Recorded:
-    """The dataset that a config names, with everything that can be said of it before training.
+    """Read the dataset that a config names, with everything known about it before training.
 
     Raises:
-      DatasetError: it cannot be used, or is of another environment.
+      DatasetError: the dataset cannot be used, or is from another environment.
     """
     source = config.dataset.source
     if config.dataset.download and source in FILES:
@@ -74,13 +74,13 @@ def read_recorded(config: Config) -> Recorded:
 
 
 def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Trajectories | None, Task]:
-    """What is trained on, what is held out, if anything, and the task.
+    """Load the training data, the held-out data (or None), and the task.
 
-    The dataset must be the one that the run began with. A termination rule that nobody knows is
-    learned, the first stage of a run.
+    The dataset must be the one that the run began with. If the task's termination rule is unknown,
+    it is learned as the first stage of the run.
 
     Raises:
-      DatasetError: it cannot be used, is of another environment, or has changed.
+      DatasetError: the dataset cannot be used, is from another environment, or has changed.
     """
     found = read_recorded(config)
     facts = found.facts
@@ -112,7 +112,7 @@ def load_recorded(config: Config, run: Run) -> tuple[Trajectories, Trajectories 
 
 
 def _ruled(config: Config, task: Task, recorded: Trajectories, run: Run) -> Task:
-    """The task with a rule learned from recorded ends, where it has none and there are any."""
+    """The task; if it has no termination rule, one is learned from recorded terminals, if any."""
     if task.rule_known or not config.termination.learned or not recorded.terminals.any():
         return task
     rule = run.stage("termination", termination.train, config.termination, recorded)
@@ -120,9 +120,9 @@ def _ruled(config: Config, task: Task, recorded: Trajectories, run: Run) -> Task
 
 
 def _asks_for_too_much(config: Config, recorded: Trajectories) -> bool:
-    """Whether y is to be a share of the largest return-to-go, and that is not above 0.
+    """Whether y is a share of the largest return-to-go although that is not above 0.
 
-    As an advantage it is a rank, and the largest one can be reached whatever the rewards are.
+    If y is an advantage, it is a rank, whose largest value is reachable for any rewards.
     """
     if config.trajectory_generator.condition != "return":
         return False

@@ -1,6 +1,6 @@
 """tskd-jax replay summary.json [--workdir=DIR]
 
-Makes the run of a summary again and says whether every stage gave the same, bit for bit.
+Repeats the run of a summary and reports whether every stage gave the same result, bit for bit.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def main(argv: list[str], request: Request) -> int:
 
 
 def repeat(path: Path, folder: str | None, request: Request) -> int:
-    """Run again what a summary says; 0 where it matches, 1 where it does not."""
+    """Repeat the run of a summary; returns 0 if the results match, else 1."""
     from tskd_jax.cli.run import run, show
     from tskd_jax.machine import devices
     from tskd_jax.report import replay

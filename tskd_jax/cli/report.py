@@ -1,6 +1,6 @@
 """tskd-jax report RUN
 
-The table, the pictures and report.html of a finished run, made anew from its folder alone.
+Makes the table, the figures and report.html of a finished run again, from its folder alone.
 """
 
 from pathlib import Path

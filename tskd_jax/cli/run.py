@@ -1,7 +1,7 @@
 """tskd-jax run --config=NAME[:PRESET,LEVEL] [--config.SECTION.FIELD=VALUE …]
 
-From a dataset to a distilled policy. A preset is quick (a laptop), small or paper; a level is one
-of the environment's datasets. Interrupted or killed, the same command goes on.
+Trains on a dataset and distils a policy. A preset is quick (a laptop), small or paper; a level is
+one of the environment's datasets. If the run is interrupted or killed, the same command resumes it.
 """
 
 from collections.abc import Sequence
@@ -88,7 +88,10 @@ def run(
     track: Sequence[str] = (),
     claims: Path | None = None,
 ) -> dict[str, Any] | None:
-    """A run in its folder; gives the summary, in the first process, unless it stopped early."""
+    """Execute a run in its folder; returns the summary in the first process, else None.
+
+    A run that stops early, after `stop_after`, returns None, too.
+    """
     from tskd_jax import config as configs
     from tskd_jax.cli.comparison import compare
     from tskd_jax.run.run import Run, Stopped

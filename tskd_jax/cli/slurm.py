@@ -1,7 +1,7 @@
-"""The runs of a sweep as Slurm jobs, one array of them, by submitit (extra `slurm`).
+"""Runs a sweep as one array of Slurm jobs, with submitit (extra `slurm`).
 
-WORKDIR/submitit/ has the batch script, what the jobs are given, and what Slurm prints. The folder
-of the sweep must be the same on all machines, with locks that hold between them (docs/scaling.md).
+WORKDIR/submitit/ has the batch script, the jobs' inputs, and Slurm's output. All machines must
+share the sweep's folder, on a file system whose locks work between them (docs/scaling.md).
 """
 
 import os
@@ -20,24 +20,24 @@ from tskd_jax.cli.outcome import GO_ON
 from tskd_jax.cli.sweep_run import Task
 from tskd_jax.errors import ConfigError, JobError, first_line
 
-FOLDER = "submitit"  # in the sweep's
-LOCAL = "submitit-local"  # the same by submitit's own processes, all at once: to try it out
-OF_SUBMITIT = ("array_parallelism", "signal_delay_s")  # beside `time`; all others are sbatch's
+FOLDER = "submitit"  # in the sweep's folder
+LOCAL = "submitit-local"  # the same in local processes of submitit, all at once, for testing
+OF_SUBMITIT = ("array_parallelism", "signal_delay_s")  # besides `time`; all others are sbatch's
 # A run is one process, and the array has as many jobs as there are runs.
 TAKEN = ("array", "nodes", "ntasks", "ntasks_per_node", "output", "error", "open_mode", "signal")
-NO_LIMIT = 365 * 24 * 60  # minutes, for submitit's own processes, which it ends after two
-SAVING_SECONDS = 60.0  # that a run has before its time is up
+NO_LIMIT = 365 * 24 * 60  # minutes; submitit would end its local processes after two
+SAVING_SECONDS = 60.0  # time that a run has to save before its limit
 
 
 class Jobs:
-    """An engine (`launchers.Engine`): every run is a job, and Slurm says when.
+    """An engine (`launchers.Engine`) that makes every run a job, which Slurm schedules.
 
     Args:
       launcher: `slurm` or `submitit-local`.
-      options: OPTION=VALUE each.
+      options: options of sbatch or submitit, each OPTION=VALUE.
 
     Raises:
-      ConfigError: submitit or Slurm is not there, or an option cannot be used.
+      ConfigError: submitit or Slurm is not installed, or an option is invalid.
     """
 
     def __init__(self, launcher: str, options: list[str]):
@@ -59,10 +59,10 @@ class Jobs:
         self._jobs: list[tuple[Task, Any]] = []
 
     def submit(self, tasks: list[Task]) -> list[Event]:
-        """As of `launchers.Engine`: all of them, as one array.
+        """See `launchers.Engine`; submits all runs as one array.
 
         Raises:
-          JobError: Slurm refuses them.
+          JobError: Slurm refuses the jobs.
         """
         import submitit  # pyright: ignore[reportMissingImports]
 
@@ -80,13 +80,13 @@ class Jobs:
         return [Event(task, None) for task in tasks]
 
     def poll(self) -> list[Event]:
-        """As of `launchers.Engine`."""
+        """See `launchers.Engine`."""
         ended = [(task, job) for task, job in self._jobs if job.done()]
         self._jobs = [one for one in self._jobs if one not in ended]
         return [_event(task, job) for task, job in ended]
 
     def stop(self, signum: int) -> None:
-        """As of `launchers.Engine`; jobs get SIGTERM, whatever the signal was."""
+        """See `launchers.Engine`; jobs get SIGTERM, whatever the signal was."""
         del signum
         ids = [job.job_id for _, job in self._jobs]
         if self._local:
@@ -94,19 +94,19 @@ class Jobs:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGTERM)
             return
-        # Without a signal `scancel` would kill them before they have saved.
+        # Without --signal, `scancel` would kill the jobs before they have saved.
         for which in ("--state=PENDING", "--signal=TERM"):
             subprocess.run(["scancel", which, *ids], check=False)
-        # They need nobody to end, and what Slurm says of them comes late.
+        # Do not wait for the jobs: they end by themselves, and Slurm reports their state late.
         self._jobs = []
 
     def busy(self) -> bool:
-        """As of `launchers.Engine`."""
+        """See `launchers.Engine`."""
         return bool(self._jobs)
 
 
 class InJob:
-    """A run inside a job: a process, which the job ends with SIGTERM before its time is up.
+    """A run inside a job: a process that the job ends with SIGTERM before its time limit.
 
     Args:
       task: the run; its folder is absolute.
@@ -117,7 +117,7 @@ class InJob:
         self._process: subprocess.Popen | None = None
 
     def __call__(self) -> int:
-        """Make the run; returns its exit status."""
+        """Execute the run; returns its exit status."""
         self._process = sweep_run.start(self._task)
         signal.signal(signal.SIGTERM, lambda *_: self._end())
         while (status := self._process.poll()) is None:
@@ -125,7 +125,7 @@ class InJob:
         return status
 
     def checkpoint(self) -> Any:
-        """Save the run, whose time is up or whose machine is wanted: what to queue instead."""
+        """Save the run when its time is up or it is preempted; returns the job to queue next."""
         from submitit.helpers import DelayedSubmission  # pyright: ignore[reportMissingImports]
 
         self._end()
@@ -140,10 +140,10 @@ class InJob:
 
 
 def parameters(options: list[str], needs_time: bool = True) -> dict[str, Any]:
-    """What submitit is given for OPTION=VALUE, an option of sbatch each.
+    """Convert options of sbatch, each OPTION=VALUE, to parameters of submitit.
 
     Raises:
-      ConfigError: an option is malformed, is there twice, is the sweep's own, or `time` is missing.
+      ConfigError: an option is malformed, given twice or set by the sweep, or `time` is missing.
     """
     found: dict[str, str] = {}
     for option in options:
@@ -156,7 +156,7 @@ def parameters(options: list[str], needs_time: bool = True) -> dict[str, Any]:
         if name in TAKEN:
             raise ConfigError(f"--slurm={option}: {name} is set by the sweep; leave it out")
         found[name] = value
-    # submitit counts with these; its own default of five minutes would end every run.
+    # submitit needs these as numbers; its default time of five minutes would end every run.
     numbers = {name: found.pop(name) for name in ("time", *OF_SUBMITIT) if name in found}
     for name, value in numbers.items():
         if not value.isdecimal() or int(value) == 0:
@@ -167,13 +167,13 @@ def parameters(options: list[str], needs_time: bool = True) -> dict[str, Any]:
     given |= {f"slurm_{name}": int(value) for name, value in numbers.items()}
     if found:
         given["slurm_additional_parameters"] = found
-    if "cpus_per_task" in found:  # which srun does not take from sbatch
+    if "cpus_per_task" in found:  # srun does not inherit it from sbatch
         given["slurm_srun_args"] = [f"--cpus-per-task={found['cpus_per_task']}"]
     return given
 
 
 def _event(task: Task, job: Any) -> Event:
-    """How a job has ended: its run's exit status, or what submitit knows of it."""
+    """The end of a job: its run's exit status, or else the state that submitit reports."""
     if job.exception() is None:
         return Event(task, job.result())
     problem = f"its job {job.job_id} has ended before it (state {job.state})"

@@ -1,4 +1,4 @@
-"""Which files the words of a command line name as students, and what their runs say of them."""
+"""Finds the student files that a command line names, and the tasks of their runs."""
 
 import glob
 import re
@@ -11,15 +11,15 @@ from tskd_jax.policy import Policy
 
 
 def find(words: Sequence[str]) -> list[Path]:
-    """The files of students.
+    """Find the files of students.
 
     Args:
       words: files, folders of runs (their `student.npz`), folders of students, or patterns of these
         (`'runs/*/student.npz'`).
 
     Raises:
-      ConfigError: a pattern fits nothing, or a student is named twice.
-      PolicyError: there is no student.
+      ConfigError: a pattern matches nothing, or a student is named twice.
+      PolicyError: a file or folder does not exist, or a folder has no student.
     """
     found = [path for word in words for place in _places(word) for path in _in_place(place)]
     seen: dict[Path, Path] = {}
@@ -31,10 +31,10 @@ def find(words: Sequence[str]) -> list[Path]:
 
 
 def student_file(word: str) -> Path:
-    """The only student that a word names: a file, or the `student.npz` of a run's folder.
+    """The single student that a word names: a file, or the `student.npz` of a run's folder.
 
     Raises:
-      ConfigError: the folder has none.
+      ConfigError: the folder has no `student.npz`.
     """
     path = Path(word).expanduser()
     if not path.is_dir():
@@ -57,7 +57,7 @@ def _places(word: str) -> list[Path]:
 
 
 def _in_place(place: Path) -> list[Path]:
-    """A file, or the students in a folder."""
+    """The file itself, or the students in a folder."""
     if not place.exists():
         raise PolicyError(f"{place}: no such file or folder")
     if not place.is_dir():
@@ -78,15 +78,15 @@ def _in_place(place: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[Any]:
-    """A key by which seed_10 stands behind seed_9."""
+    """A sort key that puts seed_10 after seed_9."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def task_of(student: Path, policy: Policy) -> dict[str, Any]:
-    """What is known of a student's task: by the run in whose folder it lies, or by its contract.
+    """The known facts of a student's task, from the run in whose folder it is, or its contract.
 
     Returns:
-      as of `report.summary.task_facts`, or `gymnasium_id` alone; "" where nobody says it.
+      As from `report.summary.task_facts`, or `gymnasium_id` alone, which is "" if unknown.
 
     Raises:
       WorkdirError: the run's files are damaged.

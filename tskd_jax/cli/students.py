@@ -1,4 +1,4 @@
-"""The students of a run as files, each with its contract."""
+"""Writes the students of a run as files, each with its contract."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ from tskd_jax.run.run import Run
 
 
 def write_student(name: str, policy: Policy, contract: Contract, run: Run) -> None:
-    """Write a student; one whose contract cannot be written is written without it."""
+    """Write a student; if its contract cannot be written, write the student without it."""
     with run.replacing(name) as path:
         try:
             save_policy(path, policy, contract)
-        except PolicyError as error:  # of names without end: no reason to lose a result
+        except PolicyError as error:  # e.g. extremely long names: no reason to lose a result
             run.report(f"warning: {name} has no contract: {error}")
             save_policy(path, policy)
 
@@ -34,15 +34,15 @@ def contracts(
     returns: np.ndarray | None,
     judged: np.ndarray | None,
 ) -> list[Contract]:
-    """What the file of each student says of it.
+    """Make the contract of each student.
 
     Args:
-      exp: of the method that made them.
-      run: whose manifest knows the dataset.
-      students: one for each seed.
-      seeds: of the students.
+      exp: the experiment of the method that trained the students.
+      run: the run, whose manifest describes the dataset.
+      students: one per seed.
+      seeds: the students' seeds.
       returns: (seeds, episodes) in the simulator; None without one.
-      judged: (seeds, episodes) in the learned world, which counts where there is no simulator.
+      judged: (seeds, episodes) in the learned world, used only without a simulator.
     """
     task, recorded = exp.task, exp.recorded
     if not students:
@@ -62,7 +62,7 @@ def contracts(
         "observation_high": tuple(recorded.observations.max(0).astype(float).tolist()),
         "control_hz": _control_hz(task.gymnasium_id),
         "environment": task.gymnasium_id,
-        # Of a file its name alone: where it lay is nobody's business but the user's.
+        # Only the name of a file: its folder is private.
         "dataset": source.name if source.is_absolute() or source.exists() else str(source),
         "dataset_sha256": dataset.get("sha256", ""),
         "method": exp.name,
@@ -84,7 +84,7 @@ def contracts(
 
 
 def _score(scores: np.ndarray) -> dict[str, float | int | None]:
-    """Of (episodes,) scores; one episode has no standard error."""
+    """The contract's fields for (episodes,) scores; one episode has no standard error."""
     count = len(scores)
     error = float(scores.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return {"score": float(scores.mean()), "score_error": error, "score_episodes": count}
@@ -93,5 +93,5 @@ def _score(scores: np.ndarray) -> dict[str, float | int | None]:
 def _control_hz(gymnasium_id: str) -> float | None:
     try:
         return control_hz(gymnasium_id) if gymnasium_id else None
-    except TskdError:  # the simulator did its part, and is not needed any more
+    except TskdError:  # the evaluation is done, so a failing simulator does not matter here
         return None

@@ -1,16 +1,16 @@
 """tskd-jax sweep --config=NAME --grid=SECTION.FIELD=VALUE,VALUE,… [--grid=…] [--seeds=0,1,…]
 
-A run for each combination of the values, in WORKDIR/FIELD=VALUE,…. A stage that is made of the same
-as one of a run before is taken from it: the teacher is trained once for a sweep over stitching.
+Makes a run for each combination of values, in WORKDIR/FIELD=VALUE,…. A stage with the same inputs
+as one of an earlier run is reused: a sweep over stitching trains the teacher only once.
 WORKDIR/sweep.csv has a row for each run, filled when it ends: the fields, the score of the last of
 config.methods (mean and standard error over seeds; interquartile mean with its 95% interval) and
-the seconds spent on what was not taken over. WORKDIR/FIELD.png shows the score over each field.
-Interrupted or killed, the same command goes on; with more values it adds runs.
+the seconds spent on stages that were not reused. WORKDIR/FIELD.png shows the score over each field.
+If interrupted or killed, the same command resumes; with more values it adds runs.
 
---launcher=none (the default) makes the runs one after another in this process. local:N makes N at a
-time, each a process with its share of the cores, or devices; slurm makes each a job of one array
-(--slurm=time=MINUTES, --slurm=partition=NAME and so on). A stage that several runs need is made by
-one of them, and the others wait for it. WORKDIR/output/RUN.txt has what a run's process prints.
+--launcher=none (the default) executes the runs one after another in this process. local:N executes
+N at a time, each in a process with its share of cores or devices; slurm makes each a job of one
+array (--slurm=time=MINUTES, --slurm=partition=NAME and so on). If several runs need a stage, one of
+them computes it and the others wait. WORKDIR/output/RUN.txt has the output of a run's process.
 """
 
 import itertools
@@ -74,29 +74,29 @@ def main(argv: list[str], request: Request) -> int:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """The sweep's folder, which is this process's until the end: only one may write its table.
+    """A context that locks the sweep's folder: only one process may write its table.
 
     Raises:
-      InUseError: another process makes a sweep there.
+      InUseError: another process runs a sweep there.
     """
     from tskd_jax.run import lock
 
     folder.mkdir(parents=True, exist_ok=True)
     with lock.hold(folder / "lock"):
         yield
-    with suppress(OSError):  # there is none, or a run of another launcher is under way
+    with suppress(OSError):  # there is no such folder, or a run of another launcher is active
         (folder / CLAIMS).rmdir()
 
 
 class Table:
-    """The sweep's table and pictures, which are written as runs end.
+    """The sweep's table and figures, which are written as runs end.
 
     Args:
-      points: of `grid`.
-      folder: of the sweep.
+      points: as from `grid`.
+      folder: the sweep's folder.
 
     Attributes:
-      rows: one for each run, in the order of the grid; see `report.sweep.row_of`.
+      rows: one per run, in the order of the grid; see `report.sweep.row_of`.
     """
 
     def __init__(self, points: list[tuple[dict[str, Any], tuple]], folder: Path):
@@ -126,7 +126,7 @@ class Table:
         return [task for task, row in tasks if not is_filled(row)]
 
     def update(self, task: Task) -> dict[str, Any]:
-        """Read and write the row of a run that has ended, and give it back."""
+        """Read and write the row of a run that has ended; returns the row."""
         from tskd_jax.report import sweep
 
         row = self.rows[list(self._tasks).index(task.name)] = self._row(task.name)
@@ -142,15 +142,15 @@ class Table:
 
 
 def grid(base: ConfigDict, arguments: Sequence[str]) -> list[tuple[dict[str, Any], tuple]]:
-    """(field -> value, (final config, options)) for each combination of the values.
+    """Make (field -> value, (final config, options)) for each combination of the values.
 
     Args:
       base: a user's config.
-      arguments: SECTION.FIELD=VALUE,VALUE,… each.
+      arguments: each SECTION.FIELD=VALUE,VALUE,….
 
     Raises:
-      ConfigError: an argument names no plain field, or no value of its kind, or anything twice; or
-        a config would not be valid.
+      ConfigError: an argument does not name a scalar field of a section, a value has the wrong
+        type, a field or value is given twice, or a resulting config is invalid.
     """
     from tskd_jax.config import finalize
 
@@ -169,10 +169,10 @@ def grid(base: ConfigDict, arguments: Sequence[str]) -> list[tuple[dict[str, Any
 
 
 def parse_values(base: ConfigDict, argument: str) -> tuple[str, dict[str, Any]]:
-    """(the field's name, its values by how they are written) of SECTION.FIELD=VALUE,VALUE,….
+    """Parse SECTION.FIELD=VALUE,VALUE,…; returns (the field's name, text of a value -> value).
 
     Raises:
-      ConfigError: as of `grid`.
+      ConfigError: as for `grid`.
     """
     name, _, values = argument.partition("=")
     check_name(name)
@@ -193,7 +193,7 @@ def _read(argument: str, kind: type, value: str) -> Any:
 
 
 def changed(base: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
-    """A user's config with some fields "section.field" changed."""
+    """A copy of a user's config with some fields "section.field" changed."""
     config: Any = base.copy_and_resolve_references()
     for name, value in fields.items():
         section, _, field = name.rpartition(".")

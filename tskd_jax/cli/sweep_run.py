@@ -1,7 +1,7 @@
-"""One run of a sweep: in the sweep's process, or as a process of its own (`start`).
+"""One run of a sweep, in the sweep's process or in a process of its own (`start`).
 
-The process reads its task, JSON on one line, from its standard input, and saves and ends when that
-is closed: so it does not outlive a launcher that was killed.
+Such a process reads its task from its standard input, as JSON on one line. It saves and ends when
+its standard input is closed, so that it does not outlive a launcher that was killed.
 """
 
 import json
@@ -20,22 +20,22 @@ from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import InUseError
 from tskd_jax.machine.signals import Request
 
-CLAIMS = "claims"  # of stages that are being made, in the sweep's folder
-OUTPUT = "output"  # of the runs that are processes of their own, likewise
+CLAIMS = "claims"  # claims of stages that are being computed, in the sweep's folder
+OUTPUT = "output"  # output of runs in processes of their own, in the sweep's folder
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a process needs to know to make a run of a sweep.
+    """All that a process needs to execute a run of a sweep.
 
     Attributes:
       sweep: the sweep's folder.
-      name: of the run, and of its folder in the sweep's.
-      config: of the run, as nested dicts.
-      checkpoint_seconds: between two checkpoints of a training.
+      name: name of the run, and of its folder in the sweep's folder.
+      config: the run's config, as nested dicts.
+      checkpoint_seconds: seconds between two checkpoints of a training.
       others: names of the sweep's other runs.
-      cores: those that the process is kept to; none for all.
-      variables: of the process's environment.
+      cores: cores that the process is pinned to; empty for all.
+      variables: environment variables of the process.
     """
 
     sweep: str
@@ -53,16 +53,16 @@ class Task:
 
     @property
     def output(self) -> Path:
-        """The file of what the run's process prints."""
+        """The file with the output of the run's process."""
         return Path(self.sweep) / OUTPUT / f"{self.name}.txt"
 
 
 def make(task: Task, request: Request) -> None:
-    """Make a run, or go on with it; wait where another process is at it.
+    """Execute or resume a run; wait while another process executes it.
 
     Raises:
       Interrupted: a signal asked the run to end.
-      TskdError: as of `tskd-jax run`.
+      TskdError: as for `tskd-jax run`.
     """
     from tskd_jax import config as configs
     from tskd_jax.cli.run import run
@@ -70,7 +70,7 @@ def make(task: Task, request: Request) -> None:
     from tskd_jax.run.claims import WAITS, growing_pauses
 
     folder, place = Path(task.sweep), task.place
-    # Those of earlier grids have stages to be taken over, too.
+    # Stages of runs from earlier grids can be reused, too.
     others = {path.parent for path in folder.glob("*/manifest.json")} - {place}
     others |= {folder / name for name in task.others}
     config = configs.from_plain(task.config)
@@ -89,10 +89,10 @@ def make(task: Task, request: Request) -> None:
 
 
 def start(task: Task) -> subprocess.Popen:
-    """The process of a run, whose output is appended to the task's file.
+    """Start the process of a run; its output is appended to the task's file.
 
-    It is of a session of its own: what a terminal sends to all of its processes does not reach it,
-    and whoever starts it passes a signal on once.
+    It has a session of its own: signals that a terminal sends to all of its processes do not reach
+    it, so that it gets each signal only once, from the caller.
     """
     task.output.parent.mkdir(parents=True, exist_ok=True)
     variables = {"PYTHONIOENCODING": "utf-8:replace", "PYTHONUNBUFFERED": "1"}
@@ -109,20 +109,20 @@ def start(task: Task) -> subprocess.Popen:
     try:
         process.stdin.write(json.dumps(asdict(task)).encode() + b"\n")
         process.stdin.flush()
-    except BrokenPipeError:  # it has ended, and its status says how
+    except BrokenPipeError:  # it has ended, and its status tells how
         pass
     return process
 
 
 def main() -> int:
-    """Make the run of the task that standard input gives; returns the exit status."""
+    """Execute the run of the task on standard input; returns the exit status."""
     set_up()
     return run_to_exit_status(_of_stdin)
 
 
 def _of_stdin(request: Request) -> int:
     line = sys.stdin.readline()
-    if not line.endswith("\n"):  # the launcher was killed before it had written all
+    if not line.endswith("\n"):  # the launcher was killed before it wrote the whole line
         return 128 + signal.SIGTERM
     task = Task(**json.loads(line))
     threading.Thread(target=_end_with_stdin, name="launcher", daemon=True).start()
@@ -135,8 +135,8 @@ def _of_stdin(request: Request) -> int:
 
 
 def _end_with_stdin() -> None:
-    """Ask the run to end when standard input does, which is with the launcher."""
-    while os.read(0, 1):  # not by `sys.stdin`, whose lock Python wants as it ends
+    """Ask the run to end when standard input is closed, i.e. when the launcher ends."""
+    while os.read(0, 1):  # not `sys.stdin`, whose lock Python needs at exit
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

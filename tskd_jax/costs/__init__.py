@@ -1,1 +1,1 @@
-"""What a run costs, by its config alone: its stages, and the programs that they compile."""
+"""The costs of a run, derived from its config: its stages, and the programs that they compile."""

@@ -1,8 +1,8 @@
-"""How long the programs of a run take on the devices that are here.
+"""Benchmarks of a run's programs on the devices of this machine.
 
-Everything is warm before it counts, waits for its result, and takes turns with what it is compared
-with: square matrix products, by which the share of the peak is told, and the same program of
-another config. Medians count, and the quarters show how much the machine varies.
+Every program is warmed up first and waits for its result. It alternates with what it is compared
+with: square matrix products, which give its share of the peak, and the same program of another
+config. Results are medians; the quartiles show how much the machine varies.
 """
 
 import time
@@ -29,15 +29,20 @@ COLUMNS = (
     *("against_seconds", "ratio", "ratio_low", "ratio_high"),
 )
 LEAST_CALLS = 3
-# Shorter calls are of more turns where a program has them: a call's own cost is not the program's.
+# A call shorter than `CALL` seconds takes more turns if its program can loop, up to `MOST_TURNS`:
+# the overhead of a call is not a cost of the program.
 CALL, MOST_TURNS = 0.05, 1 << 12
 
 Turn = Callable[[], float]
-"""Runs something once and returns the seconds of one turn of it."""
+"""Runs something once and returns the seconds per turn."""
 
 
 def by_turns(sides: Sequence[Turn], seconds: float) -> np.ndarray:
-    """(rounds, sides) seconds, every side once a round, for about that long and `LEAST_CALLS`."""
+    """Time several sides in alternation, for about `seconds` and at least `LEAST_CALLS` rounds.
+
+    Returns:
+      (rounds, sides) seconds; each side runs once per round.
+    """
     spent: list[list[float]] = []
     end = time.perf_counter() + seconds
     while len(spent) < LEAST_CALLS or time.perf_counter() < end:
@@ -46,17 +51,17 @@ def by_turns(sides: Sequence[Turn], seconds: float) -> np.ndarray:
 
 
 class Runner:
-    """A program on the devices that are here, compiled.
+    """A program, compiled for the devices of this machine.
 
     Args:
-      program: of a run.
-      most: seconds that a turn may take.
+      program: a program of a run.
+      most: the most seconds that a turn may take.
 
     Attributes:
-      flops: of the matrix products of a turn, of all devices together.
-      too_long: the seconds that a turn takes at least, by the products' rate, where they are more
-        than `most`: then it is not compiled, and cannot be called.
-      row: what is known of it before it runs.
+      flops: operations of a turn's matrix products, all devices together.
+      too_long: the least seconds that a turn can take, at the rate of square products, if that is
+        more than `most`: then the program is not compiled and cannot be called. Otherwise 0.
+      row: what is known about the program before it runs.
     """
 
     def __init__(self, program: Program, most: float):
@@ -83,7 +88,7 @@ class Runner:
         self._warm()
 
     def __call__(self) -> float:
-        """Seconds of one turn, from a call of as many as take long enough."""
+        """Seconds per turn, from one call with enough turns to be timed."""
         prepared = self._prepared
         arguments = prepared.again(prepared.arguments, self._result, self._turns)
         with devices.on(prepared.mesh):
@@ -95,11 +100,11 @@ class Runner:
         return self._took / self._done
 
     def products(self) -> float:
-        """Operations a second of square products of the program's dtype, on one device."""
+        """Operations per second of square products in the program's dtype, on one device."""
         return max(map(float, map(np.median, product_rates(CALL, self._dtype))))
 
     def share(self, seconds: np.ndarray, rates: np.ndarray) -> float:
-        """Of what products reach: medians of the turns' seconds and the products' rates."""
+        """The program's share of the products' rate, by medians of seconds and of rates."""
         rate = self.flops / self._prepared.mesh.size / float(np.median(seconds))
         return rate / float(np.median(rates))
 
@@ -112,16 +117,16 @@ class Runner:
 
 
 def measure(program: Program, seconds: float, other: Program | None = None) -> dict[str, Any]:
-    """A row: how long a turn of a program takes here.
+    """Measure how long a turn of a program takes on this machine.
 
     Args:
-      program: of a run.
-      seconds: to measure for, about; a turn that takes longer by the devices' peak alone is left
-        out: its row has `too_long`, the seconds that it takes at least.
-      other: the same program of another config, whose turns alternate with it.
+      program: a program of a run.
+      seconds: approximate time to measure for. A program whose turn would take longer even at the
+        devices' peak rate is not measured: its row has `too_long`, the least seconds of a turn.
+      other: the same program of another config, measured in alternation.
 
     Returns:
-      What `COLUMNS` names, as far as it is known.
+      A row with those of `COLUMNS` that are known.
     """
     one = Runner(program, seconds)
     if one.too_long:
@@ -142,14 +147,14 @@ def measure(program: Program, seconds: float, other: Program | None = None) -> d
 
 
 def measure_search(config: stitch.Config, recorded: Trajectories, seconds: float) -> dict[str, Any]:
-    """A row of the search for a better state near each next one, with returns to go as values.
+    """Measure the search for a better state near each next state, with returns-to-go as values.
 
-    How long it takes depends on the data: no noise stands for them.
+    Its time depends on the data, so noise cannot replace them.
 
     Args:
-      config: of stitching.
+      config: the section of stitching.
       recorded: the dataset.
-      seconds: to measure for, about.
+      seconds: approximate time to measure for.
     """
     states, returns = recorded.observations, recorded.returns_to_go(1.0)
     scale = stitch.state_scale(recorded, config)
@@ -168,13 +173,13 @@ def measure_search(config: stitch.Config, recorded: Trajectories, seconds: float
 def measure_decision(
     hidden: Sequence[int], recorded: Trajectories, task: Task, seconds: float
 ) -> dict[str, Any]:
-    """A row of a student's decision by NumPy, for one observation.
+    """Measure a student's decision for one observation with NumPy.
 
     Args:
-      hidden: widths of the student's layers.
-      recorded: what observes.
-      task: what is decided.
-      seconds: to measure for, about.
+      hidden: widths of the student's hidden layers.
+      recorded: the dataset, whose first observation is used.
+      task: gives the sizes of observations and actions, and the actions' bounds.
+      seconds: approximate time to measure for.
     """
     student = random_student((task.state_size, *hidden, task.action_size), task.bounds)
     observation = recorded.observations[:1]
@@ -196,7 +201,7 @@ def _of_times(spent: np.ndarray) -> dict[str, Any]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """A row, as people read it."""
+    """Format a row as one line for a terminal."""
     name = f"{row['program']:<32}"
     if "too_long" in row:
         return f"{name} left out: {row['too_long']:.3g} s per {row['once']} at least"
@@ -213,5 +218,5 @@ def line(row: dict[str, Any]) -> str:
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for a CSV file."""
+    """Reduce a row to `COLUMNS`, for a CSV file."""
     return {name: row.get(name, "") for name in COLUMNS}

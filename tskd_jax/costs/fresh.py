@@ -1,4 +1,4 @@
-"""Models as large as a config's, of which nothing is trained."""
+"""Untrained models of a config's size, and data to run them on."""
 
 import itertools
 from collections.abc import Callable
@@ -27,12 +27,12 @@ from tskd_jax.training import seeds
 
 
 def some_episodes() -> Trajectories:
-    """A twentieth of the embedded data: what is not trained takes scales and starts from it."""
+    """A twentieth of the embedded data, which gives untrained models their scales and starts."""
     return load_dataset("hopper-sac-replay").select(np.arange(0, 600, 20))
 
 
 def stand_in(task: Task, transitions: int) -> Trajectories:
-    """Noise in the form of a dataset of that task: episodes to the limit, the last one shorter."""
+    """Make a dataset of noise for a task; episodes reach the limit, except perhaps the last one."""
     rng, limit = np.random.default_rng(0), task.episode_limit
     whole, rest = divmod(transitions, limit)
     lengths = [limit] * whole + [rest] * (rest > 0)
@@ -48,11 +48,11 @@ def stand_in(task: Task, transitions: int) -> Trajectories:
 
 
 def random_student(sizes: tuple[int, ...], bounds: Bounds) -> Policy:
-    """A student of random weights: time depends on them only by how many activations are 0.
+    """Make a student with random weights; its speed depends only on how many activations are 0.
 
     Args:
-      sizes: of the observations, of each hidden layer, of the actions.
-      bounds: of the actions.
+      sizes: widths of the observations, of each hidden layer, and of the actions.
+      bounds: bounds of the actions.
     """
     rng = np.random.default_rng(0)
     return Policy(
@@ -66,7 +66,7 @@ def random_student(sizes: tuple[int, ...], bounds: Bounds) -> Policy:
 
 
 def filled(tree: Any, spec: PartitionSpec, onto: Mesh) -> Any:
-    """As `devices.place`, with small noise for what has a shape alone, or one number throughout."""
+    """As `devices.place`, but fill leaves that are only shapes, or a single number, with noise."""
     rng = np.random.default_rng(0)
 
     def of_leaf(leaf):
@@ -83,7 +83,7 @@ def filled(tree: Any, spec: PartitionSpec, onto: Mesh) -> Any:
 
 
 def _of_members(init: Callable[[jax.Array], Any], members: int, keys: jax.Array) -> Any:
-    """Fresh parameters (S, members, …), one program for all."""
+    """Fresh parameters (S, members, …), computed by one program."""
     of_seed = jax.vmap(lambda key: jax.vmap(init)(jax.random.split(key, members)))
     return jax.device_get(jax.jit(of_seed)(keys))
 
@@ -91,7 +91,7 @@ def _of_members(init: Callable[[jax.Array], Any], members: int, keys: jax.Array)
 def fresh_baseline(
     config: baseline.Config, recorded: Trajectories, discount: float, keys: jax.Array
 ) -> Baseline:
-    """The baseline with fresh parameters and the seeds, one for each key, as leading axis."""
+    """The baseline with fresh parameters; seeds, one per key, are the leading axis."""
     model = baseline.create(config, recorded, discount)
     return seeds.for_seeds(model, len(keys)).replace(params=_of_members(model.init, 2, keys))
 
@@ -99,21 +99,21 @@ def fresh_baseline(
 def fresh_inverse_dynamics(
     config: Config, recorded: Trajectories, task: Task, keys: jax.Array
 ) -> InverseDynamics:
-    """f with fresh parameters and the seeds, one for each key, as leading axis."""
+    """The inverse dynamics f with fresh parameters; seeds, one per key, are the leading axis."""
     model = inverse_dynamics.create(config.inverse_dynamics, recorded, task)
     params = jax.device_get(jax.jit(jax.vmap(model.init))(keys))
     return seeds.for_seeds(model, len(keys)).replace(params=params)
 
 
 def fresh_world(config: Config, recorded: Trajectories, keys: jax.Array) -> World:
-    """The learned world with fresh parameters and the seeds, one for each key, as leading axis."""
+    """The learned world with fresh parameters; seeds, one per key, are the leading axis."""
     model = world.create(config.world, recorded)
     params = _of_members(model.init, config.world.members, keys)
     return seeds.for_seeds(model, len(keys)).replace(params=params)
 
 
 def needed_baseline(config: Config, recorded: Trajectories, keys: jax.Array) -> Baseline | None:
-    """The baseline that DDR-I is made of, with fresh parameters, where it is made of one."""
+    """The baseline that DDR-I needs, with fresh parameters; None if it needs none."""
     generator = config.trajectory_generator
     if not trajectory_generator.needs_baseline(generator):
         return None
@@ -121,7 +121,7 @@ def needed_baseline(config: Config, recorded: Trajectories, keys: jax.Array) -> 
 
 
 def fresh_trajectory_generator(config: Config, recorded: Trajectories, keys: jax.Array) -> Diffuser:
-    """DDR-I with fresh parameters and the seeds, one for each key, as leading axis."""
+    """DDR-I with fresh parameters; seeds, one per key, are the leading axis."""
     generator, expected = config.trajectory_generator, needed_baseline(config, recorded, keys)
     labels = trajectory_generator.conditions(generator, recorded, expected, len(keys))
     model = trajectory_generator.create(generator, recorded, expected, labels)
@@ -131,7 +131,7 @@ def fresh_trajectory_generator(config: Config, recorded: Trajectories, keys: jax
 def fresh_decision_transformer(
     config: Config, recorded: Trajectories, task: Task, key: jax.Array
 ) -> DecisionTransformer:
-    """A Decision Transformer with fresh parameters, of one seed."""
+    """A Decision Transformer with fresh parameters, for one seed."""
     section = config.own["decision_transformer"]
     model = decision_transformer.training(section, recorded, task, (0,))
     mean, deviation = input_scale(recorded, True)
@@ -147,7 +147,7 @@ def fresh_decision_transformer(
 
 
 def fresh_reward_generator(config: Config, recorded: Trajectories, keys: jax.Array) -> Diffuser:
-    """DDR-II with fresh parameters and the seeds, one for each key, as leading axis."""
+    """DDR-II with fresh parameters; seeds, one per key, are the leading axis."""
     section = config.reward_generator
     labels = reward_generator.conditions(section, recorded, len(keys))
     return diffuser.with_fresh_params(reward_generator.create(section, recorded, labels), keys)

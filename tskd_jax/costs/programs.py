@@ -1,4 +1,4 @@
-"""The compiled programs of a run: what each is traced with, and how often it runs."""
+"""The compiled programs of a run: the arguments of each, and how often it runs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,9 +28,9 @@ from tskd_jax.teacher.grounding import Grounding
 from tskd_jax.training.chunk import chunk_of
 from tskd_jax.training.seeds import of_seed
 
-REWARDS_AT_ONCE = 512  # of `reward_generator.rewards_between`
+REWARDS_AT_ONCE = 512  # edges per batch of `reward_generator.rewards_between`
 SEARCH = "stitching: search"
-# How what a program takes is placed: `devices.shapes`, or as `fresh.filled` does.
+# How a program's arguments are placed: `devices.shapes`, or like `fresh.filled`.
 Place = Callable[[Any, PartitionSpec, Mesh], Any]
 
 
@@ -40,15 +40,16 @@ def _the_same(arguments: tuple, _result: Any, _turns: int) -> tuple:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A program with what it takes.
+    """A program with its arguments, for given devices.
 
     Attributes:
-      function: jitted.
-      arguments: shapes or arrays, with their places.
-      mesh: where.
-      again: (arguments, result of the call before or None, turns) -> arguments of a call of so many
-        turns of its outer loop; a program that has none is called as often.
-      done: result -> turns that a call took; None: one, or those that `again` was given.
+      function: the jitted function.
+      arguments: shapes or arrays, with their shardings.
+      mesh: the devices.
+      again: (arguments, result of the previous call or None, turns) -> arguments of the next call,
+        which takes that many turns of the outer loop. By default, for a program without an outer
+        loop, the same arguments.
+      done: result -> turns that the call took; None: as many as it was called with, else one.
     """
 
     function: Any
@@ -59,25 +60,25 @@ class Prepared:
 
     @property
     def turns(self) -> bool:
-        """Whether a call may take many turns."""
+        """Whether one call may take several turns."""
         return self.again is not _the_same
 
     def trace(self) -> Any:
-        """The traced program."""
+        """Trace the program."""
         with devices.on(self.mesh):
             return self.function.trace(*self.arguments)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program of a run. Its outer loop, where it has one, is taken to turn once.
+    """A program of a run. If it has an outer loop, its costs are those of one turn.
 
     Attributes:
-      name: of the stage, and what of it.
+      name: the stage, and which part of it.
       once: what one turn is, in words.
-      times: turns in a run; 0 where only a run knows.
-      dtype: of its matrix products.
-      prepare: (so many devices, here or not; how arguments are placed) -> the program for them.
+      times: number of turns in a run; 0 if it is known only during the run.
+      dtype: dtype of its matrix products.
+      prepare: (devices, existing or not; how to place arguments) -> the program for these devices.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Program:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a table says of it."""
+        """The program's columns in a table."""
         names = {"program": self.name, "once": self.once, "times": self.times}
         return names | {"dtype": self.dtype}
 
@@ -99,13 +100,13 @@ def programs_of(
     recorded: Trajectories,
     task: Task,
 ) -> list[Program]:
-    """The programs of a run, each once: those of one form and size are added up.
+    """List the programs of a run; equal programs are merged and their turns added up.
 
     Args:
-      config: final.
-      compared: its methods, as of `stages_of`.
+      config: the final config.
+      compared: the config's methods, as for `stages_of`.
       recorded: the dataset; only its size matters.
-      task: the config's.
+      task: the config's task.
     """
     calls, outcome = stages_of(compared, recorded, task)
     found: dict[Any, Program] = {}
@@ -128,7 +129,7 @@ def programs_of(
 def _programs(
     call: Call, config: Config, recorded: Trajectories, task: Task
 ) -> list[tuple[Any, Program]]:
-    """The programs of a stage, each with what tells it from others."""
+    """The programs of a stage, each with a key that equal programs share."""
     if is_training(call):
         shape = () if call.keys is None else call.keys.shape
         return [((call.function, call.config, shape), _training(call))]
@@ -152,7 +153,7 @@ def _training(call: Call) -> Program:
         chunk = chunk_of(training_of(call), among)
         if place is devices.shapes:
             state, data = chunk.shapes()
-        else:  # of noise the loss may be infinite, which ends the loop
+        else:  # on noise the loss may become infinite, which would end the loop
             state, data = chunk.place(chunk.start()), chunk.place_data()
 
         def again(arguments, result, turns):
@@ -168,7 +169,7 @@ def _training(call: Call) -> Program:
 
 
 def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task) -> Program:
-    """A plan of a whole chunk of trajectories, and its steps in the world."""
+    """One plan for a whole chunk of trajectories, and its steps in the learned world."""
     sampling, teacher, _, states, _, count, max_steps, repeat_states = call.inputs
     model, keys = teacher.trajectory_generator, call.keys
     seeds, every = len(call.seeds), sampling.replan_every
@@ -212,7 +213,7 @@ def _imagination(call: Call, config: Config, recorded: Trajectories, task: Task)
 
 
 def _planning(name: str, model: Diffuser, sampling: Any, episodes: int, times: int) -> Program:
-    """A plan for episodes in the simulator."""
+    """One plan for all episodes in the simulator."""
     model, sampling = of_seed(model, 0), sampling.of_observed_states()
     size, context = model.states.low.shape[-1], model.config.context
 
@@ -235,7 +236,7 @@ def _planning(name: str, model: Diffuser, sampling: Any, episodes: int, times: i
 def _stitching(
     call: Call, config: Config, recorded: Trajectories, task: Task
 ) -> list[tuple[Any, Program]]:
-    """The search on an accelerator, and what DDR-II says of a batch of stitches."""
+    """The search on an accelerator, and DDR-II's rewards for a batch of stitches."""
     _, _, pricing, *_ = call.inputs
     size, rows = task.state_size, recorded.size
     tested = config.dynamics.elites if call.config.rule == "density_first" else 0
@@ -266,7 +267,7 @@ def _stitching(
 def _judging(
     config: Config, recorded: Trajectories, task: Task, choices: int, seeds: int
 ) -> Program:
-    """A step of students in the learned world."""
+    """One step of students in the learned world."""
     students, episodes = len(config.seeds) // seeds, config.selection.episodes
     sizes = (task.state_size, *config.student.hidden, task.action_size)
     layers = [
@@ -279,7 +280,7 @@ def _judging(
     policies = tuple(zip(*layers, strict=True))
 
     def prepare(among, place):
-        mesh = devices.mesh(among=among[:1])  # it is not spread
+        mesh = devices.mesh(among=among[:1])  # it is not sharded
         key = jax.random.key(0)
         world = of_seed(fresh_world(config, recorded, key[None]), 0)
         starts = np.resize(recorded.initial_observations, (episodes, task.state_size))
@@ -294,5 +295,5 @@ def _judging(
 
 
 def _padded(rows: int, mesh: Mesh) -> int:
-    """As `devices.padded`, on that mesh."""
+    """As `devices.padded`, for the given mesh."""
     return -(-rows // mesh.size) * mesh.size

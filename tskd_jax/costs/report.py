@@ -1,4 +1,4 @@
-"""What a compiled program takes of a chip."""
+"""Compiles programs for a chip and reports their memory, operations and least time."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from tskd_jax.machine.platform import lowering_for
 from tskd_jax.machine.throughput import flops_of
 
 PRODUCTS = ("cudnn", "cublas", "triton", "product")
-# A kernel of this many bytes and more in another order is worth a line.
+# Bytes from which a kernel that only reorders data is counted.
 LAYOUT_COPY = 1 << 16
 COLUMNS = (
     *("program", "once", "times", "dtype", "fits", "peak_bytes", "flops", "bytes_moved"),
@@ -26,16 +26,17 @@ COLUMNS = (
 
 
 class Lowered:
-    """A program that is traced for a chip, before it is compiled.
+    """A program, traced and lowered for a chip, but not yet compiled.
 
     Args:
-      program: of a run.
-      chip: what it is for.
+      program: a program of a run.
+      chip: the chip to compile for.
       among: devices of that chip.
 
     Attributes:
-      key: of its text, the chip and the compiler: what has the same is compiled once.
-      arguments: bytes that a device holds before the program starts, its data and state.
+      key: hash of the program's text, the chip, JAX's version and the number of devices; programs
+        with the same key are compiled once.
+      arguments: bytes that a device holds before the program starts: its data and state.
     """
 
     def __init__(self, program: Program, chip: Chip, among: Sequence[Any]):
@@ -52,14 +53,14 @@ class Lowered:
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def row(self, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-        """As `compile`, with its key; what is `known` by that is not compiled again."""
+        """As `compile`, with the key; a program whose key is in `known` is not compiled again."""
         found = known.get(self.key) or self.compile()
         return found | self.program.about | {"key": self.key}
 
     def compile(self) -> dict[str, Any]:
-        """A row for the table, of plain numbers and texts; of one turn of the outer loop.
+        """Compile the program; returns a row of plain numbers and texts, for one turn.
 
-        `peak_bytes` is 0 where the compiler found that it does not fit, and said no more.
+        `peak_bytes` is 0 if the compiler ran out of device memory and reported no size.
         """
         begin = time.perf_counter()
         chip = self.chip
@@ -82,13 +83,13 @@ class Lowered:
 
 
 def measured(compiled: Any, turns: bool, chip: Chip, row: dict[str, Any]) -> dict[str, Any]:
-    """What the compiler's text says of a turn, and how long it takes at least.
+    """Costs of one turn, from the compiler's text, and a lower bound of its time.
 
     Args:
       compiled: the program.
-      turns: whether a call takes many turns, so that only what they repeat counts.
-      chip: for which.
-      row: `flops` of a device, and `dtype` of the products.
+      turns: whether a call takes several turns; then only kernels inside loops count.
+      chip: the chip that it was compiled for.
+      row: `flops` per device, and `dtype` of the products.
     """
     found = hlo.read(compiled.as_text())
     return _of_turn(found.of_loops() if turns else found, chip, row)
@@ -119,13 +120,13 @@ def _of_turn(found: hlo.Program, chip: Chip, row: dict[str, Any]) -> dict[str, A
 
 
 def _shard_bytes(aval: Any) -> int:
-    """Bytes of an argument; keys have no size of their own."""
+    """Bytes of an argument; a random key, whose dtype has no item size, counts as 8 bytes."""
     size = getattr(aval.dtype, "itemsize", 8)
     return int(aval.size) * size
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """Key -> row of what was compiled before; nothing where the file is not there, or no longer."""
+    """Read the rows of earlier compilations by key; empty if the file is missing or damaged."""
     try:
         return {row["key"]: row for row in json.loads(path.read_text())["programs"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -133,7 +134,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """A row, as people read it."""
+    """Format a row as one line for a terminal."""
     name = f"{row['program']:<32}"
     if not row["peak_bytes"]:
         return f"{name} does not fit (the compiler gives up)"
@@ -153,12 +154,12 @@ def line(row: dict[str, Any]) -> str:
 
 
 def total(rows: Sequence[dict[str, Any]], devices: int, bound: bool = True) -> str:
-    """How long a run takes, as far as its parts are known.
+    """Sum up in words how long a run takes, as far as the times of its programs are known.
 
     Args:
-      rows: of all programs.
-      devices: that share the work.
-      bound: whether it takes that long at least, or was measured.
+      rows: the rows of all programs.
+      devices: number of devices that share the work.
+      bound: whether the seconds are lower bounds; otherwise they were measured.
     """
     hours = sum(row.get("seconds", 0.0) * row["times"] for row in rows) / 3600
     line = f"a run's programs take {hours:.3g} hours{' at least' if bound else ''}"
@@ -170,13 +171,13 @@ def total(rows: Sequence[dict[str, Any]], devices: int, bound: bool = True) -> s
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for a CSV file: cycles by kind as text."""
+    """Reduce a row to `COLUMNS`, for a CSV file, with the cycles by kind as text."""
     cycles = " ".join(f"{kind}:{count}" for kind, count in row.get("cycles", {}).items())
     return {name: row.get(name, "") for name in COLUMNS} | {"cycles": cycles}
 
 
 def readable(seconds: float) -> str:
-    """Seconds in a readable unit."""
+    """Format seconds in a readable unit."""
     if seconds < 1e-3:
         return f"{seconds * 1e6:.3g} µs"
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

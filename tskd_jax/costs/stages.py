@@ -1,4 +1,4 @@
-"""The stages of a config's methods, of which none is computed."""
+"""Lists the stages of a config's methods without computing them."""
 
 import sys
 from collections.abc import Iterable
@@ -25,17 +25,18 @@ from tskd_jax.training.training import Training
 def stages_of(
     compared: Iterable[tuple[str, str, str, Config]], recorded: Trajectories, task: Task
 ) -> tuple[list[Call], Outcome | None]:
-    """The stages that a run of those methods computes, in order and each once.
+    """List the stages that a run of the given methods computes, in order, each once.
 
-    The methods themselves say what they need: they run with stages that are noted and not done.
+    The methods' own code runs, but its stages are only recorded, not computed.
 
     Args:
-      compared: (name, title, method, its final config) of each, as of `cli.comparison.comparisons`.
+      compared: (name, title, method, its final config) of each, as from
+        `cli.comparison.comparisons`.
       recorded: the dataset.
-      task: the config's.
+      task: the config's task.
 
     Returns:
-      (the calls; what stands in for the outcome of the last method).
+      (the calls; a stand-in for the outcome of the last method).
     """
     run, outcome = _NothingIsComputed(recorded), None
     for name, _, method, varied in compared:
@@ -45,12 +46,12 @@ def stages_of(
 
 
 def is_training(call: Call) -> bool:
-    """Whether a stage trains a part, whose training `training_of` gives."""
+    """Whether a stage trains a model; if so, `training_of` gives its training."""
     return call.function.__name__ == "train"
 
 
 def training_of(call: Call) -> Training:
-    """What such a stage would fit."""
+    """The training that a stage for which `is_training` holds would run."""
     return _as_training(_planned(call))
 
 
@@ -59,10 +60,10 @@ def _as_training(planned: Training | tuple) -> Training:
 
 
 def _planned(call: Call) -> Any:
-    """What the part's `training` gives: a training, and perhaps more."""
+    """The result of the part's `training` function: a training, or a tuple that begins with one."""
     inputs = call.inputs
     if call.function is reward_generator.train:
-        inputs = inputs[1:]  # how it is sampled is no part of how it is trained
+        inputs = inputs[1:]  # the sampling settings do not affect the training
     if call.function is few_steps.train:
         return _planned_distillation(call)
     part = sys.modules[call.function.__module__]
@@ -70,7 +71,7 @@ def _planned(call: Call) -> Any:
 
 
 def _planned_distillation(call: Call) -> tuple[Training, Diffuser]:
-    """Of `few_steps`, on a table of nothing, as large as the real one where memory is not taken."""
+    """As `_planned`, for `few_steps`; a dummy table of the real size takes little memory."""
     sampling, ddr1, recorded = call.inputs
     count, seed_count = min(call.config.windows, recorded.size), len(call.seeds)
     window = ddr1.config.horizon, ddr1.token_size
@@ -82,10 +83,10 @@ def _planned_distillation(call: Call) -> tuple[Training, Diffuser]:
 
 
 class _NothingIsComputed:
-    """A `Run` for methods: it notes the stages that it is asked for.
+    """A stand-in for `Run` that records the requested stages instead of computing them.
 
-    A result is of the form and size of the real one where a method or another stage looks into it,
-    and different for each stage: what is made of it is told apart as in a run, by fingerprint.
+    A stage's result has the form and size of the real one if a method or another stage reads it.
+    Results differ between stages, so that later stages have different fingerprints, as in a run.
     """
 
     def __init__(self, recorded: Trajectories):
@@ -94,7 +95,7 @@ class _NothingIsComputed:
         self._results: dict[str, Any] = {}
 
     def stage(self, name, function, config, *inputs, keys, seeds) -> Any:
-        """What stands in for the result of a stage."""
+        """Record a stage and return a stand-in for its result."""
         call = Call(name, function, config, inputs, keys, seeds)
         key = fingerprint((function, config, inputs, call.randomness()), _digest)
         if key not in self._results:
@@ -103,7 +104,7 @@ class _NothingIsComputed:
         return self._results[key]
 
     def report(self, line: str) -> None:
-        """Nothing of what methods report has happened."""
+        """Print nothing: what methods report has not happened."""
 
     def _stand_in(self, call: Call, number: int) -> Any:
         if call.function is baseline.train:
@@ -112,7 +113,7 @@ class _NothingIsComputed:
         if call.function in (trajectory_generator.train, reward_generator.train, few_steps.train):
             return _of_that_size(_planned(call)[1], call.keys, number)
         if call.function in (imagining.imagine, imagining.plan_in_simulator, stitching.stitching):
-            # As many rows as were recorded, and another dataset, whatever a filter keeps of it.
+            # As many rows as were recorded, but different data, whatever a filter keeps of them.
             actions = np.full_like(self._recorded.actions, number)
             return [self._recorded.replace(actions=actions)] * len(call.seeds)
         if call.function is imagining.accept:
@@ -127,7 +128,7 @@ class _NothingIsComputed:
 
 
 def _of_that_size(model: Diffuser, keys: jax.Array, number: int) -> Diffuser:
-    """With parameters that take no memory, however large the network is."""
+    """The model with parameters of the right shapes that take no memory, for any network size."""
     shapes = jax.eval_shape(lambda: diffuser.with_fresh_params(model, keys).params)
     filled = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(number), leaf.shape), shapes)
     return model.replace(params=filled)

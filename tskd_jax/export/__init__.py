@@ -1,8 +1,8 @@
-"""Forms of a student for other programs and machines, each proven against the NumPy policy.
+"""Exports a student to formats of other programs and machines, each tested against NumPy's actions.
 
-A form is a module with `SUFFIX`, `write(policy, contract) -> bytes` and `load(content) -> (act,
-by)`: `act` maps (N, m) float32 observations to (N, n) actions by what a user would run, and `by`
-says what that is. Libraries are imported where they are used: a form needs its own alone.
+A format is a module with `SUFFIX`, `write(policy, contract) -> bytes` and `load(content) -> (act,
+by)`: `act` maps (N, m) float32 observations to (N, n) actions with the runtime that a user would
+use, and `by` names that runtime. Libraries are imported lazily: a format needs only its own.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from tskd_jax.export import proof
 from tskd_jax.export.eight_bits import quantised
 from tskd_jax.policy import Policy
 
-# Name -> (module, what it needs beside NumPy, the extra that installs it).
+# Name -> (module, packages that it needs besides NumPy, the extra that installs them).
 FORMATS = {
     "npz": ("npz", (), ""),
     "onnx": ("onnx_model", ("onnx",), "onnx"),
@@ -24,16 +24,16 @@ FORMATS = {
     "tflite": ("tflite_model", ("ai_edge_litert", "flatbuffers"), "tflite"),
     "stablehlo": ("stablehlo", ("jax", "flatbuffers"), "stablehlo"),
 }
-EIGHT_BITS = ("onnx", "c", "tflite")  # that can hold such weights
+EIGHT_BITS = ("onnx", "c", "tflite")  # formats that can store 8-bit weights
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A form, proven and not yet written.
+    """An exported student, tested but not yet written.
 
     Attributes:
-      files: suffix -> content; the first is the form, and what else there is stands beside it.
-      lines: what the proof found.
+      files: suffix -> content; the first is the student, any others are written beside it.
+      lines: the results of the test, in words.
     """
 
     files: dict[str, bytes]
@@ -41,7 +41,7 @@ class Exported:
 
 
 def missing(format_: str) -> str:
-    """What a form needs that is not installed, as a remedy; "" if nothing is missing."""
+    """The package that a format lacks and how to install it; "" if nothing is missing."""
     _, packages, extra = FORMATS[format_]
     for package in packages:
         if importlib.util.find_spec(package) is None:
@@ -53,16 +53,17 @@ def missing(format_: str) -> str:
 def export(
     format_: str, policy: Policy, contract: Contract | None, *, int8: bool = False
 ) -> Exported:
-    """A student in another form, which acts as the NumPy policy does.
+    """Export a student and test that it acts like the NumPy policy.
 
     Args:
       format_: one of `FORMATS`.
       policy: the student.
-      contract: which travels with it.
-      int8: weights of 8 bits, which `EIGHT_BITS` have.
+      contract: the contract to store with it, or None.
+      int8: whether to store weights in 8 bits; only for `EIGHT_BITS`.
 
     Raises:
-      ExportError: a library is missing, the form cannot hold this student, or acts differently.
+      ExportError: a library is missing, the format cannot store this student, or the exported
+        student acts differently.
     """
     if problem := missing(format_):
         raise ExportError(f"{format_}: {problem}")
@@ -87,7 +88,7 @@ def export(
 def _cost(
     policy: Policy, rounded: Policy, observations: np.ndarray, contract: Contract | None
 ) -> str:
-    """What 8 bits change in the action, in its own units."""
+    """How much 8-bit weights change the action, per dimension, raw units, in words."""
     usual, where = proof.usual(observations, contract)
     error = np.abs(policy(usual).astype(np.float64) - rounded(usual))
     largest = ", ".join(f"{one:.2g}" for one in error.max(0))

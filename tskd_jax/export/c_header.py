@@ -1,6 +1,6 @@
-"""C: one header with the weights, for C99 and C++, without allocation.
+"""C: a single header with code and weights, for C99 and C++, without memory allocation.
 
-With `int8`, weights are those of `eight_bits`: 77 kB for the paper's student instead of 280.
+With `int8`, weights are quantised by `eight_bits`: 77 kB for the paper's student instead of 280.
 """
 
 import ctypes
@@ -24,20 +24,20 @@ from tskd_jax.policy import Policy
 SUFFIX = ".h"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-O2", "-fPIC", "-shared")
-VECTORS = 8  # of the header's own test
-LARGEST = 2_000_000  # parameters; their text has 32 MB, which a compiler takes half a minute for
+VECTORS = 8  # test cases in the header's self-test
+LARGEST = 2_000_000  # parameters; as text they have 32 MB, which takes half a minute to compile
 
 
 def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> bytes:
-    """The header's text, ASCII.
+    """Write the header, as ASCII text.
 
     Args:
       policy: the student, in full precision.
-      contract: a comment in the header.
-      int8: weights of 8 bits.
+      contract: the contract, written as a comment in the header.
+      int8: whether to store weights in 8 bits.
 
     Raises:
-      ExportError: it is too large for a text.
+      ExportError: the student is too large for a text.
     """
     if policy.parameters > LARGEST:
         raise ExportError(f"c: {policy.parameters:,} parameters; a header has at most {LARGEST:,}")
@@ -91,7 +91,7 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
 
 
 def _calls(sizes: list[int], int8: bool) -> list[str]:
-    """A call for each layer; activations go from one buffer to the other and back."""
+    """The calls of the layers; activations alternate between two buffers."""
     lines, source = [], "observation"
     for place, (size, count) in enumerate(itertools.pairwise(sizes)):
         target = "yx"[place % 2]
@@ -105,10 +105,10 @@ def _calls(sizes: list[int], int8: bool) -> list[str]:
 
 
 def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """(what acts, by what): the header compiled, or without a compiler its numbers read back.
+    """(act, by): the compiled header, or, without a C compiler, NumPy with the header's numbers.
 
     Raises:
-      ExportError: it does not compile, or its own test fails.
+      ExportError: the header does not compile, or its self-test fails.
     """
     compiler = find_compiler()
     if compiler is None:
@@ -121,7 +121,7 @@ def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
 
 
 def find_compiler() -> str | None:
-    """The path of a C compiler: that of the environment's CC, or one of `COMPILERS`."""
+    """The path of a C compiler: the environment variable CC, else one of `COMPILERS`, else None."""
     for name in (os.environ.get("CC", ""), *COMPILERS):
         if name and (found := shutil.which(name)):
             return found
@@ -131,10 +131,11 @@ def find_compiler() -> str | None:
 def compiled(
     content: bytes, compiler: str, flags: tuple[str, ...] = FLAGS
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The header as a function of (N, m) observations.
+    """Compile the header; returns a function of (N, m) observations.
 
     Raises:
-      ExportError: it does not compile, or its own test fails; an observation is refused.
+      ExportError: the header does not compile, or its self-test fails. The function raises it if
+        the header refuses an observation.
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "policy.h").write_bytes(content)

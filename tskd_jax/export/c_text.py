@@ -1,4 +1,4 @@
-"""The text of the C header: its template, numbers and arrays as C has them, and comments."""
+"""The text of the C header: its template, and C syntax for numbers, arrays and comments."""
 
 import re
 from collections.abc import Callable
@@ -164,18 +164,18 @@ int act(const float *observation, float *action, long count)
 
 
 def number(value: float) -> str:
-    """A literal that is read as exactly this single-precision number."""
+    """A C literal that is read as exactly this single-precision number."""
     text = f"{np.float32(value):.9g}"
     return f"{text}f" if set(text) & set(".e") else f"{text}.0f"
 
 
 def define(name: str, value: int | str) -> str:
-    """A macro."""
+    """A macro definition."""
     return f"#define {PREFIX.upper()}{name} {value}"
 
 
 def array(name: str, values: np.ndarray) -> str:
-    """A constant array, in C's order."""
+    """A constant array, in C order."""
     kind = "int8_t" if values.dtype == np.int8 else "float"
     words = [str(one) if kind == "int8_t" else number(one) for one in values.reshape(-1)]
     lines, line = [], ""
@@ -189,13 +189,13 @@ def array(name: str, values: np.ndarray) -> str:
 
 
 def comment(text: str) -> str:
-    """JSON as lines of a comment, which nothing in it can end."""
-    # An asterisk is the only way out of a comment and into a nested one; JSON has another for it.
+    """Format JSON as lines of a C comment, such that its content cannot end the comment."""
+    # Only an asterisk can end a comment or begin a nested one; JSON can escape it.
     return "\n".join(f" * {line}".rstrip() for line in text.replace("*", "\\u002a").splitlines())
 
 
 def read_back(text: str) -> Callable[[np.ndarray], np.ndarray]:
-    """What acts by the numbers of a header."""
+    """Read the weights and bounds in a header back into a NumPy policy."""
     found = {
         name: np.array(body.replace("f", "").split(","), np.float32)
         for name, body in re.findall(rf"{PREFIX}(\w+)\[\d+\] = {{(.*?)}};", text, re.DOTALL)

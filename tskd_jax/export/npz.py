@@ -1,4 +1,4 @@
-"""The student's own file, written anew."""
+"""NPZ: the student's native format."""
 
 import tempfile
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
 
 
 def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """(what acts, by what)."""
+    """(act, by): the policy, loaded with NumPy."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "student.npz")
         path.write_bytes(content)

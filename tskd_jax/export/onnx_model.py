@@ -1,7 +1,7 @@
-"""ONNX: a graph of Gemm, Relu, Tanh, Mul and Add, written down without tracing.
+"""ONNX: a graph of Gemm, Relu, Tanh, Mul and Add, built directly, without tracing.
 
-Input `observation` (batch, m), output `action` (batch, n), float32. Opset 13 and IR version 7 are
-of 2020: every runtime since then reads them.
+Input `observation` (batch, m), output `action` (batch, n), float32. Opset 13 and IR version 7 date
+from 2020: every runtime since then reads them.
 """
 
 import importlib.util
@@ -21,21 +21,21 @@ INPUT, OUTPUT = "observation", "action"
 
 
 def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> bytes:
-    """The model's bytes.
+    """Write the model as bytes.
 
     Args:
       policy: the student, in full precision.
-      contract: the metadata property `contract`, JSON.
-      int8: weights are kept in 8 bits, and multiplied out when the model is loaded.
+      contract: the contract, written as JSON into the metadata property `contract`.
+      int8: whether to store weights in 8 bits; runtimes dequantise them when they load the model.
 
     Raises:
-      ExportError: onnx finds the model wrong.
+      ExportError: onnx's checker rejects the model.
     """
     import onnx  # pyright: ignore[reportMissingImports]
     from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
     center, half = policy.bounds.affine
-    plain = not center.any() and (half == 1).all()  # the action is what tanh gives
+    plain = not center.any() and (half == 1).all()  # the action is the output of tanh
     arrays = {} if plain else {"center": center, "half": half}
     nodes, x = [], INPUT
     for number, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
@@ -80,7 +80,7 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
 
 
 def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """(what acts, by what): ONNX Runtime, or where it is not installed ONNX's reference."""
+    """(act, by): ONNX Runtime, or ONNX's reference evaluator if it is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         import onnx  # pyright: ignore[reportMissingImports]
         from onnx.reference import ReferenceEvaluator  # pyright: ignore[reportMissingImports]

@@ -1,4 +1,4 @@
-"""Does an exported form act as the NumPy policy does? Asked before anything is written."""
+"""Tests, before anything is written, that an exported student acts like the NumPy policy."""
 
 import itertools
 from collections.abc import Callable
@@ -11,23 +11,24 @@ from tskd_jax.errors import ExportError
 from tskd_jax.policy import LARGEST_STATE, Policy
 
 RANDOM = 10_000
-SCALES = (1.0, 10.0, 100.0)  # of normal observations
-TOLERANCE = 1e-5  # of the half-width of the bounds
-# By how many standard deviations of rounding two forms may differ where that is more than the
-# tolerance. Sums in other orders differed by 2.2 at most, in 600,000 actions of six students.
+SCALES = (1.0, 10.0, 100.0)  # standard deviations of the random observations
+TOLERANCE = 1e-5  # in half-widths of the bounds
+# Two programs may differ by this many standard deviations of their rounding errors, if that is more
+# than the tolerance. Sums in other orders differed by 2.2 at most, in 600,000 actions of six
+# students.
 DEVIATIONS = 6.0
-UNIT = 2.0**-24  # of rounding in single precision
+UNIT = 2.0**-24  # unit roundoff of single precision
 
 
 @dataclass(frozen=True)
 class Proof:
-    """How far a form is from the NumPy policy, in half-widths of the bounds.
+    """How far an exported student is from the NumPy policy, in half-widths of the bounds.
 
     Attributes:
-      observations: how many were tried.
-      largest: difference where single precision fixes the action to `TOLERANCE`.
-      open: of how many observations it does not, for some action: there two right programs differ.
-      largest_open: difference there.
+      observations: number of observations tested.
+      largest: largest difference where single precision determines the action to `TOLERANCE`.
+      open: number of observations where it does not, for some action: correct programs may differ.
+      largest_open: largest difference there.
     """
 
     observations: int
@@ -36,7 +37,7 @@ class Proof:
     largest_open: float
 
     def lines(self, right: str) -> list[str]:
-        """What was found, in words; `right`: with what it was compared."""
+        """The result in words; `right` names the policy that it was compared with."""
         if not self.largest + self.largest_open:
             return [f"the same bits as {right} in {self.observations:,} observations"]
         text = [
@@ -52,10 +53,11 @@ class Proof:
 
 
 def some_observations(policy: Policy, contract: Contract | None) -> np.ndarray:
-    """(N, m) observations, float32: random ones, and then extreme ones.
+    """Make (N, m) test observations, float32: random ones, then extreme ones.
 
-    Normal ones of every scale in `SCALES`, and where the contract knows the range of the data as
-    many within it. Zeros, single large entries, ±`LARGEST_STATE`, numbers too small to be normal.
+    Random: normal with each scale in `SCALES`, and, if the contract has the range of the data, as
+    many uniform within it. Extreme: zeros, constants, single large entries, ±`LARGEST_STATE`, and
+    subnormal numbers.
     """
     size = len(policy.weights[0])
     rng = np.random.default_rng(0)
@@ -79,20 +81,20 @@ def some_observations(policy: Policy, contract: Contract | None) -> np.ndarray:
 def prove(
     policy: Policy, act: Callable[[np.ndarray], np.ndarray], observations: np.ndarray, name: str
 ) -> Proof:
-    """Compare a form with the NumPy policy.
+    """Compare an exported student with the NumPy policy.
 
-    A form is refused whose action is further away than `TOLERANCE`. Of some observations, mostly
-    far larger than any of the data, the action depends on the order in which a sum is rounded by
-    more than that; there it may be away as far as rounding explains.
+    Its actions may differ by `TOLERANCE`. For some observations, mostly far larger than any in the
+    data, the order of summation alone changes the action by more than that; there they may differ
+    as far as rounding explains (`rounding`).
 
     Args:
-      policy: what is right.
-      act: the form, (N, m) float32 -> (N, n).
+      policy: the reference.
+      act: the exported student, (N, m) float32 -> (N, n).
       observations: (N, m).
-      name: of the form, for the message.
+      name: the format's name, for the message.
 
     Raises:
-      ExportError: it is further away.
+      ExportError: an action differs by more, or the actions have another shape.
     """
     expected = policy(observations).astype(np.float64)
     found = np.asarray(act(observations), np.float64)
@@ -102,7 +104,7 @@ def prove(
     difference = np.abs(found - expected) / half
     rounded = [rounding(policy, observations[part]) for part in parts(len(observations))]
     allowed = np.maximum(TOLERANCE, np.concatenate(rounded))
-    # Not `difference > allowed`: what is no number must not pass.
+    # Not `difference > allowed`: a NaN must not pass.
     bad = ~(difference <= allowed)
     if bad.any():
         row, column = np.argwhere(bad)[0]
@@ -121,9 +123,9 @@ def prove(
 
 
 def rounding(policy: Policy, observations: np.ndarray) -> np.ndarray:
-    """(N, n): how far apart rounding puts two right programs, in half-widths of the bounds.
+    """(N, n): how far rounding may separate two correct programs, in half-widths of the bounds.
 
-    `DEVIATIONS` standard deviations of the error of a sum in single precision, propagated through
+    `DEVIATIONS` standard deviations of the error of sums in single precision, propagated through
     the layers in double precision as if all roundings were independent.
     """
     x = observations.astype(np.float64)
@@ -133,29 +135,29 @@ def rounding(policy: Policy, observations: np.ndarray) -> np.ndarray:
         weight, bias = weight.astype(np.float64), bias.astype(np.float64)
         squares = np.square(x) @ np.square(weight) + np.square(bias)
         z = x @ weight + bias
-        # Each partial sum is rounded, by half of UNIT of its size on average; its square grows from
-        # nothing to that of the terms and the result, and is a third of them in the mean.
+        # Each partial sum is rounded, with an error of half of UNIT times its size on average. The
+        # square of that size grows from 0 to `squares` + z², and is a third of it on average.
         own = np.square(UNIT) * len(weight) / 12 * (squares + np.square(z))
         variance = variance @ np.square(weight) + own
         if number < len(layers):
             reach = DEVIATIONS * np.sqrt(variance)
             variance = np.where(z > -reach, variance, 0.0)
             x = np.maximum(z, 0.0)
-    reach = DEVIATIONS * np.sqrt(2 * variance)  # of two programs
+    reach = DEVIATIONS * np.sqrt(2 * variance)  # both programs have errors
     ends = [np.tanh(z + reach) - np.tanh(z), np.tanh(z) - np.tanh(z - reach)]
     low, high = np.array(policy.bounds.low), np.array(policy.bounds.high)
-    # The action itself is rounded, which counts where its bounds are far from zero.
+    # The action itself is rounded, which matters if its bounds are far from zero.
     last = 4 * UNIT * (np.abs(low + high) + (high - low)) / (high - low)
     return np.maximum(*ends) + last
 
 
 def parts(count: int, size: int = 2048) -> list[slice]:
-    """Slices of a batch, so that no form needs more memory than this many rows."""
+    """Slices of a batch of `count` rows, at most `size` rows each, to limit the memory."""
     return [slice(a, b) for a, b in itertools.pairwise([*range(0, count, size), count])]
 
 
 def usual(observations: np.ndarray, contract: Contract | None) -> tuple[np.ndarray, str]:
-    """(those of `some_observations` that are most like the data; what they are in words)."""
+    """(the subset of `some_observations` that is most like the data; its description in words)."""
     known = bool(contract and contract.observation_low)
     each = -(-RANDOM // (len(SCALES) + known))
     if known:

@@ -1,7 +1,7 @@
-"""StableHLO: what `jax.export` keeps of a function, for CPU, CUDA and TPU, any number of rows.
+"""StableHLO: the student as a `jax.export` artifact for CPU, CUDA and TPU, any number of rows.
 
-The function takes (batch, m) float32 and gives (batch, n). It holds no contract: that stands beside
-it, as JSON.
+The function maps (batch, m) float32 to (batch, n). The format cannot store a contract, which is
+written beside it as JSON.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def write(policy: Policy, contract: Contract | None) -> bytes:
-    """The bytes of `Exported.serialize`."""
+    """Serialize the student (`jax.export.Exported.serialize`)."""
     del contract
     import jax
     import jax.numpy as jnp
@@ -29,11 +29,11 @@ def write(policy: Policy, contract: Contract | None) -> bytes:
 
 
 def function(policy: Policy) -> Callable[[Any], Any]:
-    """The student as a function of JAX, (N, m) float32 -> (N, n), to be compiled."""
+    """The student as a JAX function, (N, m) float32 -> (N, n), not yet jitted."""
     import jax
     import jax.numpy as jnp
 
-    # Accelerators would else multiply with fewer bits than single precision has.
+    # By default, accelerators multiply with less than single precision.
     highest = jax.lax.Precision.HIGHEST
 
     def act(x: jax.Array) -> jax.Array:
@@ -49,7 +49,7 @@ def function(policy: Policy) -> Callable[[Any], Any]:
 
 
 def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """(what acts, by what)."""
+    """(act, by): JAX on its default backend."""
     import jax
 
     exported = jax.export.deserialize(bytearray(content))
@@ -57,7 +57,7 @@ def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
 
 
 def beside(contract: Contract | None) -> dict[str, bytes]:
-    """Suffix -> content of what stands beside the file."""
+    """Suffix -> content of the files to write beside the student: its contract, if any."""
     return {".contract.json": contract.to_json().encode()} if contract else {}
 
 

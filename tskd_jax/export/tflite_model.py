@@ -1,7 +1,7 @@
-"""TFLite (LiteRT): FULLY_CONNECTED with ReLU, TANH, MUL and ADD, written down without TensorFlow.
+"""TFLite (LiteRT): FULLY_CONNECTED with ReLU, TANH, MUL and ADD, written without TensorFlow.
 
-The tables of the format are those that ai-edge-litert ships. Input `observation` (batch, m), output
-`action` (batch, n), float32; a batch other than 1 is asked for by `resize_tensor_input`.
+The format's schema is the one that ai-edge-litert ships. Input `observation` (batch, m), output
+`action` (batch, n), float32; use `resize_tensor_input` for a batch other than 1.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from tskd_jax.policy import Policy
 
 SUFFIX = ".tflite"
 IDENTIFIER = b"TFL3"
-# Of an operator's versions the first that can do what is asked of it here.
-VERSIONS = {"DEQUANTIZE": 5}  # a scale for each row
+# For each operator, the first version that supports its use here; 1 if not listed.
+VERSIONS = {"DEQUANTIZE": 5}  # needed for one scale per row
 
 
 def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> bytes:
-    """The model's bytes.
+    """Write the model as bytes.
 
     Args:
       policy: the student, in full precision.
-      contract: the metadata `contract`, JSON.
-      int8: weights are kept in 8 bits.
+      contract: the contract, written as JSON into the metadata `contract`.
+      int8: whether to store weights in 8 bits.
     """
     import flatbuffers  # pyright: ignore[reportMissingImports]
     from ai_edge_litert import schema_py_generated as schema  # pyright: ignore[reportMissingImports]
@@ -70,7 +70,7 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
 
 
 class _Graph:
-    """A model of one graph, to which tensors and operators are added."""
+    """Builds a model with one graph by adding tensors and operators."""
 
     def __init__(self, schema: Any):
         self.schema = schema
@@ -81,12 +81,12 @@ class _Graph:
         self.model.version = 3
         self.model.description = "tskd_jax"
         self.model.subgraphs, self.model.operatorCodes = [self.made], []
-        self.model.buffers = [schema.BufferT()]  # the first one is empty: of what is computed
+        self.model.buffers = [schema.BufferT()]  # the first is empty: for tensors that are computed
         self.model.metadata = []
         self._codes: dict[str, int] = {}
 
     def tensor(self, name: str, shape: tuple[int, ...], buffer: int = 0) -> int:
-        """The index of a new tensor; of what is computed the first size is the batch."""
+        """Add a tensor and return its index; the first axis of a computed tensor is the batch."""
         made = self.schema.TensorT()
         made.name, made.buffer = name.encode(), buffer
         made.type = self.schema.TensorType.FLOAT32
@@ -97,11 +97,11 @@ class _Graph:
         return len(self.made.tensors) - 1
 
     def constant(self, name: str, values: np.ndarray) -> int:
-        """The index of a new tensor with these numbers."""
+        """Add a constant float32 tensor and return its index."""
         return self.tensor(name, values.shape, self._buffer(values.astype("<f4").tobytes()))
 
     def dequantized(self, name: str, levels: np.ndarray, scales: np.ndarray) -> int:
-        """The index of a tensor of levels (rows, columns) int8 times scales (rows,)."""
+        """Add a tensor, levels (rows, columns) int8 times scales (rows,), and return its index."""
         kept = self.tensor(f"{name}_levels", levels.shape, self._buffer(levels.tobytes()))
         made = self.made.tensors[kept]
         made.type = self.schema.TensorType.INT8
@@ -110,7 +110,7 @@ class _Graph:
         made.quantization.zeroPoint = [0] * len(scales)
         made.quantization.quantizedDimension = 0
         out = self.tensor(name, levels.shape)
-        self.made.tensors[out].shapeSignature = None  # its first size is no batch
+        self.made.tensors[out].shapeSignature = None  # its first axis is not the batch
         self.add("DEQUANTIZE", [kept], out, self.schema.DequantizeOptionsT())
         return out
 
@@ -126,7 +126,7 @@ class _Graph:
         self.made.operators.append(made)
 
     def metadata(self, name: str, content: bytes) -> None:
-        """Keep bytes by a name."""
+        """Store bytes under a name."""
         made = self.schema.MetadataT()
         made.name, made.buffer = name.encode(), self._buffer(content)
         self.model.metadata.append(made)
@@ -149,7 +149,7 @@ class _Graph:
 
 
 def load(content: bytes) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """(what acts, by what): the interpreter of ai-edge-litert."""
+    """(act, by): the interpreter of ai-edge-litert."""
     from importlib.metadata import version
 
     from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]

@@ -1,1 +1,1 @@
-"""The machine: devices, processes, memory, throughput, signals. No RL, no files of a run."""
+"""The machine: devices, processes, memory, throughput, signals. Nothing about RL or run folders."""

@@ -1,4 +1,4 @@
-"""XLA's compilers for accelerators that are not here (JAX's ahead-of-time compilation)."""
+"""XLA compilers for accelerators that this machine does not have (ahead-of-time compilation)."""
 
 import importlib.util
 import os
@@ -12,20 +12,20 @@ from tskd_jax.errors import DeviceError
 from tskd_jax.machine.chips import Chip
 from tskd_jax.machine.silence import silent
 
-# platform -> (the module that holds its compiler, the extra that brings it)
+# platform -> (the module that contains its compiler, the extra that installs it)
 PLUGINS = {"gpu": ("jax_cuda12_plugin", "aot-cuda"), "tpu": ("libtpu", "aot-tpu")}
-# Without a device nothing can be tried out, and nobody need be asked what this machine is.
+# Without a device, XLA cannot autotune kernels, and libtpu need not query the machine's metadata.
 _FLAGS = "--xla_gpu_autotune_level=0"
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no device that two processes would fight for
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no device for processes to contend for
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
 
 
 def missing(chip: Chip) -> str:
-    """What to install before programs can be compiled for a chip; "" where it is there."""
+    """What must be installed to compile programs for a chip; "" if nothing is missing."""
     module, extra = PLUGINS[chip.platform]
     if importlib.util.find_spec(module):
         return ""
@@ -33,7 +33,7 @@ def missing(chip: Chip) -> str:
 
 
 def prepare() -> None:
-    """Let JAX compute on this machine's CPU alone, before it has looked for any device."""
+    """Restrict JAX to this machine's CPU. Call it before JAX has looked for any device."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
     jax.config.update("jax_platforms", "cpu")
     with silent():
@@ -41,10 +41,10 @@ def prepare() -> None:
 
 
 def devices_of(chip: Chip, count: int) -> Sequence[Any]:
-    """So many devices of a chip that are not here, to compile for.
+    """Describe `count` devices of a chip that this machine does not have, as compilation targets.
 
     Raises:
-      DeviceError: the compiler is not installed, or knows no such devices.
+      DeviceError: the compiler is not installed, or does not know such devices.
     """
     if problem := missing(chip):
         raise DeviceError(problem)

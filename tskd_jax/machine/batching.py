@@ -1,4 +1,4 @@
-"""A compiled function over any number of rows, in batches of one shape."""
+"""Applies a compiled function to any number of rows, in batches of one shape."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +18,14 @@ def in_batches(
     """Apply `function` to the rows of `columns` in batches; concatenate its outputs on the host.
 
     Batches are padded by repeating the last row: to `size` or, for fewer rows, to the next power of
-    two, and to a multiple of the devices, over which they are spread. So there are one or a few
-    compilations, whatever the number of rows.
+    two, and then to a multiple of the devices that share them. So the function compiles once or a
+    few times, whatever the number of rows.
 
     Args:
       function: arrays (b, …) -> pytree of arrays (b, …); compiled by the caller.
       *columns: arrays of N rows each; N = 0 gives outputs of zero rows.
-      size: rows a batch; fewer where memory runs out.
-      needs: a batch -> the bytes that `function` takes for it; called once for each size.
+      size: rows per batch; fewer if memory runs out.
+      needs: a batch -> the bytes that `function` needs for it; called once per size.
     """
     rows = len(columns[0])
     size = min(size, 1 << max(rows - 1, 0).bit_length())
@@ -52,5 +52,5 @@ def in_batches(
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """Indices of at most so many of `count`, from the first to the last."""
+    """At most `most` evenly spaced indices of `count` items, the first and the last among them."""
     return np.linspace(0, count - 1, min(count, most)).astype(int)

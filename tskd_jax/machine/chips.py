@@ -1,4 +1,4 @@
-"""Accelerators that programs are compiled for without having them: public figures of each."""
+"""Accelerators to compile for without having them: public specifications of each."""
 
 import math
 from collections.abc import Mapping
@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Chip:
-    """An accelerator, as its maker describes it.
+    """An accelerator, as its manufacturer specifies it.
 
     Attributes:
-      name: in commands.
-      title: its maker's name for it.
-      kind: as JAX names such a device.
-      platform: as JAX names it: `gpu` or `tpu`.
-      memory: bytes of a device.
-      bandwidth: bytes a second between a device and its memory.
-      peak: dtype -> operations a second of dense matrix products; float32 in the precision that XLA
-        takes by default (TF32 on these GPUs, one pass of bfloat16 on TPUs).
-      link: bytes a second that a device sends to others, one direction of all links.
-      clock: cycles a second.
+      name: its name in commands.
+      title: the manufacturer's name.
+      kind: JAX's `device_kind`.
+      platform: JAX's name of the platform: `gpu` or `tpu`.
+      memory: bytes of memory per device.
+      bandwidth: bytes per second between a device and its memory.
+      peak: dtype -> operations per second of dense matrix products; float32 in XLA's default
+        precision (TF32 on these GPUs, one pass of bfloat16 on TPUs).
+      link: bytes per second that a device sends to others, over all links in one direction.
+      clock: cycles per second.
       launch: seconds from one kernel to the next.
-      latency: seconds before an all-reduce moves anything.
-      dimensions: of a TPU's torus; 0 of a GPU.
-      gpu: what XLA is told of a GPU, in its own names; empty of a TPU.
+      latency: seconds before an all-reduce transfers anything.
+      dimensions: number of dimensions of a TPU's torus; 0 for a GPU.
+      gpu: further properties of a GPU, by XLA's names; empty for a TPU.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Chip:
     gpu: Mapping[str, int] = field(default_factory=dict)
 
     def topology(self, devices: int) -> str:
-        """The smallest slice with so many devices, as JAX names it.
+        """JAX's name of the smallest slice with at least that many devices.
 
-        On a TPU it has at least the four chips of a host, and a power of two of them.
+        A TPU slice has at least the four chips of one host, and a power of two of chips.
         """
         if not self.dimensions:
             return f"1x1x{devices}"
@@ -52,11 +52,11 @@ class Chip:
         while math.prod(sides) < devices:
             sides[place] *= 2
             place = sides.index(min(sides))
-        sides.sort(key=lambda side: (side == 1, side))  # as 2x2x1 and 2x4
+        sides.sort(key=lambda side: (side == 1, side))  # such as 2x2x1 and 2x4
         return f"{self.name.removeprefix('tpu-')}:{'x'.join(map(str, sides))}"
 
     def description(self) -> str:
-        """A GPU in XLA's text form, for a compiler that sees none."""
+        """Describe the GPU in XLA's text format, for a compiler on a machine without one."""
         major, minor = divmod(self.gpu["compute_capability"], 10)
         known = {name: value for name, value in self.gpu.items() if name != "compute_capability"}
         lines = [f"cuda_compute_capability {{ major: {major} minor: {minor} }}"]
@@ -85,7 +85,7 @@ _OF_EVERY_GPU = {
     "block_dim_limit_y": 65_535,
     "block_dim_limit_z": 65_535,
 }
-# (operations a second, bytes a second to others, cycles a second, facts) of two generations.
+# (peak, link, clock, gpu) of two GPU generations; see `Chip`.
 _AMPERE = (
     {"float32": 156e12, "bfloat16": 312e12},
     300e9,
@@ -127,7 +127,7 @@ def _tpu(name, title, kind, memory, bandwidth, peak, link, clock, dimensions) ->
     )
 
 
-# NVIDIA's and Google's data sheets. A TPU's clock is its peak over the operations of a cycle.
+# From NVIDIA's and Google's data sheets. A TPU's clock is its peak over its operations per cycle.
 CHIPS = {
     chip.name: chip
     for chip in (
@@ -144,5 +144,5 @@ CHIPS = {
 
 
 def of_kind(kind: str) -> Chip | None:
-    """The chip that JAX's devices of that kind are; None for one that is not described here."""
+    """The chip with the given JAX `device_kind`; None if it is not in `CHIPS`."""
     return next((chip for chip in CHIPS.values() if chip.kind == kind), None)

@@ -1,12 +1,12 @@
-"""All devices as one mesh: what is spread over it, and what every device holds a copy of.
+"""All devices as one mesh: which arrays are sharded over it, and which are replicated.
 
-Batches of a training, trajectories of a generation, queries of the search and of a trained model
-are spread by rows; seeds and the members of an ensemble by their own axes. Parameters and datasets
-are copied. XLA inserts the communication (`jax.jit` over `jax.sharding`). On one device nothing is
-placed and nothing is constrained: the programs are those of one device, to the bit.
+Training batches, generated trajectories, and queries of the search and of trained models are
+sharded by rows; seeds and ensemble members have axes of their own. Parameters and datasets are
+replicated. XLA inserts the communication (`jax.jit` over `jax.sharding`). On one device no array is
+placed and no sharding is constrained: programs are bit for bit those of a single device.
 
-What does not divide evenly: a training uses as many devices as divide seeds, members and batch, and
-the others repeat their work (`mesh`); other rows are padded to a multiple (`padded`).
+If sizes do not divide evenly, a training uses as many devices as divide seeds, members and batch,
+and the others repeat their work (`mesh`). Other rows are padded to a multiple (`padded`).
 """
 
 import math
@@ -27,10 +27,10 @@ BY_ROWS, COPIED = PartitionSpec("rows"), PartitionSpec()
 
 
 def check() -> None:
-    """Make sure that there is a device to compute on, in single precision.
+    """Make sure that there is a device to compute on, and select single precision.
 
-    Call it once, after `hosts.join`, which must come before any device is used, and before anything
-    is computed. Nothing here is made for double precision, which a shell may ask for
+    Call it once, before anything is computed, and after `hosts.join`, which must come before any
+    device is used. This package does not support double precision, which a shell may have enabled
     (JAX_ENABLE_X64=1): it is switched off for this process.
 
     Raises:
@@ -59,15 +59,15 @@ def described() -> str:
 def mesh(
     members: tuple[int, ...] = (), rows: int | None = None, among: Sequence[Any] | None = None
 ) -> Mesh:
-    """All devices of all processes.
+    """Make a mesh of all devices of all processes.
 
-    Seeds and members come first: they are independent, while the gradients of rows must be added.
+    Seeds and members come first: they are independent, while gradients are summed over rows.
 
     Args:
-      members: (), (seeds,) or (seeds, members) of a program; the axes `seeds` and `members` are the
-        largest that divide both these and the devices that are left.
-      rows: of a batch; the axis `rows` is the largest that divides them and the devices that are
-        left. None: all that are left, for rows that are padded.
+      members: (), (seeds,) or (seeds, members) of a program. The axes `seeds` and `members` each
+        take the largest size that divides both this number and the remaining devices.
+      rows: rows of a batch. The axis `rows` takes the largest size that divides both this number
+        and the remaining devices. None: all remaining devices, for rows that are padded.
       among: devices to use instead, such as those of a topology that is not here.
     """
     count = jax.device_count() if among is None else len(among)
@@ -76,7 +76,7 @@ def mesh(
 
 
 def shape_of(count: int, members: tuple[int, ...], rows: int | None) -> tuple[int, ...]:
-    """The sizes of `AXES` for that many devices; arguments as for `mesh`."""
+    """The sizes of `AXES` for `count` devices; other arguments as for `mesh`."""
     left, shape = count, []
     for size in (*members, *(1,) * (len(MEMBERS) - len(members))):
         shape.append(math.gcd(size, left))
@@ -91,33 +91,33 @@ def padded(rows: int) -> int:
 
 
 def by_rows(tree: Any) -> Any:
-    """Inside a program that runs `on` a mesh: spread these arrays by their rows."""
+    """Shard arrays by rows, inside a program that runs `on` a mesh."""
     if jax.sharding.get_abstract_mesh().empty:
         return tree
     return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, BY_ROWS), tree)
 
 
 def on(mesh: Mesh) -> Any:
-    """A context in which programs know the mesh; on one device they need none."""
+    """A context in which programs know the mesh; it does nothing on a single device."""
     return jax.set_mesh(mesh) if mesh.size > 1 else nullcontext()
 
 
 def spread(tree: Any, onto: Mesh | None = None) -> Any:
-    """Place arrays by their rows, whose number is a multiple of the devices."""
+    """Shard arrays by rows; their number must be a multiple of the devices."""
     return place(tree, BY_ROWS, onto)
 
 
 def copied(tree: Any, onto: Mesh | None = None) -> Any:
-    """Place a copy of arrays on every device."""
+    """Replicate arrays on every device."""
     return place(tree, COPIED, onto)
 
 
 def place(tree: Any, spec: PartitionSpec, onto: Mesh | None = None) -> Any:
-    """Place arrays on the mesh, or on the one device.
+    """Place arrays on the mesh, or on the single device.
 
     Args:
-      tree: arrays of the host, of a device or of the mesh, and keys; the same in every process.
-      spec: how each leaf is spread.
+      tree: arrays on the host, on a device or on the mesh, and keys; the same in every process.
+      spec: how each leaf is sharded.
       onto: the mesh; by default the one for padded rows.
     """
     if jax.device_count() == 1:
@@ -127,7 +127,7 @@ def place(tree: Any, spec: PartitionSpec, onto: Mesh | None = None) -> Any:
 
 
 def shapes(tree: Any, spec: PartitionSpec, onto: Mesh) -> Any:
-    """What `place` gives, as shapes: for programs that are compiled and not run."""
+    """As `place`, but returns shapes only, for programs that are compiled and not run."""
     sharding = NamedSharding(onto, spec)
 
     def of_leaf(leaf):
@@ -149,7 +149,7 @@ def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def fetch(tree: Any) -> Any:
-    """Whole arrays as NumPy arrays, in every process; every process must call it."""
+    """Gather whole arrays as NumPy arrays in every process; every process must call it."""
 
     def gather(leaf):
         remote = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable

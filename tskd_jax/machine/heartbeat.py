@@ -1,8 +1,8 @@
-"""Heartbeats of a job's processes: a dead or stalled one ends the job soon, and is named.
+"""Heartbeats of a job's processes: if one dies or stalls, the job soon ends and names it.
 
 JAX notices a missing process, but not in time for a collective that waits for it, and it does not
-name the process. So every process counts in the key-value store of JAX's coordination service and
-reads how far the others have counted. A heartbeat shows that a process is alive, nothing more: one
+name the process. So every process increments a counter in the key-value store of JAX's coordination
+service and reads the counters of the others. A heartbeat shows only that a process is alive: one
 that waits for its disk keeps counting.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import jax
 
 BEAT_SECONDS = 4.0
-MISSED_BEATS = 8  # after which a process counts as dead: with the beats around them, 40 s
+MISSED_BEATS = 8  # a process that misses more counts as dead: with the beats around them, 40 s
 FOLDER = "tskd_jax/alive"
 ENDED = "ended: "
 REMEDY = "start all processes again, and they go on from what was saved"
@@ -32,16 +32,16 @@ Exchange = Callable[[str, str], dict[str, str]]
 
 
 def _private_jax(index: int) -> tuple[Exchange | None, str]:
-    """The key-value store of JAX's coordination service: all that is used of JAX's private modules.
+    """Access the key-value store of JAX's coordination service: the only use of private modules.
 
-    Its own checkpointing library, Orbax, reaches the store in the same way.
+    JAX's own checkpointing library, Orbax, accesses the store in the same way.
 
     Args:
-      index: of this process, which makes its first entry.
+      index: index of this process, whose first entry is set here.
 
     Returns:
-      (a function that sets a key to a value and returns all entries of `FOLDER`, or None where
-      this version of JAX has no such store; the coordinator's address, "" where it is unknown).
+      (a function that sets a key to a value and returns all entries of `FOLDER`, or None if this
+      version of JAX has no such store; the coordinator's address, "" if it is unknown).
     """
     address = ""
     try:
@@ -54,7 +54,7 @@ def _private_jax(index: int) -> tuple[Exchange | None, str]:
             client.key_value_set(key, value, allow_overwrite=True)
             return dict(client.key_value_dir_get(FOLDER))
 
-        with suppress(RuntimeError):  # the store exists and does not answer: a missed beat
+        with suppress(RuntimeError):  # the store exists but does not answer: a missed beat
             exchange(f"{FOLDER}/{index}", "0")
     except (ImportError, AttributeError, TypeError, ValueError):  # moved, or another signature
         return None, address
@@ -62,12 +62,12 @@ def _private_jax(index: int) -> tuple[Exchange | None, str]:
 
 
 def on_abort(reason: Callable[[], str]) -> None:
-    """From now on, if JAX aborts this process, it prints this line last and exits with status 2.
+    """From now on, if JAX aborts this process, print `reason` last and exit with status 2.
 
-    JAX aborts when the coordinator is gone, a fifth of a second later and thus before any heartbeat
-    can be missed. It prints an internal stack trace that names nobody, and exits with status 134.
-    It does so from a thread of its own or inside a call, so there is no exception to catch, and
-    Python's own signal handlers run too late: only a C handler comes before the end.
+    JAX aborts a fifth of a second after the coordinator is gone, before any heartbeat can be
+    missed. It prints an internal stack trace that names no process, and exits with status 134. It
+    does so from a thread of its own or inside a call, so there is no exception to catch, and
+    Python's own signal handlers run too late: only a C handler runs before the exit.
     """
     global _handler
     if os.name == "posix":
@@ -79,7 +79,7 @@ _handler: Any = None  # a reference, because C keeps none
 
 
 def _end(problem: str) -> NoReturn:
-    # The main thread may wait in a collective for ever: only the operating system can end it.
+    # The main thread may wait in a collective forever: only the operating system can end it.
     os.write(2, f"tskd-jax: {problem}; {REMEDY}\n".encode())
     os._exit(2)
 
@@ -87,7 +87,7 @@ def _end(problem: str) -> NoReturn:
 class Heartbeat:
     """Watches the processes of this job, from its creation until `stop`.
 
-    Where this version of JAX has no key-value store, JAX's own heartbeat is left to do it alone.
+    If this version of JAX has no key-value store, only JAX's own heartbeat remains.
     """
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Heartbeat:
         self._stopped.set()
 
     def report_end(self, problem: str) -> None:
-        """Report to the other processes that this one ends, and why."""
+        """Tell the other processes that this one ends, and why."""
         self._stopped.set()
         if self._exchange is None:
             return
@@ -123,12 +123,12 @@ class Heartbeat:
             time.sleep(2 * BEAT_SECONDS)  # the store ends with this process
 
     def wait_for_verdict(self) -> None:
-        """Wait as long as it takes to notice a dead process, which then ends this one."""
+        """Wait long enough to notice a dead process; if there is one, this process ends here."""
         if self._exchange is not None:
             time.sleep(BEAT_SECONDS * (MISSED_BEATS + 3))
 
     def _set(self, value: str) -> dict[int, str]:
-        """Set this process's entry; returns those of all processes."""
+        """Set this process's entry; returns the entries of all processes."""
         assert self._exchange is not None
         entries = self._exchange(f"{FOLDER}/{self._index}", value)
         return {int(key.rpartition("/")[2]): entry for key, entry in entries.items()}
@@ -143,7 +143,7 @@ class Heartbeat:
                 self._compare(entries)
 
     def _compare(self, entries: dict[int, str]) -> None:
-        """Count missed beats in this process's own: one that slept must not accuse the others."""
+        """Count missed beats in own beats, so that a process that slept does not accuse others."""
         for process in range(self._count):
             value = entries.get(process, "")
             if value.startswith(ENDED) and process != self._index:
@@ -154,7 +154,7 @@ class Heartbeat:
                 _end(f"{self._name(process)} is dead or stalled: {self._silence()}")
 
     def _watch_store(self) -> None:
-        """Notices when the store itself no longer answers."""
+        """Notice when the store itself no longer answers."""
         while not self._stopped.wait(BEAT_SECONDS):
             self._unanswered += 1
             if self._unanswered > MISSED_BEATS:

@@ -1,4 +1,4 @@
-"""What a compiled program does, read from XLA's text of it: kernels by kind, and bytes moved."""
+"""Parses XLA's text of a compiled program: its kernels by kind, and the bytes they move."""
 
 import math
 import re
@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 BITS = {"pred": 8, "s4": 4, "u4": 4, "c64": 64, "c128": 128}
-# What moves no data and starts no kernel.
+# Instructions that move no data and start no kernel.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("partition-id", "replica-id", "opt-barrier", "domain", "iota", "get-dimension-size"),
 }
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-# What a fusion may hold that does nothing but put data in another order.
+# A fusion of these only changes the order of the data.
 _ORDER = {"parameter", "bitcast", "reshape", "tuple", "get-tuple-element", "copy", "transpose"}
 _PRODUCTS = {"dot", "convolution"}
 
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*(?:e[0-9]m[0-9][a-z]*)?)\[([0-9,]*)\]")
-# What a library works in, behind its results.
+# The workspace of a library call, listed after its results.
 _WORKSPACE = re.compile(r", (?:/\*index=\d+\*/)?[us]8\[\d+\](?:\{0\})?\)$")
 _LAYOUT = re.compile(r"\{([0-9,]*)")
 _HEADER = re.compile(r"^(ENTRY )?%?([^\s(]+) \(.*\) -> .*\{$")
@@ -38,14 +38,14 @@ _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 
 @dataclass(frozen=True)
 class Instruction:
-    """A line of a computation.
+    """One line of a computation.
 
     Attributes:
-      name: without its percent sign.
-      shape: of the result, in XLA's text.
+      name: without the percent sign.
+      shape: shape of the result, as XLA writes it.
       opcode: such as `fusion`.
-      operands: names.
-      text: the whole line behind the equals sign.
+      operands: names of the operands.
+      text: the whole line after the equals sign.
     """
 
     name: str
@@ -56,26 +56,26 @@ class Instruction:
 
     @property
     def called(self) -> str:
-        """The computation that it calls, or ""."""
+        """The name of the computation that it calls, or ""."""
         found = _CALLED.search(self.text)
         return found[1] if found else ""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """An instruction that runs, so many times.
+    """An instruction that runs, and how often.
 
     Attributes:
-      instruction: which.
-      kind: `cudnn`, `cublas`, `triton` (products that are compiled into kernels), `product` (of
-        other compilers), `fusion`, `copy` (data in another place or order), `collective`, `custom`
-        or `other`.
-      times: how often, loops of unknown length once.
-      bytes: of operands and results, each once, in one run.
-      sent: bytes that a device sends to others in one run.
-      cycles: that the compiler expects of one run, where it says so.
+      instruction: the instruction.
+      kind: `cudnn`, `cublas`, `triton` (products compiled into Triton kernels), `product` (products
+        by other compilers), `fusion`, `copy` (moves or reorders data), `collective`, `custom` or
+        `other`.
+      times: number of runs; a loop of unknown length counts once.
+      bytes: bytes of operands and results, each counted once, per run.
+      sent: bytes that a device sends to others per run.
+      cycles: the compiler's estimate of the cycles per run; 0 if it gives none.
       in_loop: whether it is inside a loop.
-      reorders: whether all that it does is to put data in another order.
+      reorders: whether it only changes the order of data.
     """
 
     instruction: Instruction
@@ -93,40 +93,40 @@ class Program:
     """A compiled program.
 
     Attributes:
-      kernels: that it runs.
-      computations: name -> instructions, the fused ones too.
+      kernels: the kernels that it runs.
+      computations: name -> instructions, including fused computations.
     """
 
     kernels: Sequence[Kernel]
     computations: Mapping[str, Sequence[Instruction]] = field(repr=False)
 
     def count(self, *kinds: str) -> int:
-        """Kernels of those kinds, all runs together; without kinds of all."""
+        """Number of kernel runs of the given kinds; without arguments, of all kinds."""
         return sum(one.times for one in self._of(kinds))
 
     def bytes(self, *kinds: str) -> int:
-        """Bytes that kernels of those kinds move, all runs together."""
+        """Bytes that kernels of the given kinds move in all runs."""
         return sum(one.times * one.bytes for one in self._of(kinds))
 
     def sent(self) -> int:
-        """Bytes that a device sends to others, by the shortest ring, all runs together."""
+        """Bytes that a device sends to others in all runs, around the shortest ring."""
         return sum(one.times * one.sent for one in self._of(("collective",)))
 
     def cycles(self) -> Counter[str]:
-        """Kind -> cycles that the compiler expects, all runs together."""
+        """Kind -> the compiler's estimate of the cycles of all runs."""
         found: Counter[str] = Counter()
         for one in self.kernels:
             found[one.kind] += one.times * one.cycles
         return found
 
     def layout_copies(self, at_least: int = 1 << 16) -> list[Kernel]:
-        """Kernels in loops that do nothing but put so many bytes or more in another order."""
+        """Kernels in loops that only reorder data, of `at_least` bytes or more."""
         return [
             one for one in self.kernels if one.reorders and one.in_loop and one.bytes >= at_least
         ]
 
     def of_loops(self) -> "Program":
-        """What runs in loops alone: not what is done once before and behind them."""
+        """The program restricted to kernels in loops, without those that run before or after."""
         return replace(self, kernels=[one for one in self.kernels if one.in_loop])
 
     def _of(self, kinds: Sequence[str]) -> Iterator[Kernel]:
@@ -134,10 +134,10 @@ class Program:
 
 
 def read(text: str) -> Program:
-    """Read the text of a compiled program (`compiled.as_text()`).
+    """Parse the text of a compiled program (`compiled.as_text()`).
 
     Raises:
-      ValueError: it has no entry.
+      ValueError: the text has no entry computation.
     """
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", None
@@ -153,7 +153,7 @@ def read(text: str) -> Program:
 
 
 def size_of(shape: str) -> int:
-    """Bytes of all arrays in a shape's text, however nested."""
+    """Bytes of all arrays in a shape's text, also of nested tuples."""
     total = 0
     for dtype, dimensions in _ARRAY.findall(shape):
         digits = re.search(r"\d+", dtype)
@@ -163,7 +163,7 @@ def size_of(shape: str) -> int:
 
 
 def _instruction(name: str, text: str) -> Instruction:
-    # A shape's tiling, as in {1,0:T(8,128)}, looks like a call, but no space stands before it.
+    # A shape's tiling, as in {1,0:T(8,128)}, looks like a call, but has no space before it.
     found = _OPCODE.search(f" {text}") if not text.startswith("(") else _OPCODE.search(text)
     opcode, begin = ("", len(text)) if found is None else (found[1], found.end())
     offset = 0 if text.startswith("(") else 1
@@ -214,7 +214,7 @@ def _kernels(
 
 
 def _trips(loop: Instruction, computations: Mapping[str, Sequence[Instruction]]) -> int:
-    """How often a loop turns: as XLA notes it, or up to what a count from 0 is below; else once."""
+    """Iterations of a loop: XLA's trip count, or the limit of a counter from 0; 1 if unknown."""
     if known := _TRIPS.search(loop.text):
         return int(known[1])
     condition = _CONDITION.search(loop.text)
@@ -230,7 +230,7 @@ def _trips(loop: Instruction, computations: Mapping[str, Sequence[Instruction]])
 
 
 def _sent(one: Instruction, given: int) -> int:
-    """Bytes that a device sends round a ring of its group, of operands of that size."""
+    """Bytes that a device sends around the ring of its group, for operands of `given` bytes."""
     size = group_size(one.text)
     operation = one.opcode.removesuffix("-start")
     if operation == "collective-permute":
@@ -241,9 +241,9 @@ def _sent(one: Instruction, given: int) -> int:
 
 
 def group_size(text: str) -> int:
-    """How many devices a collective is among, from its line; 1 where it does not say.
+    """Number of devices in each group of a collective, from its line; 1 if the line has no groups.
 
-    XLA writes groups as lists, `{{0,1},{2,3}}`; as a shape, `[2,2]<=[4]`; or as axes of a mesh.
+    XLA writes groups as lists, `{{0,1},{2,3}}`, as a shape, `[2,2]<=[4]`, or as axes of a mesh.
     """
     if found := _MESH_GROUPS.search(text):
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
@@ -256,7 +256,7 @@ def group_size(text: str) -> int:
 
 
 def _reorders(one: Instruction, shapes: Mapping[str, str]) -> bool:
-    """Whether its result lies in another order than what it is given."""
+    """Whether the result has another order in memory than the operands."""
     if one.opcode == "transpose":
         return True
     given = [shapes.get(name, "") for name in one.operands]
@@ -266,7 +266,7 @@ def _reorders(one: Instruction, shapes: Mapping[str, str]) -> bool:
 
 
 def _order(shape: str) -> str:
-    """The order of the dimensions of a shape's first array, or its whole text."""
+    """The order of the dimensions of a shape's first array, or the whole text if it has none."""
     found = _LAYOUT.search(shape)
     return found[1] if found else shape
 

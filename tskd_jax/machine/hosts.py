@@ -1,8 +1,8 @@
 """Several processes as one job: how they join, and which one decides.
 
-All run the same program on the same data (`jax.distributed`). Whatever depends on a clock, a signal
-or a file is decided by the first process and sent to the others, so that all take the same path;
-only the first touches the run's folder. A process that is alone sends nothing.
+All run the same program on the same data (`jax.distributed`). The first process decides whatever
+depends on a clock, a signal or a file, and sends it to the others, so that all take the same path.
+Only the first process accesses the run's folder. A single process sends nothing.
 """
 
 import os
@@ -24,22 +24,22 @@ Result = TypeVar("Result")
 FORM = "auto | off | coordinator:port,count,index"
 _NAMED = re.compile(r"([^\s,]+:\d+),(\d+),(\d+)")
 JOIN_SECONDS = 300  # to wait until all processes have started
-# Ours (`heartbeat`) notices sooner and names the process: JAX's own is there in case it does not.
+# Our own heartbeat (`heartbeat`) is faster and names the process; JAX's is only a fallback.
 JAX_HEARTBEAT_SECONDS = 100
-MESSAGE = 4096  # bytes of a short message, its length included
-PART = 1 << 26  # bytes of a long message that are sent at a time
+MESSAGE = 4096  # bytes of a short message, including its length
+PART = 1 << 26  # bytes of a long message that are sent at once
 
 _heartbeat: Heartbeat | None = None
 
 
 def is_form(distributed: str) -> bool:
-    """Whether this is a valid value of `config.distributed`."""
+    """Whether a text is a valid value of `config.distributed`."""
     named = _NAMED.fullmatch(distributed)
     return distributed in ("auto", "off") or bool(named and int(named[3]) < int(named[2]))
 
 
 def join(distributed: str) -> None:
-    """Become one of the processes of a job. Must be called before anything is computed.
+    """Join a job as one of its processes. Must be called before anything is computed.
 
     Args:
       distributed: `config.distributed`: `off` does nothing, `auto` asks Slurm, GKE, a TPU pod or
@@ -47,12 +47,12 @@ def join(distributed: str) -> None:
         processes, and the index of this one.
 
     Raises:
-      JobError: there is no such cluster, or the other processes did not join.
+      JobError: no cluster was found, or the other processes did not join.
     """
     global _heartbeat
     if distributed == "off":
         return
-    # It would handle SIGTERM itself, which is a request to save and end (`signals`).
+    # The service would handle SIGTERM itself, which here requests to save and end (`signals`).
     jax.config.update("jax_enable_preemption_service", False)
     options: dict[str, Any] = {}
     if named := _NAMED.fullmatch(distributed):
@@ -85,12 +85,12 @@ def is_first() -> bool:
 
 
 def from_first(compute: Callable[[], Result], known: tuple[type[Exception], ...] = ()) -> Result:
-    """The result of `compute` in the first process, in all of them; every process must call it.
+    """Compute something in the first process and return it in all; every process must call this.
 
     Args:
       compute: () -> nested dicts of arrays, numbers and text. Called in the first process only.
-      known: errors of `compute` that are raised in every process; any other is a JobError in all
-        but the first.
+      known: errors of `compute` that are raised in every process. Any other error is raised in the
+        first process, and as a JobError in the others.
     """
     if not jax.distributed.is_initialized():
         return compute()
@@ -112,14 +112,14 @@ def from_first(compute: Callable[[], Result], known: tuple[type[Exception], ...]
 
 
 def largest(number: int) -> int:
-    """The largest of the numbers of all processes; every process must call it."""
+    """The largest of all processes' numbers; every process must call it."""
     if not jax.distributed.is_initialized():
         return number
     return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def _pack(tree: dict[str, Any]) -> bytes:
-    # Flax's own copy would sort the keys; a manifest lists results in the order they were made.
+    # Flax's own copy would sort the keys; a manifest lists results in the order of computation.
     return serialization.msgpack_serialize(_copy(tree), in_place=True)
 
 
@@ -128,7 +128,7 @@ def _copy(tree: Any) -> Any:
 
 
 def _broadcast(content: bytes) -> bytes:
-    """The first process's content: one message, and parts for what does not fit into it."""
+    """Send the first process's content to all: one message, and parts for what does not fit."""
     head = np.zeros(MESSAGE // 4, np.uint32)
     head[:2] = divmod(len(content), 1 << 31)
     room = MESSAGE - 8
@@ -137,7 +137,7 @@ def _broadcast(content: bytes) -> bytes:
     size = (int(head[0]) << 31) + int(head[1])
     parts = [head[2:].tobytes()]
     for start in range(room, size, PART):
-        # Few sizes, because each is a program of its own.
+        # Few different sizes, because each needs a program of its own.
         length = max(MESSAGE, 1 << (min(PART, size - start) - 1).bit_length())
         words = _words(content[start : start + PART], length)
         parts.append(multihost_utils.broadcast_one_to_all(words).tobytes())
@@ -168,12 +168,12 @@ def abandon(problem: str, status: int) -> None:
 
 
 def explain(error: Exception) -> None:
-    """After an error that is not the user's: in a job, end this process and name the cause.
+    """After an internal error: in a job, end this process and name the cause.
 
-    The end of another process shows here as an error of the communication, at any place.
+    The end of another process may appear here as a communication error, at any place in the code.
     """
     if _heartbeat is not None:
-        _heartbeat.wait_for_verdict()  # ends this process where another one is dead
+        _heartbeat.wait_for_verdict()  # ends this process if another one is dead
         traceback.print_exception(error)
         abandon(f"{type(error).__name__}: {error}", 1)
 

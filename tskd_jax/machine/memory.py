@@ -1,4 +1,4 @@
-"""How much memory there is, how much a program takes, and the error when it is not enough."""
+"""Available memory, the memory that a program needs, and the error when there is too little."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ ADVICE = "choose a smaller batch_size, features or horizon, or a machine with mo
 
 
 def readable(size: float) -> str:
-    """Bytes in a readable unit."""
+    """Format bytes in a readable unit."""
     for unit, divisor in (("GB", 1e9), ("MB", 1e6)):
         if size >= divisor:
             return f"{size / divisor:.1f} {unit}"
@@ -24,9 +24,9 @@ def readable(size: float) -> str:
 
 
 def of_program(compiled: Any) -> int:
-    """Bytes that a compiled program takes: arguments, results and temporaries."""
+    """Bytes that a compiled program needs for arguments, results and temporaries; 0 if unknown."""
     analysis = compiled.memory_analysis()
-    if analysis is None:  # not every backend has one
+    if analysis is None:  # not every backend provides one
         return 0
     sizes = (
         analysis.argument_size_in_bytes,
@@ -38,12 +38,12 @@ def of_program(compiled: Any) -> int:
 
 
 def of_call(function: Any, *args: Any, **static: Any) -> int:
-    """Bytes that a call of a jitted function takes; compiled once, for this and for the call."""
+    """Bytes that a call of a jitted function needs; this compiles it, and the call reuses it."""
     return of_program(function.lower(*args, **static).compile())
 
 
 def of_device() -> tuple[int, int]:
-    """(bytes free, bytes in total) of the device that arrays are placed on."""
+    """(free bytes, total bytes) of the device that arrays are placed on."""
     import jax
 
     device = jax.local_devices()[0]
@@ -54,7 +54,7 @@ def of_device() -> tuple[int, int]:
 
 
 def of_host() -> tuple[int, int]:
-    """(bytes free, bytes in total) of the host's memory, within the container's limit if any."""
+    """(free bytes, total bytes) of the host's memory, within the container's limit if any."""
     memory = psutil.virtual_memory()
     free, total = memory.available, memory.total
     try:  # psutil does not know of a container's limit
@@ -65,10 +65,10 @@ def of_host() -> tuple[int, int]:
 
 
 def check(name: str, needed: int) -> None:
-    """Refuse what this machine can never hold, before it starts.
+    """Refuse, before it starts, a program that this machine can never hold.
 
     Raises:
-      OutOfMemoryError: more is needed than the machine has, free or not.
+      OutOfMemoryError: more is needed than the machine's total memory, free or not.
     """
     _, total = of_device()
     if needed > total:
@@ -79,10 +79,12 @@ def check(name: str, needed: int) -> None:
 
 
 def make_sure(needed: int) -> None:
-    """Call before a program starts: on a CPU the system would kill the whole process for it.
+    """Check, before a program starts, that enough memory is free.
+
+    On a CPU, the operating system would kill the whole process if it were not.
 
     Raises:
-      MemoryError: more is needed than is free. `in_chunks` then goes on with fewer rows.
+      MemoryError: more is needed than is free. `in_chunks` then continues with fewer rows.
     """
     free, _ = of_device()
     if needed > free:
@@ -95,13 +97,13 @@ def is_exhausted(error: BaseException) -> bool:
 
 
 def in_chunks(count: int, size: int, compute: Callable[[int, int], Result]) -> list[Result]:
-    """Results for `count` rows, `size` at a time, or half as many whenever memory runs out.
+    """Compute results for `count` rows in chunks; halve the chunks whenever memory runs out.
 
     In a job of several processes the error is raised instead.
 
     Args:
-      count: rows; 0 is one chunk of none.
-      size: rows at a time, at first.
+      count: number of rows; 0 gives one empty chunk.
+      size: rows per chunk, at first.
       compute: (first row, size) -> result for rows first … min(first + size, count) - 1.
     """
     results, first = [], 0
@@ -111,7 +113,7 @@ def in_chunks(count: int, size: int, compute: Callable[[int, int], Result]) -> l
         except Exception as error:
             import jax
 
-            # The processes of a job must take the same steps, or they wait for ever.
+            # The processes of a job must take the same steps, or they would wait forever.
             if not is_exhausted(error) or size == 1 or jax.distributed.is_initialized():
                 raise
             size = max(1, size // 2)
@@ -122,7 +124,7 @@ def in_chunks(count: int, size: int, compute: Callable[[int, int], Result]) -> l
 
 @contextmanager
 def named(name: str, needed: int) -> Iterator[None]:
-    """Inside, running out of memory is an OutOfMemoryError with a name and the bytes needed."""
+    """A context that turns running out of memory into an OutOfMemoryError with name and bytes."""
     try:
         yield
     except Exception as error:

@@ -1,12 +1,12 @@
-"""For which platform a program is compiled. What depends on that asks here.
+"""The platform that a program is compiled for; all code that depends on it asks here.
 
 A program may be lowered for another platform than that of this machine's devices (by
-`jax.experimental.topologies`): what is traced within `lowering_for(name)` has the form for it.
+`jax.experimental.topologies`): code that is traced within `lowering_for(name)` targets `name`.
 """
 
 import jax
 
-# Empty: for JAX's default backend. JAX knows it as a part of the key under which it keeps programs.
+# Empty: JAX's default backend. As a JAX user context, it is part of the key of cached programs.
 lowering_for = jax.make_user_context(default_value="")
 
 
@@ -16,5 +16,5 @@ def platform() -> str:
 
 
 def is_cpu() -> bool:
-    """Whether it is a CPU."""
+    """Whether programs are traced for a CPU."""
     return platform() == "cpu"

@@ -1,8 +1,9 @@
-"""What each of several processes of one machine computes on: its share of the cores and devices.
+"""The share of cores and devices that each of several processes on one machine computes on.
 
-Devices are chosen by variables that a process reads as it starts. Cores are pinned inside it, once
-the libraries have counted them: sums of XLA and of OpenBLAS depend on the number of threads, so a
-process that began with one core would compute other bits than one that sees the whole machine.
+Environment variables, which a process reads as it starts, select its devices. Cores are pinned
+inside the process, after the libraries have counted them: sums in XLA and OpenBLAS depend on the
+number of threads, so a process that starts with one core would compute other bits than one that
+sees the whole machine.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import TypeVar
 from tskd_jax.errors import DeviceError
 
 Item = TypeVar("Item")
-# Of a GPU's memory, that JAX takes when it starts; its own default for a process that is alone.
+# The share of a GPU's memory that JAX preallocates: its own default for a single process.
 MEMORY_SHARE = 0.75
 _PROBE = """
 import json, jax
@@ -34,8 +35,8 @@ except DeviceError as error:
 def probe() -> tuple[str, int]:
     """(platform, such as cpu, gpu or tpu; devices) that a process started here would compute on.
 
-    Asked in a process of its own: JAX keeps what it has once looked at, of a GPU the memory and of
-    a TPU all chips.
+    A separate process asks JAX, because JAX keeps what it has once opened: the memory of a GPU, or
+    all chips of a TPU.
 
     Raises:
       DeviceError: there is no device.
@@ -53,9 +54,9 @@ def probe() -> tuple[str, int]:
 
 
 def share(items: Sequence[Item], place: int, count: int) -> list[Item]:
-    """The items of one of `count` processes: as many as the others have, but for one.
+    """The items of process `place` of `count`; the shares differ by at most one item.
 
-    Where there are fewer items than processes, several processes have the same one.
+    If there are fewer items than processes, several processes share an item.
     """
     if len(items) < count:
         return [items[place % len(items)]]
@@ -63,16 +64,16 @@ def share(items: Sequence[Item], place: int, count: int) -> list[Item]:
 
 
 def device_variables(platform: str, devices: int, place: int, count: int) -> dict[str, str]:
-    """Environment variables with which a process sees its own devices alone.
+    """Environment variables that show a process only its own devices.
 
     Args:
-      platform: of `probe`.
-      devices: of `probe`.
-      place: of the process, from 0.
-      count: of processes.
+      platform: as returned by `probe`.
+      devices: as returned by `probe`.
+      place: index of the process, from 0.
+      count: number of processes.
 
     Raises:
-      DeviceError: a TPU has fewer chips than there are processes; they cannot be shared.
+      DeviceError: a TPU has fewer chips than there are processes; chips cannot be shared.
     """
     if platform in ("gpu", "cuda"):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(devices)))
@@ -98,18 +99,18 @@ def device_variables(platform: str, devices: int, place: int, count: int) -> dic
 
 
 def cores() -> list[int]:
-    """Numbers of the cores that this process may use; [] where the system does not say."""
+    """Numbers of the cores that this process may use; [] if the system does not report them."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def pin(own: Sequence[int]) -> None:
-    """Keep this process to these cores, with all threads that it has; [] is all of them.
+    """Pin all threads of this process to the given cores; [] changes nothing.
 
-    Call it when JAX's devices are known (`devices.check`): see the head of this file.
+    Call it after `devices.check`, when JAX has counted the cores; see the module's docstring.
     """
     import scipy.linalg  # noqa: F401  # has counted the cores, as NumPy has
 
     if own and hasattr(os, "sched_setaffinity"):
         for thread in Path("/proc/self/task").iterdir():
-            with suppress(ProcessLookupError):  # it has just ended
+            with suppress(ProcessLookupError):  # the thread has just ended
                 os.sched_setaffinity(int(thread.name), own)

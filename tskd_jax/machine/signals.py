@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as requests: the work under way is finished and saved, then the run ends."""
+"""SIGINT and SIGTERM as requests: finish and save the current work, then end the run."""
 
 import signal
 import threading
@@ -9,12 +9,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):
-    """A command ends because a signal requested it, a run at a point from which it can go on.
+    """A command ends because a signal requested it; a run ends where it can be resumed.
 
     Args:
       signum: the signal.
       where: for the message, such as "after dynamics".
-      kept: whether the same command goes on from there.
+      kept: whether the same command resumes from there.
     """
 
     def __init__(self, signum: int, where: str, kept: bool = True):
@@ -28,7 +28,7 @@ class Request:
     """Whether a signal has requested the end of the run.
 
     Attributes:
-      signum: the signal that this process has received; None for none.
+      signum: the signal that this process has received, or None.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,9 @@ class Request:
         return hosts.largest(self.signum or 0)
 
     def stop_if_requested(self, where: str) -> None:
-        """Call where the run can end without loss, in every process of a job.
+        """Raise `Interrupted` if a signal has requested the end.
+
+        Call it where the run can end without loss, in every process of a job.
 
         Args:
           where: for the message, such as "after dynamics".
@@ -55,7 +57,7 @@ class Request:
 
 @contextmanager
 def listening() -> Iterator[Request]:
-    """SIGINT and SIGTERM set the request; a second SIGINT raises KeyboardInterrupt at once."""
+    """A context in which SIGINT and SIGTERM set the request; a second SIGINT interrupts at once."""
     request = Request()
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may handle signals

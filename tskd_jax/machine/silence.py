@@ -1,4 +1,4 @@
-"""The standard error stream of libraries in C++, which no logger reaches."""
+"""Silences the standard error stream of C++ libraries, which no logger controls."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Without what compilers written in C++ say of the devices that they do not find."""
+    """A context without C++ compilers' messages about missing devices: file descriptor 2 is off."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,4 +1,4 @@
-"""The share of a machine that a compiled function uses: its matrix products, and the peak."""
+"""Machine utilisation: operations of a function's matrix products, and the machine's peak rate."""
 
 import functools
 import time
@@ -11,21 +11,21 @@ import numpy as np
 
 
 def matmul_flops(function: Callable, *arguments: Any) -> int:
-    """Floating-point operations of a function's matrix products and convolutions.
+    """Count the floating-point operations of a function's matrix products and convolutions.
 
-    Nothing is computed. A multiplication and an addition are two operations. A `scan` counts as
-    often as it runs, the body of a `while_loop` once, and a `cond` as its costliest branch.
-    Products with padding count; what XLA leaves out or rewrites is not considered.
+    The function is traced, not executed. A multiplication and an addition are two operations. The
+    body of a `scan` counts as often as it runs, the body of a `while_loop` once, and a `cond` as
+    its costliest branch. Products with padding count; XLA's later optimisations are ignored.
 
     Args:
       function: takes arrays (or their shapes) and is not compiled with static arguments.
-      *arguments: for the function.
+      *arguments: arguments of the function.
     """
     return flops_of(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def flops_of(jaxpr: Any) -> int:
-    """As `matmul_flops`, for a traced program."""
+    """As `matmul_flops`, for a jaxpr."""
     return sum(_flops_of_equation(equation) for equation in jaxpr.eqns)
 
 
@@ -62,18 +62,18 @@ _multiply = jax.jit(jnp.matmul)
 
 @functools.cache
 def matmul_peak(dtype: str = "float32", seconds: float = 0.3) -> float:
-    """The most operations a second that square matrix products of that type reach, measured.
+    """Measure the peak rate of square matrix products of a dtype, in operations per second.
 
-    The best of many products of several sizes, so that no share of it is too high.
+    The best of many products of several sizes, so that no share of the peak is overestimated.
     """
     return max(map(max, product_rates(seconds, dtype)))
 
 
 def product_rates(seconds: float, dtype: str = "float32") -> list[list[float]]:
-    """Operations a second of square matrix products, one after another, for about that long.
+    """Measure square matrix products, one after another, for about `seconds`.
 
     Returns:
-      For each of two sizes, the rate of each product; at least one.
+      For each of two sizes, the operations per second of each product; at least one.
     """
     sizes = (1024, 2048) if jax.default_backend() == "cpu" else (4096, 8192)
     rates = []

@@ -1,1 +1,1 @@
-"""What a finished run leaves behind."""
+"""Reports of finished runs: summaries, tables, figures and comparisons."""

@@ -1,6 +1,6 @@
-"""The figures of a run's report, each with what it shows in words.
+"""The figures of a run's HTML report, each with a description in words.
 
-Colours are of a middle tone, to be seen on a light page and on a dark one.
+Colours have a medium tone, so that they are visible on light and dark pages.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from tskd_jax.report.summary import unit
 from tskd_jax.report.table import by_group
 
 BLUE, ORANGE, GREY, GREEN = "#3b82c4", "#d9822b", "#8b95a5", "#3f9d6b"
-SHOWN = 3000  # points of a projection
-LEAST_SHARE = 0.01  # of the time, below which stages are shown together
+SHOWN = 3000  # points in a projection
+LEAST_SHARE = 0.01  # of the total time; stages below it are shown as one bar
 
 Arrays = dict[str, np.ndarray]
 Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]
@@ -29,8 +29,8 @@ class Chart:
 
     Attributes:
       name: unique in the page.
-      svg: the element.
-      caption: below it.
+      svg: the `svg` element.
+      caption: the text below it.
     """
 
     name: str
@@ -61,7 +61,7 @@ def _chart(
 
 
 def scores(summary: dict[str, Any]) -> Chart:
-    """Mean ± standard error of each method, and its seeds."""
+    """Plot each method's mean ± standard error, and its seeds."""
     found, subject = summary["scores"], list(summary["scores"]).index(summary["subject"])
     titles = [summary["methods"][name]["title"] for name in found]
 
@@ -81,7 +81,7 @@ def scores(summary: dict[str, Any]) -> Chart:
 
 
 def time(summary: dict[str, Any]) -> Chart:
-    """Where the time went."""
+    """Plot the time spent on each group of stages."""
     groups = sorted(by_group(summary["seconds"]), key=lambda group: -group[1])
     whole = sum(spent for _, spent in groups) or 1.0
     shown = [group for group in groups if group[1] >= LEAST_SHARE * whole]
@@ -102,7 +102,7 @@ def time(summary: dict[str, Any]) -> Chart:
 
 
 def losses(curves: Curves) -> Chart:
-    """The loss of every training over its updates, those of a group together.
+    """Plot the loss of every training over its updates, one panel per group.
 
     Args:
       curves: group -> (updates, loss) of each training.
@@ -137,7 +137,7 @@ def losses(curves: Curves) -> Chart:
 
 
 def imagination(kept: Arrays, imagined: Trajectories) -> Chart:
-    """Imagined beside recorded: where the states are, returns and lengths (or rewards)."""
+    """Compare imagined and recorded data: states, returns (or rewards of single steps), lengths."""
     one_step = bool((imagined.lengths == 1).all())
     rows = np.random.default_rng(0).permutation(imagined.size)[:SHOWN]
     recorded, made = principal_plane(kept["states"], imagined.observations[np.sort(rows)])
@@ -175,7 +175,7 @@ def _two_histograms(plot: Any, known: np.ndarray, new: np.ndarray) -> None:
 
 
 def kept(kept: Arrays) -> Chart:
-    """Which recorded episodes the students imitate, by return."""
+    """Plot which recorded episodes the students imitate, by return."""
     returns, weights = kept["returns"], kept["lengths"].astype(float)
     low, high = float(returns.min()), float(returns.max())
     edges = np.linspace(low, high if high > low else low + 1, 41)
@@ -198,11 +198,11 @@ def kept(kept: Arrays) -> Chart:
 
 
 def moves(counts: dict[str, int], edges: int) -> Chart:
-    """From which quarter of returns to which the stitches lead.
+    """Plot how many stitches lead from each quarter of returns to each other.
 
     Args:
-      counts: "FROM to TO" -> stitches, quarters of the episodes by return, 1 the lowest.
-      edges: how many different stitches there are.
+      counts: "FROM to TO" -> number of stitches; quarters of the episodes by return, 1 the lowest.
+      edges: number of different stitches.
     """
     table = np.array([[counts[f"{one} to {two}"] for two in range(1, 5)] for one in range(1, 5)])
 
@@ -223,7 +223,7 @@ def moves(counts: dict[str, int], edges: int) -> Chart:
 
 
 def examples(kept: Arrays) -> Chart:
-    """A few stitched trajectories, and the recorded ones they began as."""
+    """Plot a few stitched trajectories, and the recorded ones that they started from."""
     numbers = [i for i in range(len(kept)) if f"before_{i}" in kept]
     labels = ("observation 0", "observation 1", "reward")
 

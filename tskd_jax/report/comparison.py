@@ -1,8 +1,8 @@
-"""Runs side by side, from their folders alone: what each method scored on each dataset.
+"""Compares runs, from their folders alone: each method's scores on each dataset.
 
-Scores of different datasets are never mixed unless that is asked for; a dataset is known by its
-hash, or where a run has none by its name. What is said of a method over several datasets is of
-those that are on all of them.
+Scores of different datasets are mixed only on request. A dataset is identified by its hash, or by
+its name if a run has no hash. Statistics over several datasets cover only methods that were run on
+all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ class Run:
     """A finished run.
 
     Attributes:
-      folder: of it.
-      label: what it is called beside others.
+      folder: the run's folder.
+      label: its label in a comparison.
       summary: its `summary.json`.
       scores: method -> (seeds, episodes).
-      judged: the same in the learned world, where the scores are the simulator's.
+      judged: the same in the learned world, if `scores` are the simulator's; else empty.
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def measured(self) -> tuple[str, str]:
-        """(what its scores are, where they were measured)."""
+        """(unit of its scores, Gymnasium's id of the environment, or "" without a simulator)."""
         return summaries.unit(self.summary), self.summary["task"]["gymnasium_id"]
 
 
@@ -53,11 +53,11 @@ class Entry:
     """A method of a run.
 
     Attributes:
-      key: the method's name; where another run on the same dataset has it, too, METHOD@LABEL.
-      title: of the method.
-      name: the title, and behind it the label where the key has it.
-      method: its name in the run.
-      run: which run.
+      key: the method's name, or METHOD@LABEL if several runs on one dataset have it.
+      title: the method's title.
+      name: the title, followed by the label if the key has one.
+      method: the method's name in the run.
+      run: the run.
     """
 
     key: str
@@ -74,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs by dataset.
+    """The methods of several runs, by dataset.
 
     Attributes:
       subject: key of the method that the others are compared with.
@@ -86,13 +86,13 @@ class Comparison:
 
     @property
     def common(self) -> list[str]:
-        """Keys of the methods that are on all datasets, the subject among them, in their order."""
+        """Keys of the methods that were run on all datasets, including the subject, in order."""
         first, *others = self.entries.values()
         return [key for key in first if all(key in other for other in others)]
 
     @property
     def normalised(self) -> bool:
-        """Whether all scores are D4RL's, and can be averaged over datasets."""
+        """Whether all scores are normalised as in D4RL, and can be averaged over datasets."""
         return all(
             entry.run.summary["task"]["random_return"] is not None
             for dataset in self.entries.values()
@@ -100,19 +100,20 @@ class Comparison:
         )
 
     def unit(self, dataset: str) -> str:
-        """What the scores on a dataset are."""
+        """The unit of the scores on a dataset."""
         return next(iter(self.entries[dataset].values())).run.measured[0]
 
 
 def read(folder: Path, label: str = "") -> Run:
-    """A finished run.
+    """Read a finished run.
 
     Args:
-      folder: of it.
-      label: what it is called; by default the folder's name.
+      folder: the run's folder.
+      label: its label in a comparison; by default the folder's name.
 
     Raises:
-      WorkdirError: it is not finished, damaged, of another version, or no run.
+      WorkdirError: the folder is not a run, or the run is not finished, damaged, or of another
+        version.
     """
     if not folder.is_dir():
         raise WorkdirError(f"{folder}: no folder; give the --workdir of a run")
@@ -121,7 +122,7 @@ def read(folder: Path, label: str = "") -> Run:
         raise WorkdirError(f"{folder}: a run of another version of tskd-jax; run it again")
     found = summaries.read(folder)
     try:
-        environment = found["config"]["environment"]["name"]  # of runs older than the task
+        environment = found["config"]["environment"]["name"]  # for runs older than `task`
         found["task"] = found.get("task") or summaries.task_facts(get_task(environment))
         scores, judged = summaries.read_scores(folder, found["task"])
         known = {name: one["per_seed"] for name, one in found["scores"].items()}
@@ -151,17 +152,17 @@ def compare(
     subject: str | None = None,
     across_datasets: bool = False,
 ) -> Comparison:
-    """Runs, put together.
+    """Combine runs into one comparison.
 
     Args:
-      folders: of the runs.
-      labels: what they are called; by default as their folders.
+      folders: the runs' folders.
+      labels: the runs' labels; by default their folders' names.
       subject: key of the method that the others are compared with; None: the last run's.
       across_datasets: whether the runs may have several datasets.
 
     Raises:
-      WorkdirError: as of `read`, or a run is there twice.
-      ConfigError: they cannot be compared.
+      WorkdirError: as for `read`, or a run is given twice.
+      ConfigError: the runs cannot be compared.
     """
     if labels and len(labels) != len(folders):
         raise ConfigError(f"--labels: {len(labels)} for {len(folders)} runs")
@@ -186,7 +187,7 @@ def compare(
 
 
 def _labelled(folders: Sequence[Path], labels: Sequence[str]) -> list[tuple[Path, str]]:
-    """Folders with their labels: the name, and of equal names as much above as tells them apart."""
+    """(folder, label) of each run; default labels are the shortest distinct ends of the paths."""
     if labels:
         return list(zip(folders, labels, strict=True))
     parts = [folder.resolve().parts for folder in folders]
@@ -208,10 +209,10 @@ def _check_that_each_is_there_once(runs: Sequence[Run]) -> None:
 
 
 def _by_dataset(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Label -> runs of that dataset.
+    """Group runs by dataset: label -> runs.
 
     Raises:
-      ConfigError: scores of one dataset are not of one kind.
+      ConfigError: runs on one dataset measured scores in different units or environments.
     """
     groups: list[list[Run]] = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""The pictures of a comparison of runs."""
+"""The figures of a comparison of runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from tskd_jax.report.comparison import Comparison
 from tskd_jax.report.comparison_table import ALL
 from tskd_jax.report.figures import BLUE, bars, save
 
-THRESHOLDS = 201  # of a profile
+THRESHOLDS = 201  # of a performance profile
 
 
 def draw(found: Comparison, table: Sequence[dict[str, Any]], folder: Path) -> list[str]:
-    """Draw what there is to see; gives the names of the pictures."""
+    """Draw the figures of a comparison; returns their file names."""
     import matplotlib
 
     matplotlib.use("Agg", force=True)
@@ -29,7 +29,7 @@ def draw(found: Comparison, table: Sequence[dict[str, Any]], folder: Path) -> li
 
 
 def _scores(found: Comparison, table: Sequence[dict[str, Any]]):
-    """For each dataset its scores, and beside them the subject's probability of improvement."""
+    """Plot each dataset's scores, and beside them the subject's probability of improvement."""
     from matplotlib import pyplot as plt
 
     counts = [len(entries) for entries in found.entries.values()]
@@ -49,7 +49,7 @@ def _scores(found: Comparison, table: Sequence[dict[str, Any]]):
         titles = [entry.name for entry in entries.values()]
         place = list(entries).index(found.subject)
         bars(left, titles, [summarize(entry.scores) for entry in entries.values()], place)
-        left.set_ylim(len(entries) - 0.5, -0.5)  # as beside it
+        left.set_ylim(len(entries) - 0.5, -0.5)  # aligned with the plot on the right
         left.set_title(dataset, loc="left", fontsize="medium")
         left.set_xlabel(f"{found.unit(dataset)} (bars: mean ± standard error; dots: seeds)")
         _improvements(right, [row for row in table if row["dataset"] == dataset])
@@ -67,7 +67,7 @@ def _scores(found: Comparison, table: Sequence[dict[str, Any]]):
 
 
 def _middles(axes: Any, rows: Sequence[dict[str, Any]], subject: str) -> None:
-    """Interquartile means with their intervals."""
+    """Plot interquartile means with their intervals."""
     for place, row in enumerate(rows):
         color = BLUE if row["method"] == subject else "black"
         if row["low"] != "":
@@ -80,7 +80,7 @@ def _middles(axes: Any, rows: Sequence[dict[str, Any]], subject: str) -> None:
 
 
 def _improvements(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """The subject's probability of improvement over each method, in the order of the bars."""
+    """Plot the subject's probability of improvement over each method, in the order of the bars."""
     axes.axvline(0.5, color="grey", lw=0.8, ls=":")
     for place, row in enumerate(rows):
         if row["improvement"] == "":
@@ -96,7 +96,7 @@ def _improvements(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _profile(found: Comparison):
-    """The share of seeds, over all datasets, above each score, with 95% bands."""
+    """Plot the share of seeds, over all datasets, above each score, with 95% bands."""
     from matplotlib import pyplot as plt
 
     scores = {

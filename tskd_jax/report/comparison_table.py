@@ -1,4 +1,4 @@
-"""The table of a comparison of runs: as rows, as text and as Markdown."""
+"""The table of a comparison of runs, as rows, text and Markdown."""
 
 import textwrap
 from collections.abc import Sequence
@@ -21,15 +21,16 @@ HEAD = ("method", "run", "seeds", "score", "middle half (95%)", "gain (95%)", "P
 
 
 def rows(found: Comparison) -> list[dict[str, Any]]:
-    """A row for each method on each dataset, and where there are several, one over all of them.
+    """Make a row for each method on each dataset, and, for several datasets, one over all of them.
 
     Returns:
-      dataset, method (its key), title, run, seeds, episodes; mean, stderr over seeds;
-      interquartile_mean, low, high; gain, gain_low, gain_high: how far the subject's mean is above
-      this one's, Welch's interval; improvement, improvement_low, improvement_high: the probability
-      that a seed of the subject is above one of this method; world, world_stderr: in the learned
-      world. "" where there is no such number. Over all datasets: the mean of the means and its
-      error, statistics of the seeds' means, `optimality_gap` below a score of 100, and no gain.
+      Rows with dataset, method (its key), title, run, seeds, episodes; mean, stderr over seeds;
+      interquartile_mean, low, high; gain, gain_low, gain_high: the subject's mean minus this
+      method's, with Welch's interval; improvement, improvement_low, improvement_high: the
+      probability that a seed of the subject scores above a seed of this method; world,
+      world_stderr: score in the learned world. Missing numbers are "". Rows over all datasets have
+      the mean of the means and its error, statistics of the seeds' means, `optimality_gap` (below a
+      score of 100), and no gain.
     """
     table = [
         _row(dataset, entry, entries[found.subject])
@@ -89,7 +90,7 @@ def _row_over_all(found: Comparison, key: str) -> dict[str, Any]:
 
 
 def _improvement(subjects: Sequence[Entry], own: Sequence[Entry]) -> dict[str, Any]:
-    """Over one dataset or several."""
+    """The subject's probability of improvement, with interval, over one dataset or several."""
     ones, others = ([entry.scores.mean(1) for entry in entries] for entries in (subjects, own))
     return {
         "improvement": statistics.probability_of_improvement(ones, others),
@@ -103,7 +104,7 @@ def _ends(name: str, interval: Sequence[float] | None) -> dict[str, float]:
 
 
 def blocks(found: Comparison, table: Sequence[dict[str, Any]]) -> list[tuple[str, list[list[str]]]]:
-    """(heading, lines of cells, the first the head) of each dataset, and of all of them."""
+    """(heading, lines of cells, the first being the header) per dataset, and over all of them."""
     result = []
     for dataset in dict.fromkeys(row["dataset"] for row in table):
         own = [row for row in table if row["dataset"] == dataset]
@@ -119,7 +120,7 @@ def blocks(found: Comparison, table: Sequence[dict[str, Any]]) -> list[tuple[str
         head += ["learned world"] if judged else []
         head += ["gap to 100 (95%)"] if gap else []
         lines = [_cells(row, judged, gap) for row in own]
-        if dataset == ALL:  # of no run, and a gain is of one dataset
+        if dataset == ALL:  # belongs to no run, and has no gain
             head, *lines = ([*cells[:1], *cells[2:5], *cells[6:]] for cells in (head, *lines))
         result.append((heading, [head, *lines]))
     return result
@@ -152,13 +153,13 @@ def _cells(row: dict[str, Any], judged: bool, gap: bool) -> list[str]:
 
 
 def _gain(row: dict[str, Any]) -> str:
-    """Where the students are the subject's own, so that no gain has an interval."""
+    """The text of a gain if both methods have the same students, so that it has no interval."""
     same = row["improvement"] == 0.5 and row["gain"] == 0 and row["improvement_low"] == ""
     return "0 (same students)" if same else ""
 
 
 def _legend(found: Comparison) -> str:
-    """What the columns mean."""
+    """Explain the columns."""
     subject = next(iter(found.entries.values()))[found.subject].name
     return (
         f"gain: how far the mean of {subject} is above that of the method; P: how likely a seed of "
@@ -167,7 +168,7 @@ def _legend(found: Comparison) -> str:
 
 
 def text(found: Comparison, table: Sequence[dict[str, Any]]) -> str:
-    """The table for a terminal."""
+    """Format the table for a terminal."""
     parts = ["", textwrap.fill(_legend(found), 100)]
     for heading, lines in blocks(found, table):
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -183,12 +184,12 @@ def text(found: Comparison, table: Sequence[dict[str, Any]]) -> str:
 
 
 def markdown(found: Comparison, table: Sequence[dict[str, Any]]) -> str:
-    """The same in Markdown."""
+    """Format the table in Markdown."""
     parts = [f"{heading}\n\n{grid(lines)}" for heading, lines in blocks(found, table)]
     return "\n".join([f"{_legend(found)}\n", *parts])
 
 
 def grid(lines: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown; the first line is its head."""
+    """Format lines of cells as a Markdown table; the first line is the header."""
     head, *rest = lines
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *rest])

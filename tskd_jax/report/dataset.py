@@ -1,4 +1,4 @@
-"""One page about a dataset, and its picture."""
+"""The one-page description of a dataset, and its figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +9,15 @@ import numpy as np
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.report.figures import BLUE, principal_plane, save
 
-SHOWN_STATES = 20_000  # of the projection
+SHOWN_STATES = 20_000  # in the projection
 SHOWN_EPISODES, SHOWN_STEPS = 5, 300
 
 
 def page(found: dict[str, Any]) -> str:
-    """What `tskd-jax data` prints.
+    """Format the page that `tskd-jax data` prints.
 
     Args:
-      found: what `tskd_jax.data.inspection.inspect` gives, with `name`, `sha256` (if a file),
+      found: the result of `tskd_jax.data.inspection.inspect`, with `name`, `sha256` (for a file),
         `warnings`, `task`, `stitching`, `filter`, `imagination`, `memory` and perhaps `seconds`.
     """
     quantiles, lengths = found["return_quantiles"], found["lengths"]
@@ -89,12 +89,12 @@ def _dimension_lines(kind: str, dimensions: Sequence[dict[str, Any]]) -> list[st
 
 
 def draw(data: Trajectories, names: Sequence[str], path: Path) -> None:
-    """A PNG: returns, lengths, all states projected to a plane, and some episodes over time.
+    """Draw a PNG: returns, lengths, states projected onto a plane, and some episodes over time.
 
     Args:
       data: the dataset.
-      names: (m,) of the state's dimensions.
-      path: where it is written.
+      names: (m,) names of the state's dimensions.
+      path: the file to write.
     """
     import matplotlib
 

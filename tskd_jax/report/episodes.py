@@ -1,4 +1,4 @@
-"""What students were worth in episodes of an environment: a table, and a file of every return."""
+"""Results of students in episodes of an environment: a table, and a file with every return."""
 
 import os
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ COLUMNS = "{}  {:>16}   {:>27}   {:>8}   {:>8}   {:>8}"
 
 @dataclass(frozen=True)
 class Episodes:
-    """The same E episodes of each of S students.
+    """The same E episodes, played by each of S students.
 
     Attributes:
-      environment: its name.
+      environment: the environment's name.
       students: (S,) names.
-      seeds: (E,) of the start states.
+      seeds: (E,) seeds of the start states.
       returns, lengths: (S, E).
-      ends: returns of the random policy and of the expert; None where nobody has set them.
+      ends: returns of the random policy and of the expert; None if they are not defined.
     """
 
     environment: str
@@ -35,16 +35,16 @@ class Episodes:
 
     @property
     def scores(self) -> np.ndarray | None:
-        """(S, E) normalised; None where the ends are not known."""
+        """(S, E) normalised scores; None if `ends` are not defined."""
         return None if None in self.ends else normalized_score(*self.ends, self.returns)
 
 
 def write(played: Episodes, path: Path) -> None:
-    """Keep every return: in CSV a row for each episode, in npz arrays with the names of both axes.
+    """Write every return: CSV has a row per episode, npz has arrays and the labels of both axes.
 
     Args:
       played: the episodes.
-      path: FILE.csv or FILE.npz; what was there stays until it is whole.
+      path: FILE.csv or FILE.npz; an existing file is replaced only when the new one is complete.
     """
     arrays = {"return": played.returns, "length": played.lengths}
     if played.scores is not None:
@@ -64,10 +64,10 @@ def write(played: Episodes, path: Path) -> None:
 
 
 def table(played: Episodes) -> str:
-    """Each student on a line, where there are several, and all of them together.
+    """Format a table: a line per student, if there are several, and one for all of them.
 
-    The standard error is over episodes, of several students together over students, and the
-    interval as of `evaluation.statistics`.
+    The standard error is over episodes, but over students in the line for several students.
+    Intervals are those of `evaluation.statistics`.
     """
     students, episodes = played.returns.shape
     rows = [("return", played.returns), ("score", played.scores), ("length", played.lengths)]
@@ -95,14 +95,14 @@ def table(played: Episodes) -> str:
 
 
 def _shortened(students: Sequence[str]) -> tuple[str, list[str]]:
-    """(the folder that all of them lie in, their names within it)."""
+    """(the common folder of all students, their names relative to it)."""
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in students])
     names = [os.path.relpath(os.path.abspath(name), folder) for name in students]
     return os.path.relpath(folder) if not os.path.isabs(students[0]) else folder, names
 
 
 def _texts(values: np.ndarray) -> list[str]:
-    """Of (S, E) numbers, what stands in the columns."""
+    """Format the columns of (S, E) numbers."""
     found = summarize(values.astype(np.float64))
     over = values.mean(1) if len(values) > 1 else values[0]
     error = f"± {standard_error(over):<5.1f}" if len(over) > 1 else " " * 7

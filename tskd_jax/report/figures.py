@@ -1,4 +1,4 @@
-"""The pictures of a run, from its folder alone."""
+"""The figures of a run, drawn from its folder alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.report.summary import unit
 from tskd_jax.run import files
 
-STEPS = 150  # of a trajectory that are shown
-OWN_FILE = DatasetChecks(warn=lambda _line: None)  # a run's own files: nothing to say of them
+STEPS = 150  # shown of each trajectory
+OWN_FILE = DatasetChecks(warn=lambda _line: None)  # a run's own files need no warnings
 BLUE, GREY = "#2a6f97", "#a9b4c2"
 
 
 class Palette(NamedTuple):
-    """Colours of `bars`: the subject's, the others', of errors, and of seeds."""
+    """Colours in `bars`: of the subject, the other methods, error bars, and seeds."""
 
     subject: str = BLUE
     others: str = GREY
@@ -30,7 +30,7 @@ PRINTED = Palette()
 
 
 def draw(folder: Path, summary: dict[str, Any]) -> list[str]:
-    """Draw what the folder has; gives the names of the pictures."""
+    """Draw the figures for which the folder has data; returns their file names."""
     import matplotlib
 
     matplotlib.use("Agg", force=True)
@@ -48,7 +48,7 @@ def draw(folder: Path, summary: dict[str, Any]) -> list[str]:
 
 
 def first_dataset(folder: Path, name: str) -> Trajectories | None:
-    """NAME.hdf5, or that of the first seed; None where there is none."""
+    """Load NAME.hdf5, or else the file of the first seed; None if there is neither."""
     paths = [folder / f"{name}.hdf5", *sorted(folder.glob(f"{name}/seed_*.hdf5"))]
     found = [path for path in paths if path.exists()]
     return load_dataset(found[0], OWN_FILE) if found else None
@@ -72,14 +72,14 @@ def bars(
     subject: int,
     palette: Palette = PRINTED,
 ) -> None:
-    """Mean ± standard error of each method, the subject's in another colour, and its seeds.
+    """Plot each method's mean ± standard error and its seeds, the subject in another colour.
 
     Args:
-      axes: of Matplotlib.
-      titles: of the methods, from above.
-      scores: as of `evaluation.scores.summarize`.
-      subject: which of them it is.
-      palette: for the page that it stands on.
+      axes: Matplotlib axes.
+      titles: the methods' titles, from top to bottom.
+      scores: as from `evaluation.scores.summarize`.
+      subject: index of the subject.
+      palette: colours that suit the page.
     """
     rows = range(len(titles))
     means, errors = ([score[name] for score in scores] for name in ("mean", "stderr"))
@@ -94,7 +94,7 @@ def bars(
 
 
 def save(figure, path: Path) -> None:
-    """Write a figure as PNG; what was there stays until it is whole."""
+    """Write a figure as PNG; an existing file is replaced only when the new one is complete."""
     from matplotlib import pyplot as plt
 
     with files.replacing(path) as temporary:
@@ -103,7 +103,7 @@ def save(figure, path: Path) -> None:
 
 
 def _steps(recorded: Trajectories, imagined: Trajectories):
-    """The best recorded episode: its actions, and those imagined in the same states."""
+    """Plot the best recorded episode: its actions, and those imagined in the same states."""
     from matplotlib import pyplot as plt
 
     best = recorded.select(np.array([recorded.returns().argmax()]))
@@ -129,7 +129,7 @@ def _steps(recorded: Trajectories, imagined: Trajectories):
 
 
 def _trajectories(recorded: Trajectories, imagined: Trajectories):
-    """Imagined beside recorded: two state dimensions over the first steps, and rewards."""
+    """Plot recorded beside imagined trajectories: two state dimensions, rewards, first steps."""
     from matplotlib import pyplot as plt
 
     figure, grid = plt.subplots(
@@ -152,9 +152,9 @@ def _trajectories(recorded: Trajectories, imagined: Trajectories):
 
 
 def principal_plane(states: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """(N, 2) the first two principal components of (N, m) states, each dimension of deviation 1.
+    """Project (N, m) states onto their first two principal components, (N, 2).
 
-    Others are projected to the same plane.
+    Dimensions are standardised first. `others` are projected onto the same plane.
     """
     mean, deviation = states.mean(0), states.std(0)
     deviation = np.where(deviation > 0, deviation, 1.0)

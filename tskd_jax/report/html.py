@@ -1,6 +1,6 @@
-"""report.html: one file that shows a run, made from its folder alone.
+"""report.html: a self-contained report of a run, made from its folder alone.
 
-Nothing is loaded from elsewhere and no script is needed. Made again it is the same, byte for byte.
+It loads nothing from elsewhere and needs no scripts. Made again, it is the same, byte for byte.
 """
 
 import base64
@@ -22,18 +22,18 @@ FILE = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
 POINTS = 150  # of a curve
 MOST_PANELS = 12  # of curves
-FILMS = "films"  # what `tskd-jax record` leaves in a run's folder
+FILMS = "films"  # where `tskd-jax record` writes films in a run's folder
 
 
 def write(folder: Path, summary: dict[str, Any]) -> Path:
-    """Write `report.html` into the folder of a run; what was there stays until it is whole.
+    """Write `report.html` into a run's folder; an old one is replaced only by a complete file.
 
     Args:
-      folder: of a finished run.
+      folder: the folder of a finished run.
       summary: its `summary.json`.
 
     Returns:
-      Where it is.
+      The path of the report.
     """
     with files.replacing(folder / FILE) as path:
         path.write_text(page(folder, summary), encoding="utf-8")
@@ -41,7 +41,7 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
 
 
 def page(folder: Path, summary: dict[str, Any]) -> str:
-    """The report of a run as HTML."""
+    """Render the report of a run as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -55,7 +55,7 @@ def page(folder: Path, summary: dict[str, Any]) -> str:
 
 
 def contents(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
-    """What the page says, by the names that its template uses."""
+    """The variables of the page's template."""
     subject = summary["subject"]
     title = summary["methods"][subject]["title"]
     rows = _rows(summary)
@@ -85,7 +85,7 @@ def contents(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The table of scores."""
+    """The rows of the score table."""
     found = []
     dataset = "" if summary["config"]["dataset"]["path"] else summary["dataset"]["name"]
     for name, score in summary["scores"].items():
@@ -114,7 +114,7 @@ def _published_text(theirs: Any) -> str:
 
 
 def _sections(folder: Path, summary: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    """(title, charts) in the order of the page; those without charts are left out."""
+    """The sections in the order of the page; the caller drops those without charts."""
     kept = material.read(folder)
     imagined = figures.first_dataset(folder, "imagined")
     yield _section("Scores", [charts.scores(summary)])
@@ -136,13 +136,13 @@ def _section(title: str, found: list[Chart]) -> dict[str, Any]:
 
 
 def _stitched(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """What the first epoch of the subject's stitching did; None where there was none."""
+    """Metrics of the first epoch of the subject's stitching; None if nothing was stitched."""
     found = summary["stages"].get(f"stitching.{summary['subject']}.0", {})
     return found if found.get("edges_unique") and "moves" in found else None
 
 
 def _simulator_checks(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """(what, error, error of "nothing moves", transitions) in the simulator."""
+    """(name, error, error of predicting no movement, transitions) of checks in the simulator."""
     found = summary["stages"].get("check_in_simulator", {})
     return [
         (
@@ -157,7 +157,7 @@ def _simulator_checks(summary: dict[str, Any]) -> list[tuple[str, str, str, str]
 
 
 def _reward_error(summary: dict[str, Any]) -> dict[str, str] | None:
-    """DDR-II's error on held-out transitions (Equation 12), and what guessing the mean errs."""
+    """DDR-II's error on held-out transitions (Equation 12), and the error of guessing the mean."""
     found = summary["stages"].get("reward_generator", {})
     if "held_out_mse" not in found:
         return None
@@ -166,7 +166,7 @@ def _reward_error(summary: dict[str, Any]) -> dict[str, str] | None:
 
 
 def read_curves(path: Path) -> Curves:
-    """The losses in a run's metrics, thinned, by group of trainings in their order."""
+    """Read the loss curves in a run's metrics, thinned to `POINTS`, by group of trainings."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for stage, key, step, metric, value in read_rows(path) if path.exists() else ():
         if metric == "loss":
@@ -175,7 +175,7 @@ def read_curves(path: Path) -> Curves:
     curves: Curves = {}
     for group, lines in list(found.items())[:MOST_PANELS]:
         for line in lines.values():
-            # A training that was killed has told some of its updates twice: the last time counts.
+            # A training that was killed has logged some updates twice: the last value counts.
             steps, loss = map(np.array, zip(*sorted(dict(line).items()), strict=True))
             if np.isfinite(loss).all():
                 thin = np.unique(np.linspace(0, len(steps) - 1, POINTS).astype(int))
@@ -184,7 +184,7 @@ def read_curves(path: Path) -> Curves:
 
 
 def _films(folder: Path) -> list[dict[str, str]]:
-    """What `tskd-jax record` has left, each as a part of the page."""
+    """The films of `tskd-jax record`, each embedded as a data URL."""
     return [
         {
             "name": path.stem.replace("_", " "),

@@ -1,7 +1,8 @@
-"""What a report shows of the data, kept beside the results: `report.npz`.
+"""The data that a report shows, stored beside the results as `report.npz`.
 
-The recorded dataset is not in a run's folder. A sample of its states, its returns, which episodes
-the last method's students imitate, and a few stitched trajectories beside what they were are.
+A run's folder does not contain the recorded dataset. This file has a sample of its states, its
+returns, the share of each episode that the last method's students imitate, and a few trajectories
+before and after stitching.
 """
 
 from pathlib import Path
@@ -13,22 +14,22 @@ from tskd_jax.errors import WorkdirError
 from tskd_jax.report import summary
 
 FILE = "report.npz"
-STATES = 3000  # recorded ones that are kept
-EXAMPLES, STEPS = 3, 300  # stitched trajectories, and how much of each
+STATES = 3000  # size of the sample of recorded states
+EXAMPLES, STEPS = 3, 300  # number of stitched trajectories, and steps of each
 
 
 def collect(recorded: Trajectories, data: Trajectories) -> dict[str, np.ndarray]:
-    """What is kept, by name.
+    """Collect the arrays of the file, by name.
 
     Args:
       recorded: E episodes of N transitions.
-      data: what the students imitate, of the first seed of the pipeline.
+      data: the data that the students imitate, for the first seed of the pipeline.
 
     Returns:
-      `returns`, `lengths` and `kept` (E,): the last the share of an episode's transitions that is
-      imitated; `states` (S, m), `state_returns` and `rewards` (S,) of a sample; for each example i
-      `before_i` and `after_i` (T, 3): the first two dimensions of the state and the reward, with
-      `stitched_i` (T,), where a stitch is.
+      `returns`, `lengths` and `kept` (E,), where `kept` is the imitated share of an episode's
+      transitions; `states` (S, m), `state_returns` and `rewards` (S,) of a sample; for each example
+      i, `before_i` and `after_i` (T, 3): the first two dimensions of the state and the reward, and
+      `stitched_i` (T,): whether a step is a stitch.
     """
     episode_of, returns = recorded.episode_of, recorded.returns()
     row_of = np.full(recorded.origin.max() + 1, -1)
@@ -59,7 +60,7 @@ def collect(recorded: Trajectories, data: Trajectories) -> dict[str, np.ndarray]
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """What a run has kept; nothing where its version kept none, or the file is damaged."""
+    """Read the file of a run; empty if its version wrote none, or if it is damaged."""
     try:
         return summary.arrays(folder / FILE)
     except WorkdirError:
@@ -67,7 +68,7 @@ def read(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _stitched_episodes(data: Trajectories) -> np.ndarray:
-    """A few episodes with a stitch, those of highest return."""
+    """The `EXAMPLES` episodes of highest return that contain a stitch."""
     has = np.bincount(data.episode_of, data.source == STITCHED, len(data.lengths)) > 0
     found = np.flatnonzero(has)
     return found[np.argsort(-data.returns()[found], kind="stable")][:EXAMPLES]

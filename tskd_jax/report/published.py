@@ -1,13 +1,13 @@
-"""The paper's own figures, by the names of our methods and of D4RL's datasets.
+"""The numbers that the paper reports, by our names of methods and D4RL's names of datasets.
 
-They belong beside ours only where the data is D4RL's.
+They can be compared with ours only on D4RL's data.
 """
 
 from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A score of Table 1: the mean over 5 seeds, and where the paper has it, the standard error."""
+    """A score of Table 1: the mean over 5 seeds, and the standard error if the paper reports it."""
 
     mean: float
     stderr: float | None = None
@@ -17,7 +17,7 @@ _COLUMNS = (
     *("bc", "cql", "iql", "decision_transformer", "trajectory_transformer", "diffuser"),
     *("decision_diffuser", "mbts", "tskd"),
 )
-# Where the paper's row has a dash, None. The last number of a row is its standard error.
+# None: a dash in the paper. The last number of a row is the standard error of `tskd`.
 _ROWS: dict[str, tuple[float | None, ...]] = {
     "halfcheetah-medium-expert-v2": (55.2, 91.6, 86.7, 86.8, 95, 79.8, 90.6, 86.9, 86.8, 0.7),
     "hopper-medium-expert-v2": (52.5, 105.4, 91.5, 107.6, 110.0, 107.2, 111.8, 94.8, 105.14, 6.1),
@@ -36,7 +36,7 @@ _ROWS: dict[str, tuple[float | None, ...]] = {
 
 
 def table1(dataset: str, method: str) -> Published | None:
-    """The paper's score of a method on one of D4RL's datasets, None where it has none."""
+    """The paper's score of a method on a D4RL dataset; None if it reports none."""
     row = _ROWS.get(dataset)
     if row is None or method not in _COLUMNS:
         return None
@@ -56,7 +56,7 @@ _TABLE_3 = {
 
 
 def parameters(environment: str, method: str) -> float | None:
-    """Millions of parameters in the paper's Table 3, None where it has none."""
+    """Millions of parameters in the paper's Table 3; None if it reports none."""
     return _TABLE_3.get(environment, {}).get(method)
 
 
@@ -68,5 +68,5 @@ _TABLE_2 = {
 
 
 def planning_seconds(method: str) -> dict[int, float]:
-    """Steps of an episode -> seconds in the paper's Table 2; empty where it has none."""
+    """Steps of an episode -> seconds in the paper's Table 2; empty if it reports none."""
     return dict(zip((200, 400, 600, 800, 1000), _TABLE_2.get(method, ()), strict=False))

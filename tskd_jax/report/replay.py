@@ -1,4 +1,4 @@
-"""Whether a run that was made again gave the same."""
+"""Checks whether a repeated run gave the same results."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,11 @@ MATCHES = "matches: every stage gave the same result, bit for bit"
 
 
 def read(path: Path) -> tuple[dict[str, Any], Config]:
-    """The summary of a run and its config.
+    """Read the summary of a run, and its config.
 
     Raises:
-      ReplayError: the file is not such a summary, or its dataset is not the one that is here.
-      DatasetError: there is no such dataset here.
+      ReplayError: the file is not such a summary, or the dataset has changed since.
+      DatasetError: the dataset is not on this machine.
     """
     try:
         summary = json.loads(path.read_text())
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[dict[str, Any], Config]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What differs between a run and its repetition, in words; nothing where all is the same."""
+    """Describe the differences between a run and its repetition; empty if there are none."""
     left, right = before["results"], after["results"]
     names = [name for name in right if left.get(name) != right[name]]
     names += [name for name in left if name not in right]

@@ -1,4 +1,4 @@
-"""summary.json: everything a run has found, read from its folder."""
+"""summary.json: all results of a run, collected from its folder."""
 
 import importlib.metadata
 import json
@@ -21,19 +21,19 @@ from tskd_jax.run import files
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 TEACHER = "teacher"
-RETURNS, JUDGED = "returns.npz", "referee.npz"  # in the simulator, in the learned world
-LEFT = "referee_left.npz"  # which of these episodes left what the world knows
+RETURNS, JUDGED = "returns.npz", "referee.npz"  # returns in the simulator and in the learned world
+LEFT = "referee_left.npz"  # which of the latter episodes left the region that the world knows
 FITTED_Q = "fitted_q.npz"  # discounted returns by fitted Q evaluation
-ERRORS = "action_errors.npz"  # of actions in held-out episodes, by dimension
-WITHIN = "within_data.npz"  # shares of the states visited that lie where the data are
+ERRORS = "action_errors.npz"  # errors of actions in held-out episodes, by dimension
+WITHIN = "within_data.npz"  # shares of visited states that lie within the data
 FILES = (RETURNS, JUDGED, LEFT, FITTED_Q, ERRORS, WITHIN)
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The summary of a finished run.
+    """Read the summary of a finished run.
 
     Raises:
-      WorkdirError: there is none.
+      WorkdirError: there is none, or it is damaged.
     """
     try:
         return json.loads((folder / "summary.json").read_text())
@@ -46,10 +46,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def make(folder: Path) -> dict[str, Any]:
-    """Dataset, scores, gains, seconds, versions, and what each part did.
+    """Make the summary: dataset, scores, gains, seconds, versions, and metrics of each stage.
 
-    With `results`, the checksum of each stage's result, it is what a replay needs. Of a pipeline
-    with several seeds, numbers are means over them.
+    With `results`, the checksum of each stage's result, it has all that a replay needs. For a
+    pipeline with several seeds, numbers are means over them.
 
     Raises:
       WorkdirError: the folder's manifest or returns cannot be read.
@@ -68,15 +68,15 @@ def make(folder: Path) -> dict[str, Any]:
         "task": task,
         "subject": subject,
         "methods": methods,
-        # Whose student.npz is, and whether the learned world has chosen it; None: an older run.
+        # The seed of student.npz, and whether the learned world chose it; None: an older run.
         "student": manifest["notes"].get("student"),
         "scores": {name: summarize(one) for name, one in scores.items()},
         "referee": {
             name: summarize(one) | {"left": left.get(name)} for name, one in judged.items()
         },
-        # In discounted returns, raw units of reward.
+        # Discounted returns, raw units of reward.
         "fitted_q": {name: summarize(one) for name, one in fitted.items()},
-        # Root mean squares by dimension, in deviations of the action, means over students.
+        # Root mean squares by dimension, in standard deviations of the action, mean over students.
         "action_errors": {
             name: dict(zip(("all", "better_half"), errors.mean(0).tolist(), strict=True))
             for name, errors in arrays(folder / ERRORS).items()
@@ -84,13 +84,13 @@ def make(folder: Path) -> dict[str, Any]:
         "within_data": {
             name: float(shares.mean()) for name, shares in arrays(folder / WITHIN).items()
         },
-        # Spearman's, over the students, of what is said without the simulator and its own scores.
+        # Spearman's rank correlation, over students, of offline estimates with simulator scores.
         "agreement": {
             name: _agreement(methods, scores, verdicts)
             for name, verdicts in (("referee", judged), ("fitted_q", fitted))
             if verdicts and task["gymnasium_id"]
         },
-        # How far the subject is above each of the others.
+        # Difference of the subject to each of the other methods.
         "gains": {
             name: difference(scores[subject], one)
             for name, one in scores.items()
@@ -109,7 +109,7 @@ def make(folder: Path) -> dict[str, Any]:
 def _agreement(
     methods: dict[str, Any], scores: dict[str, np.ndarray], verdicts: dict[str, np.ndarray]
 ) -> float | None:
-    # Several methods may have ended with the same students.
+    # Several methods may share the same students, which count once.
     names = {
         methods[name].get("student", name): name for name in verdicts if name in scores
     }.values()
@@ -127,7 +127,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def task_of(folder: Path) -> dict[str, Any]:
-    """What `task_facts` gave of a run's task; the run need not be finished.
+    """The `task_facts` of a run's task; the run need not be finished.
 
     Raises:
       WorkdirError: the folder's files cannot be read.
@@ -144,18 +144,18 @@ def task_of(folder: Path) -> dict[str, Any]:
 
 
 def task_facts(task: Task) -> dict[str, Any]:
-    """What a report needs to know of a task."""
+    """The properties of a task that a report needs."""
     names = ("name", "gymnasium_id", "random_return", "expert_return", "episode_limit")
     return {name: getattr(task, name) for name in names}
 
 
 def simulated(summary: dict[str, Any]) -> bool:
-    """Whether its scores are the simulator's: so they were before a summary had a task."""
+    """Whether the scores were measured in the simulator, as in all summaries without a `task`."""
     return "task" not in summary or bool(summary["task"]["gymnasium_id"])
 
 
 def unit(summary: dict[str, Any]) -> str:
-    """What the scores of a summary are."""
+    """The unit of a summary's scores, in words."""
     normalised = "task" not in summary or summary["task"]["random_return"] is not None
     found = "normalised score" if normalised else "return"
     return found if simulated(summary) else f"{found} in the learned world"
@@ -164,12 +164,13 @@ def unit(summary: dict[str, Any]) -> str:
 def read_scores(
     folder: Path, task: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(seeds, episodes) scores of each method, and beside the simulator's those of the learned
-    world; without a simulator these are the scores.
+    """Read the (seeds, episodes) scores of each method: (simulator's, learned world's).
+
+    Without a simulator: (learned world's, {}).
 
     Args:
-      folder: of a run.
-      task: as of `task_facts`.
+      folder: the run's folder.
+      task: as from `task_facts`.
 
     Raises:
       WorkdirError: a file cannot be read.
@@ -183,10 +184,10 @@ def read_scores(
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    """What an npz file of a run holds by name; nothing where there is no such file.
+    """Read the arrays of an npz file of a run, by name; empty if there is no such file.
 
     Raises:
-      WorkdirError: it is damaged.
+      WorkdirError: the file is damaged.
     """
     if not path.exists():
         return {}
@@ -198,7 +199,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def stage_names(manifest: dict[str, Any]) -> dict[str, str]:
-    """Key of a stage -> its name; of several stages of one name, the later ones with their keys."""
+    """Key of a stage -> its name; if several share a name, later ones get their key appended."""
     names: dict[str, str] = {}
     for key, stage in manifest["stages"].items():
         name = stage["name"]

@@ -1,10 +1,10 @@
-"""Figures of Matplotlib as SVG inside an HTML page, in the page's own colours and font."""
+"""Embeds Matplotlib figures as SVG in an HTML page, in the page's own colours and font."""
 
 import io
 import re
 from typing import Any
 
-LARGEST_SCALE = 1.6  # of a figure's own size, on a wide screen
+LARGEST_SCALE = 1.6  # relative to a figure's own size, on a wide screen
 INK = "#0a0b0c"  # stands for the page's text colour
 STYLE = {
     "svg.fonttype": "none",  # text stays text
@@ -26,12 +26,12 @@ STYLE = {
 
 
 def to_svg(figure: Any, name: str, alt: str) -> str:
-    """The figure as an `svg` element, and closed; the same figure gives the same text.
+    """Convert a figure to an `svg` element, and close it; equal figures give equal text.
 
     Args:
       figure: drawn with `STYLE`.
-      name: of the figure, unique in its page: its identifiers begin with it.
-      alt: what the figure shows, for those who do not see it.
+      name: the figure's name, unique in its page; prefix of its identifiers.
+      alt: what the figure shows, for readers who cannot see it.
     """
     import matplotlib
     from markupsafe import escape
@@ -44,7 +44,7 @@ def to_svg(figure: Any, name: str, alt: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Several figures share a page, and the page's font.
+    # Several figures share one page: identifiers must be unique, and the font is the page's.
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1; font-family: inherit", text)

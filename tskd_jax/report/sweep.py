@@ -1,4 +1,4 @@
-"""The table and the pictures of a sweep, from what its finished runs have left."""
+"""The table and the figures of a sweep, from the folders of its finished runs."""
 
 import json
 from collections.abc import Sequence
@@ -8,28 +8,28 @@ from typing import Any
 from tskd_jax.run import files
 
 RESULTS = ("score", "stderr", "interquartile_mean", "low", "high", "seconds")
-FACTS = ("device", "jax")  # on what the run was made
+FACTS = ("device", "jax")  # where the run was executed
 
 
 def name_of(point: dict[str, Any]) -> str:
-    """The name of a run's folder."""
+    """The name of a run's folder, from its point in the grid."""
     return ",".join(f"{field}={value}" for field, value in point.items()).replace("/", "_")
 
 
 def row_of(point: dict[str, Any], config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The row of a run; its results are empty where it is not finished.
+    """Make the row of a run; its results are empty if it is not finished.
 
     Args:
       point: field -> value.
-      config: of the run, as nested dicts.
-      folder: of the sweep.
+      config: the run's config, as nested dicts.
+      folder: the sweep's folder.
     """
     row = point | {"seeds": len(config["seeds"])}
     summary = finished(folder / name_of(point), config)
     if summary is None:
         return row | dict.fromkeys((*RESULTS, *FACTS), "")
     score = summary["scores"][summary["subject"]]
-    # What a run has taken over was another one's work.
+    # Results taken over from another run cost this run no time.
     own = sum(
         spent for name, spent in summary["seconds"].items() if "from" not in summary["stages"][name]
     )
@@ -40,7 +40,7 @@ def row_of(point: dict[str, Any], config: dict[str, Any], folder: Path) -> dict[
 
 
 def finished(run: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """The summary of a run's folder; None where it is not finished, or is of another config."""
+    """Read the summary of a run; None if it is not finished, or has another config."""
     try:
         summary = json.loads((run / "summary.json").read_text())
     except (FileNotFoundError, ValueError):
@@ -50,23 +50,23 @@ def finished(run: Path, config: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def is_filled(row: dict[str, Any]) -> bool:
-    """Whether the run of that row is finished."""
+    """Whether the run of a row is finished."""
     return row["score"] != ""
 
 
 def row_text(row: dict[str, Any]) -> str:
-    """A row on one line."""
+    """Format a row as one line."""
     shown = {name: value for name, value in row.items() if name not in FACTS}
     return "  ".join(f"{name} {files.rounded(value)}" for name, value in shown.items())
 
 
 def write(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Write sweep.csv; a row says on which devices and with which JAX its run was made."""
+    """Write sweep.csv, with the devices and the JAX version of each run."""
     files.write_csv(folder / "sweep.csv", rows)
 
 
 def plot(rows: Sequence[dict[str, Any]], fields: Sequence[str], folder: Path) -> None:
-    """Draw FIELD.png for each field: the score over it, a line for each value of the others."""
+    """Draw FIELD.png for each field: the score over its values, a line per value of the others."""
     import matplotlib
 
     matplotlib.use("Agg", force=True)
@@ -79,7 +79,7 @@ def plot(rows: Sequence[dict[str, Any]], fields: Sequence[str], folder: Path) ->
             lines.setdefault(name_of(others), []).append(row)
         figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
         for label, line in lines.items():
-            # Numbers are put where they are, words side by side.
+            # Numbers on a numeric axis, anything else as categories.
             x = [
                 row[field] if type(row[field]) in (int, float) else str(row[field]) for row in line
             ]

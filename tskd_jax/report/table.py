@@ -8,7 +8,7 @@ COLUMNS = "{:<36} {:>14}   {:>21}   {:>10}   {:>8}"
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The scores as text, and how far the last method is above each of the others."""
+    """Format the scores as text, with the last method's gain over each of the others."""
     config, methods, subject = summary["config"], summary["methods"], summary["subject"]
     played = config["evaluation" if simulated(summary) else "referee"]["episodes"]
     seeds = len(config["seeds"])
@@ -56,17 +56,17 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def score_text(score: dict[str, Any]) -> str:
-    """A score with its standard error, which one seed does not have."""
+    """Format a score with its standard error, which a single seed does not have."""
     many = len(score["per_seed"]) > 1
     return f"{score['mean']:.1f} " + (f"± {score['stderr']:<4.1f}" if many else " " * 6)
 
 
 def offline_columns(summary: dict[str, Any]) -> list[tuple[str, int, dict[str, str]]]:
-    """(title, width, text of each method) of the columns that no simulator is needed for."""
+    """(title, width, text of each method) of the columns that need no simulator."""
     judged, fitted = summary.get("referee", {}), summary.get("fitted_q", {})
     columns = []
     if judged:
-        # A run of an older version does not know how many episodes left the world.
+        # Runs of older versions have no share of episodes that left the world.
         left = {n: f"{j['left']:.0%}" for n, j in judged.items() if j["left"] is not None}
         verdicts = {name: score_text(one) for name, one in judged.items()}
         columns += [("learned world", 14, verdicts), ("left", 4, left)]
@@ -81,13 +81,13 @@ def offline_columns(summary: dict[str, Any]) -> list[tuple[str, int, dict[str, s
 
 
 def _error_text(errors: dict[str, list[float]]) -> str:
-    """Over all held-out episodes, and over the better half of them."""
+    """Format the mean errors over all held-out episodes and over the better half of them."""
     means = [sum(found) / len(found) for found in errors.values()]
     return "{:.2f} ({:.2f})".format(*means)
 
 
 def gain_text(name: str, summary: dict[str, Any]) -> str:
-    """How far the subject is above a method, with its interval where seeds give one."""
+    """Format the subject's gain over a method, with its interval if there is one."""
     subject = summary["subject"]
     if name == subject:
         return ""
@@ -99,7 +99,7 @@ def gain_text(name: str, summary: dict[str, Any]) -> str:
 
 
 def by_group(seconds: dict[str, float]) -> list[tuple[str, float]]:
-    """Seconds of the stages, those of a group together."""
+    """Sum up the seconds of stages by group, in order of appearance."""
     groups: dict[str, float] = {}
     for name, spent in seconds.items():
         group = name.partition(".")[0]
