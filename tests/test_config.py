@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -136,6 +137,18 @@ def test_steps_multiplier_scales_every_training():
     # So that the same config is the same again, and JSON does not scale it twice.
     assert finalize(config) == (final, options)
     assert from_plain(json.loads(json.dumps(to_plain(final)))) == final
+
+
+def test_equal_numbers_are_equal_however_they_are_written():
+    options, written = make_config("hopper", "quick"), make_config("hopper", "quick")
+    written.selection.shares = (np.float64(0.1),)
+    written.seeds = tuple(np.arange(5))
+    written.student.hidden = (np.int64(256), 256)
+    one, other = (finalize(config)[0] for config in (options, written))
+    assert repr(one) == repr(other)
+    shares = make_config("hopper", "small")
+    shares.selection.shares = (0.5, 1)
+    assert repr(finalize(shares)[0].selection.shares) == "(0.5, 1.0)"
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,11 @@ def test_the_time_that_a_teacher_takes(run, table, monkeypatch):
     assert "time         of training DDR-I alone, here: quick " in out
 
 
-def test_the_config_of_a_named_robot(run):
-    status, out, _ = run("data", "--config=hopper")
+@pytest.mark.parametrize(
+    "config", [["--config=hopper"], ["--config", "hopper"], ["-config", "hopper"]]
+)
+def test_the_config_of_a_named_robot(run, config):
+    status, out, _ = run("data", *config)
     assert status == 0
     assert "Hopper-v4" in out
     assert "120,162 in 633 episodes" in out

@@ -32,7 +32,9 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     free, total = memory.of_host()
     assert 0 < free <= total
     (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("400000\n")
+    (tmp_path / "memory.current").write_text("450000\n")
+    # What only caches files makes room when it is asked to.
+    (tmp_path / "memory.stat").write_text("anon 300000\ninactive_file 50000\nactive_file 9\n")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert memory.of_host() == (600_000, 1_000_000)
     (tmp_path / "memory.max").write_text("300000\n")  # already exceeded

@@ -139,7 +139,8 @@ def _as_flags(argv: list[str]) -> list[str]:
     """Rewrite the command line: the dataset becomes a flag, and a config is added if missing."""
     words = list(argv[1:])
     named = [index for index, word in enumerate(words) if not word.startswith("-")]
-    named = [i for i in named if not (i and words[i - 1] in ("--config", "--plot", "-plot"))]
+    takes_a_word = ("--config", "-config", "--plot", "-plot")
+    named = [i for i in named if not (i and words[i - 1] in takes_a_word)]
     if len(named) > 1:
         raise ConfigError(f"tskd-jax data takes one file or name, not also {words[named[1]]!r}")
     dataset = [f"--config.dataset.path={words.pop(named[0])}"] if named else []

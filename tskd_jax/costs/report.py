@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from tskd_jax import __version__
 from tskd_jax.costs.programs import Program
 from tskd_jax.machine import devices, hlo, memory
 from tskd_jax.machine.chips import Chip
@@ -34,8 +35,8 @@ class Lowered:
       among: devices of that chip.
 
     Attributes:
-      key: hash of the program's text, the chip, JAX's version and the number of devices; programs
-        with the same key are compiled once.
+      key: hash of the program's text, the chip with its figures, the versions of this package and
+        of JAX, and the number of devices; programs with the same key are compiled once.
       arguments: bytes that a device holds before the program starts: its data and state.
     """
 
@@ -49,7 +50,8 @@ class Lowered:
                 self._lowered = traced.lower()
         self._flops = flops_of(traced.jaxpr)
         self.arguments = sum(_shard_bytes(leaf) for leaf in jax.tree.leaves(self._lowered.in_avals))
-        text = "\n".join((self._lowered.as_text(), chip.name, jax.__version__, str(len(among))))
+        about = (repr(chip), __version__, jax.__version__, str(len(among)))
+        text = "\n".join((self._lowered.as_text(), *about))
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def row(self, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ use, and `by` names that runtime. Libraries are imported lazily: a format needs 
 """
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 
 import numpy as np

@@ -105,7 +105,8 @@ def from_first(compute: Callable[[], Result], known: tuple[type[Exception], ...]
     try:
         result = compute()
     except Exception as error:
-        _broadcast(_pack({"error": type(error).__name__, "text": str(error)}))
+        kind = next((one for one in known if isinstance(error, one)), type(error))
+        _broadcast(_pack({"error": kind.__name__, "text": str(error)}))
         raise
     _broadcast(_pack({"result": result}))
     return result

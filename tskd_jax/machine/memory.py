@@ -61,7 +61,17 @@ def of_host() -> tuple[int, int]:
         limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
     except (OSError, ValueError):  # no cgroup, or no limit: "max"
         return free, total
+    used -= _reclaimable()
     return min(free, max(0, limit - used)), min(total, limit)
+
+
+def _reclaimable() -> int:
+    """Bytes of the container's memory that only cache files, and are freed when they are needed."""
+    try:
+        lines = (CGROUP / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
 
 
 def check(name: str, needed: int) -> None:

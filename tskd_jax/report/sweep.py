@@ -43,9 +43,9 @@ def finished(run: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     """Read the summary of a run; None if it is not finished, or has another config."""
     try:
         summary = json.loads((run / "summary.json").read_text())
-    except (FileNotFoundError, ValueError):
+        same = files.json_digest(summary["config"]) == files.json_digest(config)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    same = files.json_digest(summary["config"]) == files.json_digest(config)
     return summary if same else None
 
 
@@ -88,7 +88,7 @@ def plot(rows: Sequence[dict[str, Any]], fields: Sequence[str], folder: Path) ->
         if len(fields) > 1:
             axes.legend(fontsize="small")
         axes.set_xlabel(field)
-        axes.set_ylabel("normalised score (mean ± standard error)")
+        axes.set_ylabel("score (mean ± standard error)")  # normalised, where the task has that
         axes.spines[["top", "right"]].set_visible(False)
         with files.replacing(folder / f"{field}.png") as path:
             figure.savefig(path, dpi=130, format="png")
