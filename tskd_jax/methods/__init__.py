@@ -1,4 +1,4 @@
-"""Methods: how a policy is made of a dataset. One file each; `METHODS` is the registry."""
+"""Methods, which turn a dataset into policies: one file each; `METHODS` is the registry."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""What a method is, what it is given, and what it returns."""
+"""The interface of a method: its config, its inputs (`Experiment`) and its result (`Outcome`)."""
 
 import dataclasses
 import zlib
@@ -49,7 +49,7 @@ from tskd_jax.teacher.value_guide import Config as ValueGuideConfig
 
 @dataclass(frozen=True)
 class Config:
-    """What every method can read: seeds, and a section for each part."""
+    """The config that every method can read: seeds, and a section for each part."""
 
     seed: int = config_field(
         0, NOT_NEGATIVE, "of everything but the students, where seed_axis is student"
@@ -92,28 +92,28 @@ class Config:
 
     @property
     def pipeline_seeds(self) -> tuple[int, ...]:
-        """The seeds of everything before the students: one, or as `seed_axis` says, all."""
+        """The seeds of everything before the students: `seed`, or all `seeds` (see `seed_axis`)."""
         return self.seeds if self.seed_axis == "pipeline" else (self.seed,)
 
     def teacher_sampling(self, index: int) -> GeneratorSamplingConfig:
-        """How the model in a `Teacher` is sampled: DDR-I, or what it is distilled into."""
+        """How to sample the model of teacher `index`: DDR-I, or the network distilled from it."""
         return self.few_steps.sampling(self.teachers.sampling(self.sampling, index))
 
 
 @dataclass(frozen=True)
 class NoFields:
-    """The section of a method that has no fields of its own."""
+    """The section of a method without fields of its own."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A planner that a student is distilled from.
+    """A planner from which a student is distilled. All parts have the seeds as leading axis.
 
     Attributes:
-      trajectory_generator: DDR-I, or where `config.few_steps` says so what it is distilled into,
-        sampled as `config.teacher_sampling` has it; the seeds as leading axis.
-      inverse_dynamics: f(s, s'), likewise.
-      world: T(s, a), likewise, in which it imagines; None: its own plans are what happens.
+      trajectory_generator: DDR-I, or with `config.few_steps` the network distilled from it;
+        `config.teacher_sampling` says how to sample it.
+      inverse_dynamics: f(s, s').
+      world: T(s, a), in which the teacher imagines; None: its own plans are taken to come true.
     """
 
     trajectory_generator: Diffuser
@@ -123,15 +123,15 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method has made. Lists have an entry for each pipeline seed, or one for all.
+    """The result of a method. Each list of data has one entry per pipeline seed, or one for all.
 
     Attributes:
-      policies: one for each of `config.seeds`; of a method that ends in no student, actors that
-        only the simulator can judge.
+      policies: one for each of `config.seeds`; for a method without students, actors that only the
+        simulator can judge.
       data: what the students imitate, or what the actors were trained on.
-      imagined: whole, as DDR-I imagined it; None where nothing is.
-      accepted: what of it the ensemble finds likely.
-      teachers: none, one, or where `config.teachers` says so several.
+      imagined: everything that DDR-I imagined; None if the method imagines nothing.
+      accepted: the part of `imagined` that the ensemble finds likely.
+      teachers: `config.teachers.count` of them; empty if the method has none.
     """
 
     policies: Sequence[Policy | Actor]
@@ -146,19 +146,20 @@ EPISODE_STARTS, RECORDED_STATES = "episode starts", "recorded states"
 
 @dataclass(frozen=True)
 class Method:
-    """A method by its name in `METHODS`.
+    """A method, registered by name in `METHODS`.
 
     Attributes:
-      title: in tables.
+      title: its name in tables.
       summary: one line for `--help` and the docs.
       train: (experiment, the method's own section) -> outcome.
       fields: the class of its own section, `config.NAME`.
-      needs_simulator: its policies plan or remember, so that nothing else judges them.
-      imagines_from: where its teacher begins, in `EPISODE_STARTS` or `RECORDED_STATES`; "" where it
-        has none.
-      contradictions: own section -> what in it is valid alone and contradicts itself, in words.
+      needs_simulator: whether only a simulator can judge its policies, because they plan or have a
+        memory.
+      imagines_from: where its teacher starts, `EPISODE_STARTS` or `RECORDED_STATES`; "" if it has
+        no teacher.
+      contradictions: own section -> a description of each contradiction between its values.
       variants: name -> (title, overrides "section.field" -> value): the method with parts switched
-        off, run beside it with `config.ablations`.
+        off, which `config.ablations` runs as well.
     """
 
     title: str
@@ -172,13 +173,14 @@ class Method:
 
 
 class Experiment:
-    """What a method works with: a dataset, and stages that are computed once and kept.
+    """What a method works with: a dataset, and stages that are computed once and cached.
 
     Attributes:
-      config: of the run, or of this variant of a method.
+      name: of the method or variant; part of the names of its own stages.
+      config: the config of the run, or of this variant of a method.
       task: what is known of the environment.
       recorded: the dataset.
-      seeds: of the pipeline; every trained part has them as leading axis.
+      seeds: the pipeline's seeds; every trained part has them as leading axis.
     """
 
     def __init__(self, name: str, config: Config, task: Task, data: Trajectories, run: Run):
@@ -189,41 +191,41 @@ class Experiment:
     def stage(
         self, function: Callable, config: Any, *inputs: Any, name: str = "", use: str = ""
     ) -> Any:
-        """The result of `function(config, *inputs, …)`, computed once for what it is given.
+        """The result of `function(config, *inputs, …)`, computed once for equal arguments.
 
         Args:
-          function: (config, *inputs, keys, callbacks) -> (result, metrics); `keys` (S,) only where
-            it asks for them.
-          config: the sections that it reads.
+          function: (config, *inputs, keys, callbacks) -> (result, metrics); `keys` (S,) are passed
+            only if it has that parameter.
+          config: the sections of the config that it reads.
           *inputs: results of other stages, data, or facts.
-          name: on the screen, in metrics and for `--stop_after`; by default the function's own.
-          use: of randomness, where one function is called for several; part of its name.
+          name: shown on the screen, in metrics and for `--stop_after`; by default `stage_name`.
+          use: separates the random keys of several calls of one function; appended to its name.
         """
         own = stage_name(function) + use
         keys = stage_keys(own, self.seeds)
         return self._run.stage(name or own, function, config, *inputs, keys=keys, seeds=self.seeds)
 
     def having(self, **sections: Any) -> "Experiment":
-        """The same with these sections of the config."""
+        """A copy with these sections of the config replaced."""
         config = dataclasses.replace(self.config, **sections)
         return Experiment(self.name, config, self.task, self.recorded, self._run)
 
     def for_each_seed(self) -> "Experiment":
-        """The same with a pipeline for each of `config.seeds`: for what acts without a student."""
+        """A copy with one pipeline per seed of `config.seeds`, for methods without a student."""
         return self.having(seed_axis="pipeline")
 
     def report(self, line: str) -> None:
-        """A line for the user."""
+        """Show the user a line."""
         self._run.report(line)
 
     def kept(self, data: Trajectories) -> np.ndarray:
-        """(E',) the episodes of that data that the filter keeps."""
+        """(E',) indices of the episodes of `data` that the filter keeps."""
         return selection.select_episodes(
             self.config.filter, data, self.recorded, self.task.episode_limit
         )
 
     def select(self, data: Sequence[Trajectories]) -> list[Trajectories]:
-        """Of each seed, the trajectories worth imitating (the last line but one of Algorithm 4)."""
+        """For each seed, keep what is worth imitating (the last line but one of Algorithm 4)."""
         return [
             one.select(
                 selection.select_episodes(
@@ -234,7 +236,7 @@ class Experiment:
         ]
 
     def distil(self, data: Sequence[Trajectories], name: str = "") -> list[Policy]:
-        """A student for each of `config.seeds` by behavioural cloning (section 3)."""
+        """Train a student for each of `config.seeds` by behavioural cloning (section 3)."""
         one = list(data)[:1] if len(self.seeds) == 1 else list(data)
         return self.stage(
             cloning.train,
@@ -247,17 +249,17 @@ class Experiment:
 
 
 def stage_name(function: Callable) -> str:
-    """`train` of a part is named as the part, everything else as itself."""
+    """The name of a stage: of a `train` function its module's, else the function's own."""
     module = function.__module__.rpartition(".")[2]
     return module if function.__name__ == "train" else function.__name__
 
 
 def stage_keys(name: str, seeds: Sequence[int]) -> jax.Array:
-    """(S,) randomness by name of its use, so that no part's depends on which others ran."""
+    """(S,) random keys, derived from a use's name: no part's keys depend on which others ran."""
     use = zlib.crc32(name.encode()) & 0x7FFFFFFF
     return jnp.stack([jax.random.fold_in(jax.random.key(seed), use) for seed in seeds])
 
 
 def integer_seeds(keys: jax.Array) -> list[int]:
-    """Of each key a seed for what is not JAX: NumPy and simulators."""
+    """An integer seed from each key, for NumPy and simulators."""
     return [int(np.asarray(jax.random.randint(key, (), 0, 2**31 - 1))) for key in keys]

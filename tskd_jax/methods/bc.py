@@ -1,10 +1,10 @@
-"""Behavioural cloning of everything that was recorded: where every comparison begins."""
+"""Behavioural cloning of all recorded transitions: the baseline of every comparison."""
 
 from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome
 
 
 def train(exp: Experiment, _own: NoFields) -> Outcome:
-    """π(s) fitted to the recorded actions by mean squared error (section 3)."""
+    """Fit π(s) to the recorded actions by mean squared error (section 3)."""
     data = [exp.recorded]
     return Outcome(exp.distil(data), data)
 

@@ -1,11 +1,11 @@
-"""Behavioural cloning of the best episode: what a single good demonstration is worth."""
+"""Behavioural cloning of the best episode: shows what a single good demonstration is worth."""
 
 from tskd_jax.data.selection import best_episodes
 from tskd_jax.methods.base import Experiment, Method, NoFields, Outcome
 
 
 def train(exp: Experiment, _own: NoFields) -> Outcome:
-    """BC on the recorded episode of highest return, a whole one before fragments."""
+    """Clone the recorded episode of highest return; full episodes rank before fragments."""
     best, _ = best_episodes(exp.recorded, 0.0, exp.task.episode_limit)
     data = [exp.recorded.select(best)]
     return Outcome(exp.distil(data), data)

@@ -1,4 +1,4 @@
-"""Values of a config that are valid alone and contradict each other."""
+"""Checks for config values that are valid alone but contradict each other."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,12 +10,12 @@ from tskd_jax.methods.base import RECORDED_STATES, Config, Method
 def contradictions(
     config: Config, methods: Mapping[str, Method], own: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Each contradiction in words, with what to choose instead.
+    """Describe each contradiction, and what to choose instead.
 
     Args:
-      config: to be checked.
-      methods: those that it runs, by name.
-      own: their own sections, by name.
+      config: the config to check.
+      methods: the methods that it runs, by name.
+      own: the methods' own sections, by name.
     """
     yield from _of_sampling(config)
     for name, method in methods.items():

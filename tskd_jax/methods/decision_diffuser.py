@@ -1,9 +1,9 @@
-"""Decision Diffuser (Ajay et al. 2022): the states of a window, generated anew at every step.
+"""Decision Diffuser (Ajay et al. 2022): generates a window of states anew at every step.
 
     dataset ─► diffuser over states, conditioned on the return ┐
             ─► f(s, s')                                        ┴► plan ─► first action, at each step
 
-It has no student. What it shares with TSKD's teacher is the same code, and f is the same stage.
+It has no student. It shares its code with TSKD's teacher; f is the very same stage.
 """
 
 from tskd_jax.methods.base import Experiment, Method, Outcome, stage_keys
@@ -14,7 +14,7 @@ from tskd_jax.training import seeds
 
 
 def train(exp: Experiment, own: state_generator.Config) -> Outcome:
-    """A planner for each of `config.seeds`: each with a generator of its own."""
+    """Train one planner for each of `config.seeds`, each with its own generator."""
     inverse = train_inverse_dynamics(exp)
     model = exp.for_each_seed().stage(
         *(trajectory_generator.train, own.generator(), exp.recorded, None, None),

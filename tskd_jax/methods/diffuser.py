@@ -1,4 +1,4 @@
-"""Diffuser (Janner et al. 2022): states and actions of a window, sampled up a value's gradient.
+"""Diffuser (Janner et al. 2022): samples states and actions, guided by a value's gradient.
 
     dataset ─► diffuser over states and actions ┐
             ─► J, the value of a noisy plan     ┴► plans ─► first action of the best, at each step
@@ -15,7 +15,7 @@ from tskd_jax.training import seeds
 
 
 def train(exp: Experiment, own: joint_config.Config) -> Outcome:
-    """A planner for each of `config.seeds`: each with networks of its own."""
+    """Train one planner for each of `config.seeds`, each with its own networks."""
     each, recorded = exp.for_each_seed(), exp.recorded
     value = each.stage(
         value_guide.train, exp.config.value_guide, restrict(own, WindowConfig), recorded

@@ -17,7 +17,7 @@ class Config:
 
 
 def train(exp: Experiment, own: Config) -> Outcome:
-    """BC on the episodes of highest return that hold that share of the transitions."""
+    """Clone the episodes of highest return that together hold `share` of the transitions."""
     best, _ = best_episodes(exp.recorded, own.share, exp.task.episode_limit)
     data = [exp.recorded.select(np.sort(best))]
     return Outcome(exp.distil(data), data)

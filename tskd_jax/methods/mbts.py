@@ -1,11 +1,11 @@
-"""MBTS+BC (Algorithm 5; Hepburn and Montana 2023): recorded trajectories alone are stitched.
+"""MBTS+BC (Algorithm 5; Hepburn and Montana 2023): stitches recorded trajectories only.
 
     dataset ─► p(a | s, s'), a CVAE   ─► actions of stitches  ┐
             ─► p(r | s, a, s'), a WGAN ─► rewards of stitches ├► stitch ─► all T ─► BC student
             ─► p_i(s'|s), V(s) ─► which are good ─────────────┘   └─ K epochs ─┘
 
-Beside TSKD: nothing is imagined and nothing filtered, the models that complete a stitch are others,
-and more states are candidates, of which those that are likely enough come first and the best after.
+Unlike TSKD, it imagines and filters nothing, and completes stitches with other models. It also
+considers more candidate states: it first tests which are likely enough, then takes the best one.
 """
 
 from dataclasses import dataclass, replace
@@ -43,10 +43,10 @@ def train(exp: Experiment, own: Config) -> Outcome:
 
 
 def _with_its_own_rules(exp: Experiment, own: Config) -> Experiment:
-    """What is MBTS's own of stitching; radius, slack, acceptance and cycles are the config's."""
+    """Set MBTS's own stitching rules; radius, tolerance, acceptance and cycles are the config's."""
     config = exp.config
     rules = {"candidates": "both", "rule": "density_first", "epochs": own.epochs}
-    rules |= {"max_disagreement_quantile": 0.0}  # of DDR-II, which it has not
+    rules |= {"max_disagreement_quantile": 0.0}  # of DDR-II, which MBTS does not have
     return exp.having(
         stitching=replace(config.stitching, **rules),
         dynamics=replace(config.dynamics, elites=own.elites),

@@ -5,7 +5,7 @@ from tskd_jax.models import rebrac
 
 
 def train(exp: Experiment, own: rebrac.Config) -> Outcome:
-    """An actor for each seed."""
+    """Train one actor for each of `config.seeds`."""
     inputs = exp.recorded, exp.task, exp.config.seeds
     policies = exp.stage(rebrac.train, own, *inputs, name=f"student.{exp.name}")
     return Outcome(policies, [exp.recorded])

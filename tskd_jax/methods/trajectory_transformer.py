@@ -5,7 +5,7 @@ from tskd_jax.models import trajectory_transformer
 
 
 def train(exp: Experiment, own: trajectory_transformer.Config) -> Outcome:
-    """An actor for each seed, which plans and is no student: only the simulator judges it."""
+    """Train an actor for each of `config.seeds`; it plans: only the simulator judges it."""
     inputs = exp.recorded, exp.task, exp.config.seeds
     actors = exp.stage(trajectory_transformer.train, own, *inputs, name=f"student.{exp.name}")
     return Outcome(actors, [exp.recorded])

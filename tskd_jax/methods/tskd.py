@@ -5,7 +5,7 @@
             ─► f(s, s') ─► actions of stitches      │      ▲        │
             ─► p_i(s'|s), V(s) ─► which are good ───┘      └────────┘ K epochs
 
-DDR-I does not change between epochs, so what all of them add is imagined at once.
+DDR-I does not change between epochs, so the trajectories of all epochs are imagined at once.
 """
 
 from tskd_jax.methods.base import EPISODE_STARTS, Experiment, Method, NoFields, Outcome

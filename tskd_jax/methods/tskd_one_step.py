@@ -1,11 +1,11 @@
-"""TSKD, one step: what DDR-I would do next in the states that the filter keeps.
+"""TSKD, one step: adds what DDR-I would do next in the states that the filter keeps.
 
     dataset ─► filter ─► states ─► DDR-I ─► one imagined step from each ─┐
                     └───────────────────────────────────────────────────┴► BC student
 
-Not the paper's recipe: at small scales whole trajectories drift, one step does not
-(docs/imagination.md). It has no return to be filtered by, so it joins the data behind the filter,
-and nothing is stitched: of stitches, too, only the returns of whole trajectories tell.
+Not the paper's recipe: at small scales whole trajectories drift, single steps do not
+(docs/imagination.md). A single step has no return to filter by, so it joins the data after the
+filter. Nothing is stitched: stitches, too, can only be judged by returns of whole trajectories.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Config:
 
 
 def train(exp: Experiment, own: Config) -> Outcome:
-    """As TSKD, but for what is imagined and where it is added."""
+    """Like TSKD, except for what is imagined and where it joins the data."""
     exp = choose_share(exp)
     kept = exp.select([exp.recorded]) * len(exp.seeds)
     if not exp.config.imagination.enabled:

@@ -1,1 +1,1 @@
-"""Learned parts that are not diffusers: dynamics, values, policies."""
+"""Learned models other than diffusers: dynamics, values, policies."""

@@ -1,8 +1,8 @@
-"""What offline actor-critics share: their data, twin critics, and actors that end as policies.
+"""What offline actor-critics share: data, twin critics, and actors that are exported as policies.
 
-Each of them (`iql`, `td3_bc`, `cql`) is one loss over one tree of parameters, the sum of what its
-parts minimise, each with all others held fixed; the moving average of the tree holds the targets.
-An actor is a student's network, and is exported as one.
+Each of them (`iql`, `td3_bc`, `rebrac`, `cql`) has a single loss over one tree of parameters: the
+sum of the losses of its parts, each with the parameters of the others held fixed. The moving
+average of the tree holds the targets. An actor has a student's network and is exported as one.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,12 +37,12 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-RANGE = 1000.0  # of the returns, to which `scale_rewards` brings them
+RANGE = 1000.0  # range of the returns after `scale_rewards`
 
 
 @dataclass(frozen=True)
 class Config(TrainingConfig):
-    """The fields that all have; rate and schedule are the critics'."""
+    """The fields that all have in common; learning rate and schedule are those of the critics."""
 
     steps: int = steps_field(1_000_000, "as published")
     batch_size: int = batch_size_field(256, "as published")
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
 
     Attributes:
       states, next_states: (B, m) standardised.
-      actions, next_actions: (B, n) in [-1, 1]; what was recorded in s and s'.
+      actions, next_actions: (B, n) in [-1, 1], recorded in s and in s'.
       has_next: (B,) 0 where no action is recorded in s' (and `next_actions` is 0), else 1.
       rewards: (B,).
       goes_on: (B,) 0 where s' ends the episode, else 1.
@@ -79,12 +79,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Networks:
-    """An actor and twin critics of one width.
+    """An actor and twin critics with the same hidden layers.
 
     Attributes:
       hidden: widths of the hidden layers.
       state_size, action_size: m and n.
-      stochastic: whether the actor also has a log deviation for each action, behind its means.
+      stochastic: whether the actor also outputs a log deviation per action dimension, after the
+        means.
       layer_norm: whether the critics normalise each of their hidden layers.
     """
 
@@ -116,11 +117,11 @@ class Networks:
     def outputs(
         self, params: Any, states: Float[Array, "*batch state"]
     ) -> Float[Array, "*batch out"]:
-        """Of the actor's last layer: means before tanh, and log deviations behind them."""
+        """The actor's last layer: means before tanh, followed by log deviations if stochastic."""
         return self._actor.apply(params["actor"], states)
 
     def act(self, params: Any, states: Float[Array, "*batch state"]) -> Float[Array, "*batch n"]:
-        """Actions in [-1, 1]; of a stochastic actor the middle ones."""
+        """Actions in [-1, 1]; for a stochastic actor, tanh of the means."""
         return jnp.tanh(self.outputs(params, states)[..., : self.action_size])
 
     def critics(
@@ -135,7 +136,7 @@ class Networks:
     def one_critic(
         self, critic: Any, states: Float[Array, "*batch state"], actions: Float[Array, "*batch n"]
     ) -> Float[Array, "*batch"]:
-        """Q(s, a) by a critic of these parameters, without the axis of the twins."""
+        """Q(s, a) by one critic, whose parameters have no axis of the twins."""
         return jnp.squeeze(self._critic.apply(critic, jnp.concatenate([states, actions], -1)), -1)
 
     def first_critic(
@@ -144,12 +145,12 @@ class Networks:
         states: Float[Array, "*batch state"],
         actions: Float[Array, "*batch n"],
     ) -> Float[Array, "*batch"]:
-        """Q(s, a) by the first of the twins alone."""
+        """Q(s, a) by the first of the twins."""
         first = {"critic": jax.tree.map(lambda leaf: leaf[:1], params["critic"])}
         return self.critics(first, states, actions)[0]
 
     def critic_loss(self, params: Any, batch: Batch, goal: Float[Array, " batch"]) -> jax.Array:
-        """The mean squared error of Q(s, a) against its goal, summed over the twins."""
+        """The mean squared error of Q(s, a) against `goal`, summed over the twins."""
         errors = self.critics(params, batch.states, batch.actions) - goal[None]
         return jnp.square(errors).mean(1).sum()
 
@@ -161,14 +162,14 @@ class Networks:
         deviation: float,
         limit: float,
     ) -> Float[Array, "batch n"]:
-        """Actions in [-1, 1] with clipped normal noise, at which targets are read (TD3)."""
+        """Actions in [-1, 1] with clipped normal noise, for the targets (TD3)."""
         actions = self.act(params, states)
         noise = deviation * jax.random.normal(key, actions.shape)
         return jnp.clip(actions + jnp.clip(noise, -limit, limit), -1, 1)
 
 
 def networks(config: Config, task: Task, **kind: bool) -> Networks:
-    """The networks for a task; `kind` as of `Networks`."""
+    """The networks for a task; `kind` is passed on to `Networks`."""
     return Networks(config.hidden, task.state_size, task.action_size, **kind)
 
 
@@ -207,14 +208,14 @@ def training(
 
     Args:
       name: for messages.
-      config: of the part.
+      config: of the algorithm.
       recorded: the dataset.
-      task: the bounds of the actions.
+      task: gives the action bounds.
       student_seeds: S.
       init: key -> parameters.
-      loss: (parameters, targets, batch, key) -> what all parts minimise, summed.
+      loss: (parameters, targets, batch, key) -> the sum of the losses of all parts.
       optimizer: of all parameters.
-      targets_every: updates between two moves of the targets.
+      targets_every: number of updates between two moves of the targets.
     """
 
     def draw(data, key):
@@ -240,7 +241,7 @@ def train(
     task: Task,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[list[Policy], list[dict[str, float | None]]]:
-    """The actors as policies on raw states, in the order of the seeds; and the last loss."""
+    """Train the actors; return policies on raw states, in the order of the seeds, and the loss."""
     fitted = fit(plan, callbacks)
     scale = input_scale(recorded, config.normalize)
     actors = _means(fitted.params["actor"], task.action_size)
@@ -251,7 +252,7 @@ def train(
 
 
 def _means(actors: Any, action_size: int) -> Any:
-    """The actors of all seeds without the outputs for deviations, if they have any."""
+    """The actors of all seeds, without the outputs for log deviations if they have any."""
     layers = actors["params"]
     last = f"Dense_{len(layers) - 1}"
     means = {name: leaf[..., :action_size] for name, leaf in layers[last].items()}
@@ -261,13 +262,13 @@ def _means(actors: Any, action_size: int) -> Any:
 def optimizers(
     config: TrainingConfig, rates: Mapping[str, float | optax.GradientTransformation]
 ) -> optax.GradientTransformation:
-    """Adam of the config's rate for each part, or what `rates` says of one by its name."""
+    """Adam with the config's rate for each part, or the rate or optimizer that `rates` names."""
     own = {
         name: rate if isinstance(rate, optax.GradientTransformation) else adam(rate, "constant", 0)
         for name, rate in rates.items()
     }
 
-    # optax takes a label for a whole part.
+    # A label applies to a whole part.
     def labels(params):
         return {name: name if name in own else "" for name in params}
 
@@ -275,7 +276,7 @@ def optimizers(
 
 
 def delayed(every: int, inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """An optimizer that moves at each so many updates, and is not touched in between."""
+    """Apply `inner` only in each `every`-th update; in between, nothing changes, nor its state."""
 
     def init(params):
         return jnp.zeros((), jnp.int32), inner.init(params)

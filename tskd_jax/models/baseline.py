@@ -1,13 +1,13 @@
 """Baseline: the mean next state and the mean return, given a state alone.
 
-Not in the paper. DDR-I must tell apart what different actions lead to, and on a robot one action
-changes the next state by a small part of what changes anyway. Two regressions take the rest away:
-what is left of the next state is what an action chose (`residual`), and what is left of the return
-is how good that choice was (`condition=advantage`).
+Not in the paper. DDR-I must tell apart what different actions lead to, but on a robot an action
+accounts for only a small part of the change of state. Two regressions predict the rest, which is
+then subtracted: the residual of the next state is the effect of the action (`residual`), that of
+the return is how good the action was (`condition=advantage`).
 
 There are two networks, each fitted to half of the episodes. A regression knows how the episodes
-went on that it was fitted to, and nothing would be left to explain: values of recorded states are
-those of the network that has not seen their episode.
+that it was fitted to continued, so it would leave no residual. The value of a recorded state is
+therefore that of the network which has not seen its episode.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-RECENT = 100  # steps at a truncated episode's end whose mean reward stands for what would follow
+RECENT = 100  # a truncated episode's last steps, whose mean reward stands for what would follow
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Config(TrainingConfig):
 
 @struct.dataclass
 class Baseline:
-    """E[s' | s] and E[R_t | s] of the recorded behaviour; R_t as `bootstrapped_returns` has it.
+    """E[s' | s] and E[R_t | s] of the recorded behaviour; R_t is from `bootstrapped_returns`.
 
     Attributes:
-      params: of the two networks as leading axis; each answers both questions.
+      params: with the two networks as leading axis; each predicts both.
       states: normaliser of s.
       change_mean, change_deviation: (m,) of s' - s, raw units; a dimension that never changes has
         deviation 1.
@@ -81,7 +81,7 @@ class Baseline:
         return self.network.init(key, jnp.zeros((1, self.change_mean.shape[0])))
 
     def answer(self, params: Leaf, states: Float[Array, "batch state"]) -> Float[Array, "batch _"]:
-        """(batch, m + 1) of one network: change of state and return, both standardised."""
+        """(batch, m + 1) of one network: change of state, then return, both standardised."""
         return jnp.asarray(self.network.apply(params, self.states.normalize(states)))
 
     def next_state(self, states: Float[Array, "batch state"]) -> Float[Array, "batch state"]:
@@ -97,7 +97,7 @@ class Baseline:
 
 
 def create(config: Config, trajectories: Trajectories, discount: float) -> Baseline:
-    """The baseline of one seed for that dataset, without parameters; γ is `discount`."""
+    """The baseline of one seed for a dataset, without parameters; γ is `discount`."""
     change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
     deviation = change.std(0)
     returns = bootstrapped_returns(trajectories, discount)
@@ -113,7 +113,7 @@ def create(config: Config, trajectories: Trajectories, discount: float) -> Basel
 
 
 def half_of(trajectories: Trajectories) -> np.ndarray:
-    """(N,) 0 or 1, the half that each transition's episode belongs to."""
+    """(N,) 0 or 1: the half to which each transition's episode belongs."""
     halves = np.random.default_rng(0).permutation(len(trajectories.lengths)) % 2
     return halves[trajectories.episode_of]
 
@@ -130,7 +130,7 @@ def training(
       keys: (S,).
 
     Returns:
-      The training with keys (S, 2): the two networks of a seed differ in their rows.
+      The training with keys (S, 2): the two networks of a seed are fitted to different rows.
     """
     model = create(config, trajectories, discount)
     change = trajectories.next_observations - trajectories.observations
@@ -145,7 +145,7 @@ def training(
 
     half = half_of(trajectories)
     rows = [np.flatnonzero(half == network) for network in range(2)]
-    # A single episode has no halves: both networks are fitted to it.
+    # A single episode cannot be halved: both networks are fitted to it.
     rows = [found if len(found) else np.arange(trajectories.size) for found in rows]
 
     def loss(params, _ema, batch, _key):
@@ -177,8 +177,8 @@ def train(
 
     Returns:
       (the baseline with the seeds as leading axis of every leaf, parameters (S, 2, …); metrics of
-      each seed: shares of the variance of s' - s and of R_t that a state explains, the latter by
-      the network that has not seen it).
+      each seed: shares of the variance of s' - s and of R_t that the state explains; for R_t, by
+      the network that has not seen the episode).
     """
     fitted = fit(training(config, trajectories, discount, keys), callbacks)
     models = seeds.for_seeds(create(config, trajectories, discount), len(keys)).replace(
@@ -208,16 +208,19 @@ def next_states(model: Baseline, states: np.ndarray) -> np.ndarray:
 
 
 def unseen_values(model: Baseline, trajectories: Trajectories, states: np.ndarray) -> np.ndarray:
-    """(N,) E[R_t | s] of one state (N, m) for each transition, by the network of the other half."""
+    """(N,) E[R_t | s] of each row of `states`, by the network fitted to the other half.
+
+    `states` (N, m) has one state of each transition.
+    """
     both = in_batches(lambda s: _values(model, s), states)
     return both[np.arange(len(both)), 1 - half_of(trajectories)]
 
 
 def bootstrapped_returns(trajectories: Trajectories, discount: float) -> np.ndarray:
-    """(N,) float64, R_t of episodes that go on where they were only cut short.
+    """(N,) float64, discounted returns R_t that continue truncated episodes.
 
-    A truncation is not a failure: what would have followed is taken to bring the mean reward of the
-    episode's last steps, for ever.
+    A truncation is not a failure: R_t assumes that every later step would have the mean reward of
+    the episode's last `RECENT` steps, for ever.
 
     Args:
       trajectories: N transitions.
@@ -238,14 +241,14 @@ def bootstrapped_returns(trajectories: Trajectories, discount: float) -> np.ndar
 def advantages(
     model: Baseline, trajectories: Trajectories, discount: float, trace: float
 ) -> np.ndarray:
-    """(N,) float64, how much better each transition turned out than its state's baseline.
+    """(N,) float64, advantages: how much better each transition did than its state's baseline.
 
     Generalised advantage estimation (Schulman et al. 2016): Σ_k (γλ)^k δ_{t+k} up to the episode's
     end, δ = r + γ V(s') - V(s), with V(s') = 0 at terminals only.
 
     Args:
       model: of one seed; gives V = E[R_t | s].
-      trajectories: N transitions, those that the model was fitted to.
+      trajectories: N transitions, the dataset that the model was fitted to.
       discount: γ.
       trace: λ.
     """
@@ -257,10 +260,11 @@ def advantages(
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """(N,) float32 in (-1, 1): -1 for the least of the values, 0 for the median, 1 for the largest.
+    """(N,) float32 ranks in (-1, 1): near -1 for the least value, 0 for the median, near 1 for the
+    largest.
 
-    Of a condition it makes a share of the data: asked for y, one asks for what the best
-    (1 - y) / 2 of the transitions did.
+    A condition of rank y refers to a share of the data: it asks for what the best (1 - y) / 2 of
+    the transitions did.
     """
     rank = np.empty(len(values))
     rank[np.argsort(values, kind="stable")] = np.arange(len(values))

@@ -1,8 +1,8 @@
 """Beam search for a plan of high reward (Janner, Li and Levine 2021, Algorithm 1, as published).
 
-A transition is a row of D tokens: a state's m, an action's n, the reward and the value of what
-follows. Of the plans so far, each is continued by several actions drawn from the model; those of
-the highest reward so far and value behind it are kept.
+A transition is a row of D tokens: m of the state, n of the action, the reward and the value of what
+follows. In each step, every plan is continued with several actions sampled from the model. The
+plans with the highest sum of rewards so far and value of what follows are kept.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tskd_jax.fields import COUNT, NOT_NEGATIVE, PROBABILITY, at_least, field
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How plans are searched."""
+    """The fields of the search."""
 
     horizon: int = field(15, COUNT, "steps of a plan (as published)")
     beam_width: int = field(128, COUNT, "plans that are kept at each step (as published)")
@@ -39,29 +39,29 @@ class SearchConfig:
 
 @runtime_checkable
 class TokenModel(Protocol):
-    """What predicts tokens; rows are independent.
+    """A model that predicts tokens, independently for each row.
 
-    Logits are (rows, bins + 1): the last stands for the end of the episode.
+    Logits are (rows, bins + 1): the last one stands for the end of the episode.
     """
 
     def begin(
         self, tokens: Int[Array, "rows places"], last: Int[Array, ""]
     ) -> tuple[Float[Array, "rows tokens"], Any]:
-        """(logits of the token behind place `last`; a memory of those up to it)."""
+        """(logits of the token after place `last`; a memory of the tokens up to `last`)."""
         ...
 
     def extend(
         self, token: Int[Array, " rows"], memory: Any, place: Int[Array, ""]
     ) -> tuple[Float[Array, "rows tokens"], Any]:
-        """(logits of the token behind this one, which stands at `place`; the memory with it)."""
+        """Add a token at `place`; (logits of the token after it; the extended memory)."""
         ...
 
 
 class Worth(NamedTuple):
-    """What tokens are worth.
+    """The worth of tokens.
 
     Attributes:
-      rewards, values: (bins,) raw units, what the tokens of rewards and values stand for.
+      rewards, values: (bins,) rewards and values that tokens stand for, raw units.
       discount: γ.
     """
 
@@ -75,7 +75,7 @@ class Plan(NamedTuple):
 
     Attributes:
       actions: (H, n) tokens.
-      score: () discounted rewards and the value behind them, raw units.
+      score: () sum of discounted rewards and of the value of what follows, raw units.
     """
 
     actions: Array
@@ -85,13 +85,13 @@ class Plan(NamedTuple):
 def draw(
     key: Key[Array, ""], logits: Float[Array, "rows tokens"], top_k: int = 0, cut: float = 0.0
 ) -> Int[Array, " rows"]:
-    """A token for each row, of the likeliest ones.
+    """Sample a token for each row, from the most likely ones.
 
     Args:
-      key: randomness.
+      key: random key.
       logits: of the tokens.
-      top_k: so many may be drawn; 0: all.
-      cut: of the unlikeliest ones, those that together have less than this probability may not.
+      top_k: sample from this many of the most likely tokens; 0: from all.
+      cut: exclude the least likely tokens that together have less than this probability.
     """
     if top_k == 1:
         return logits.argmax(-1)
@@ -99,7 +99,7 @@ def draw(
     if cut:
         probability = jax.nn.softmax(logits)
         rising = jnp.sort(probability, axis=-1)
-        # The likeliest may be drawn whatever rounding makes of the sum.
+        # Rounding of the sum must not exclude the most likely token.
         enough = (jnp.cumsum(rising, -1) >= cut).at[:, -1].set(True)
         least = jnp.take_along_axis(rising, enough.argmax(-1)[:, None], 1)
         allowed &= probability >= least
@@ -111,7 +111,7 @@ def draw(
 def _draw_tokens(
     model: TokenModel, logits, memory, place, key, count: int, top_k: int, cut: float
 ) -> tuple[Array, Array, Any]:
-    """`count` tokens one after another, the first at `place`; (tokens, next logits, memory)."""
+    """Sample `count` tokens in turn, the first at `place`; (tokens, next logits, memory)."""
 
     def one(carry, index):
         logits, memory = carry
@@ -123,7 +123,7 @@ def _draw_tokens(
 
 
 def _expected(logits: Float[Array, "rows tokens"], worth: Float[Array, " bins"]) -> Array:
-    """The mean over tokens; an episode that has ended is worth 0."""
+    """The mean worth over the tokens' distribution; the end of the episode is worth 0."""
     return jax.nn.softmax(logits)[:, :-1] @ worth
 
 
@@ -136,24 +136,24 @@ def search(
     past: Int[Array, ""],
     key: Key[Array, ""],
 ) -> Plan:
-    """The best plan of one episode that is found.
+    """Search the best plan of one episode.
 
     Args:
-      model: of tokens.
-      config: horizon, width and what may be drawn.
+      model: the token model.
+      config: horizon, beam width and how to sample.
       worth: of the tokens of rewards and values.
       state_size: m.
-      seen: (C, D) the last transitions, of which the state alone is known of the present one; what
-        stands behind it is ignored.
-      past: L < C, the transitions before the present one, which is row L.
-      key: of what is drawn.
+      seen: (C, D) the last transitions. Of the present one, only the state is known; all tokens
+        after it are ignored.
+      past: L < C, the number of transitions before the present one, which is row L.
+      key: random key.
     """
     context, size = seen.shape
     action_size, width = size - state_size - 2, config.beam_width
 
     def continue_plans(windows, past, key):
-        """The next states; (windows, L, logits of the first action's token, memory)."""
-        # As soon as the context is full, its first transition is forgotten.
+        """Add the next states; (windows, L, logits of the action's first token, memory)."""
+        # Once the context is full, its first transition is dropped.
         windows = jnp.where(past == context - 1, jnp.roll(windows, -1, axis=1), windows)
         past = jnp.minimum(past + 1, context - 1)
         tokens = windows[:, :-1].reshape(width, -1)
@@ -169,7 +169,7 @@ def search(
     def one_step(carry, time):
         windows, past, logits, memory, gained, plans = carry
         action_key, state_key = jax.random.split(jax.random.fold_in(key, time))
-        # Each plan several times, one behind the other.
+        # Repeat each plan `expand` times, copies next to each other.
         windows, logits, memory, gained, plans = jax.tree.map(
             lambda leaf: jnp.repeat(leaf, config.expand, 0),
             (windows, logits, memory, gained, plans),
@@ -195,7 +195,7 @@ def search(
         windows, past, logits, memory = jax.lax.cond(
             time < config.horizon - 1,
             lambda: continue_plans(windows, past, state_key),
-            lambda: (windows, past, *carry[2:4]),  # the plans are whole
+            lambda: (windows, past, *carry[2:4]),  # the plans are complete
         )
         return (windows, past, logits, memory, gained, plans), scores
 

@@ -1,4 +1,4 @@
-"""Behavioural cloning: π(s) fitted to actions by mean squared error (section 3)."""
+"""Behavioural cloning: fits π(s) to actions by mean squared error (section 3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,12 +45,12 @@ def training(
     student_seeds: tuple[int, ...],
     name: str = "student",
 ) -> Training:
-    """The training of one student for each of `student_seeds`; a student depends on its own only.
+    """The training of one student for each of `student_seeds`; each depends on its own seed only.
 
     Args:
       config: of this part.
-      datasets: what is imitated: one dataset for all students, or one for each.
-      task: action size and bounds.
+      datasets: the data to imitate: one dataset for all students, or one for each.
+      task: gives the sizes of states and actions and the action bounds.
       student_seeds: S.
       name: for messages.
     """
@@ -99,11 +99,11 @@ def train(
     callbacks: TrainingCallbacks | None = None,
     name: str = "student",
 ) -> tuple[list[Policy], list[dict[str, float | None]]]:
-    """One student for each of `student_seeds`; arguments as of `training`.
+    """Train one student for each of `student_seeds`; arguments as for `training`.
 
     Returns:
       (policies on raw states, in the order of the seeds; one dict with the last chunk's loss, the
-      mean over students, or None where an earlier process had trained to the end).
+      mean over students, or None if an earlier process had already finished the training).
     """
     fitted = fit(training(config, datasets, task, student_seeds, name), callbacks)
     scales = [input_scale(data, config.normalize) for data in datasets]
@@ -115,18 +115,18 @@ def train(
 
 
 def input_scale(trajectories: Trajectories, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, deviation) by which a network's inputs are standardised, where they are."""
+    """(mean, deviation), (m,) each, by which inputs are standardised; 0 and 1 if they are not."""
     states = trajectories.observations
     if not normalize:
         size = states.shape[1]
         return np.zeros(size, np.float32), np.ones(size, np.float32)
     deviation = states.std(0)
-    # A dimension that is constant in training, however small its noise, must not explode later.
+    # A dimension that is (nearly) constant in training must not explode later.
     return states.mean(0), np.where(deviation > 1e-3, deviation, 1.0).astype(np.float32)
 
 
 def fold(params, mean: np.ndarray, deviation: np.ndarray, bounds: Bounds) -> Policy:
-    """A policy on raw states: the standardisation is folded into the first layer."""
+    """A policy on raw states: folds the standardisation into the first layer."""
     layers = [params["params"][f"Dense_{i}"] for i in range(len(params["params"]))]
     weights = [np.asarray(layer["kernel"], np.float32) for layer in layers]
     biases = [np.asarray(layer["bias"], np.float32) for layer in layers]

@@ -1,7 +1,7 @@
-"""Datasets compared without a simulator: by what students of them are worth in the learned world.
+"""Compares datasets without a simulator, by the scores of their students in the learned world.
 
 Not in the paper. A filter that keeps a tenth is right for one dataset and wrong for the next, and
-imagined trajectories help or do not; the returns of students, judged in the world, tell which.
+imagined trajectories may help or not. The returns of students in the learned world tell.
 """
 
 import warnings
@@ -48,15 +48,16 @@ def short_students(
     task: Task,
     callbacks: TrainingCallbacks | None = None,
 ) -> list[list[Policy]]:
-    """Short students of each dataset, trained side by side.
+    """Briefly train students of each dataset, side by side.
 
-    All start from the same weights and see the same rows by number: what differs is the data.
+    Student i of every dataset starts from the same weights and draws its batches with the same
+    random keys: only the data differs.
 
     Args:
-      config: how many students, and for how long.
-      student: of `cloning`.
+      config: how many students to train, and for how long.
+      student: the config of `cloning`.
       datasets: C choices.
-      task: the bounds of the actions.
+      task: gives the action bounds.
       callbacks: of the training.
 
     Returns:
@@ -72,13 +73,14 @@ def short_students(
 
 
 def largest_of_the_best(scores: Sequence[np.ndarray]) -> int:
-    """The number of the last choice that is as good as the best one within its standard error.
+    """The index of the last choice whose mean is within one standard error of the best one's.
 
-    The rule of one standard error (Breiman et al. 1984): among what cannot be told apart, the
-    simplest. Here that is the choice that keeps the most data.
+    This is the one-standard-error rule (Breiman et al. 1984): of the choices that cannot be told
+    apart, take the simplest. Here that is the choice that keeps the most data.
 
     Args:
-      scores: of each choice, (students, episodes), in the order of how much data they keep.
+      scores: of each choice, (students, episodes); choices are ordered by how much data they keep,
+        least first. The error is the best choice's, over students.
     """
     means = [one.mean() for one in scores]
     best = scores[int(np.argmax(means))].mean(1)
@@ -87,20 +89,21 @@ def largest_of_the_best(scores: Sequence[np.ndarray]) -> int:
 
 
 def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int:
-    """The number of the best choice that is better than the first beyond doubt, or 0.
+    """The index of the best choice that is significantly better than the first, or 0.
 
-    An episode that left what the world knows ends there, for want of knowledge and not by failure:
-    of the first choice it counts as much as the student's other episodes do on average, so that
-    nothing takes its place for what nobody knows; of the others it counts as it ended.
+    An episode that leaves what the world knows ends there because the world cannot continue it, not
+    because the student failed. For the first choice, such an episode counts as the mean of the same
+    student's other episodes, so that the choice is not replaced because of unknown outcomes. For
+    the others, it counts with the score that it ended with.
 
     Args:
       scores: of each choice, (students, episodes).
-      left: of each choice, whether an episode left what the world knows.
+      left: of each choice, (students, episodes), whether an episode left what the world knows.
 
     Returns:
-      Of the choices whose mean is above that of the first with 97.5% certainty (Welch's t-test over
-      students, or over episodes where there is one student), the one with the largest mean; 0
-      where a student of the first has no episode to its end.
+      Of the choices whose mean is above that of the first with 97.5% confidence (Welch's t-test
+      over students, or over episodes if there is one student), the one with the largest mean; 0 if
+      all episodes of one of the first choice's students left what the world knows.
     """
     if left[0].all(1).any():
         return 0
@@ -118,9 +121,9 @@ def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int
 
 
 def welch_interval(ones: np.ndarray, twos: np.ndarray) -> tuple[float, float]:
-    """Welch's 95% interval of how far the mean of some numbers is above that of others.
+    """Welch's 95% confidence interval of mean(ones) - mean(twos).
 
-    `scipy.stats` takes a second to import, and is imported where it is used.
+    `scipy.stats` takes a second to import, so it is imported only here.
     """
     from scipy import stats
 
@@ -128,7 +131,7 @@ def welch_interval(ones: np.ndarray, twos: np.ndarray) -> tuple[float, float]:
         mean = float(ones.mean() - twos.mean())
         return mean, mean
     with warnings.catch_warnings():
-        # Equal numbers on one side, as of students that all fail, are no loss of precision.
+        # SciPy warns of lost precision where all numbers of a side are equal (all students fail).
         warnings.simplefilter("ignore", RuntimeWarning)
         found = stats.ttest_ind(ones, twos, equal_var=False).confidence_interval(0.95)
     return float(found.low), float(found.high)

@@ -1,9 +1,8 @@
-"""Conservative Q-learning (Kumar et al. 2020): soft actor-critic whose Q is pressed down where
-nobody acted.
+"""Conservative Q-learning (Kumar et al. 2020): soft actor-critic with lower Q off the data.
 
-To the error of Q is added α · (log Σ_a exp Q(s, a) - Q(s, a_recorded) - τ) (their Equation 4, with
-Appendix F's importance sampling over actions of the actor in s and in s', and uniform ones); α is
-the Lagrangian's multiplier.
+It adds α · weight · (log Σ_a exp Q(s, a) - Q(s, a_recorded) - τ) to the error of Q, where α is the
+Lagrange multiplier (their Equation 4). The sum over actions is estimated by Appendix F's importance
+sampling, with the actor's actions in s and in s', and uniform ones.
 """
 
 import math
@@ -41,8 +40,8 @@ def conservative_gap(drawn: jax.Array, log_densities: jax.Array, recorded: jax.A
     """log Σ_a exp Q(s, a) - Q(s, a_recorded), the first term by importance sampling.
 
     Args:
-      drawn: (2, B, K) Q of drawn actions, by each of the twins.
-      log_densities: (B, K) of drawing them.
+      drawn: (2, B, K) Q of the sampled actions, by each of the twins.
+      log_densities: (B, K) log densities with which they were sampled.
       recorded: (2, B) Q of recorded actions.
 
     Returns:
@@ -62,13 +61,13 @@ def training(
         return parts.init(key) | {"log_temperature": zero, "log_multiplier": zero}
 
     def drawn(params, states, key, count):
-        """(B, count, n) actions of the actor, and their log densities (B, count)."""
+        """(B, count, n) actions sampled from the actor, and their (B, count) log densities."""
         middle, log_deviation = jnp.split(parts.outputs(params, states)[:, None], 2, -1)
         log_deviation = jnp.clip(log_deviation, *LOG_DEVIATION)
         noise = jax.random.normal(key, (len(states), count, size))
         before = middle + jnp.exp(log_deviation) * noise
         normal_density = -0.5 * jnp.square(noise) - log_deviation - HALF_LOG_2PI
-        # log(1 - tanh(u)²), without the rounding of 1 - 1.
+        # log(1 - tanh(u)²), without cancellation where tanh(u)² rounds to 1.
         tanh_density = 2 * (math.log(2) - before - jax.nn.softplus(-2 * before))
         return jnp.tanh(before), (normal_density - tanh_density).sum(-1)
 
@@ -77,7 +76,7 @@ def training(
         held, count = fixed(params), config.actions
         keys = jax.random.split(key, 4)
 
-        # The critics: to r + γ Q'(s', π(s')), and down where nobody acted.
+        # The critics: regressed to r + γ Q'(s', π(s')), and lowered at unrecorded actions.
         next_q = parts.critics(targets, batch.next_states, parts.act(held, batch.next_states))
         goal = fixed(batch.rewards + config.discount * batch.goes_on * next_q.min(0))
         here, there = (
@@ -100,14 +99,14 @@ def training(
             pressed = config.weight * (gap - config.threshold)
             return jnp.square(recorded_q - goal).mean() + multiplier * pressed, pressed
 
-        # Nearly all of an update's time: so many actions of each state, by both critics.
+        # Nearly all of an update's time goes here: many actions for each state, by both critics.
         rows = batch, goal, actions, densities
         critic_losses, pressed = jax.vmap(
             lambda critic: mean_over_pieces(critic_loss_of_rows, critic, multiplier, rows)
         )(params["critic"])
         multiplier_loss = -(multiplier * fixed(pressed)).mean()
 
-        # The actor and its temperature, of soft actor-critic.
+        # Soft actor-critic's actor and temperature.
         own, log_density = drawn(params, batch.states, keys[3], 1)
         temperature = jnp.exp(params["log_temperature"])
         worth = parts.critics(held, batch.states[:, None], own).min(0)
@@ -132,6 +131,6 @@ def train(
     *,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[list[Policy], list[dict[str, float | None]]]:
-    """One actor for each of `student_seeds`; see `actor_critic.train`."""
+    """Train one actor for each of `student_seeds`; see `actor_critic.train`."""
     plan = training(config, recorded, task, student_seeds)
     return actor_critic.train(plan, config, recorded, task, callbacks)

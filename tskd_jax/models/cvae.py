@@ -1,8 +1,8 @@
 """Actions of MBTS's stitches: a conditional variational autoencoder p(a | s, s').
 
 Line 9 of the paper's Algorithm 5. The encoder gives a Gaussian q(z | s, a, s') over latent
-variables, and the decoder an action for (s, s', z). Fields and loss are those of the public code of
-MBTS (Hepburn and Montana 2023), whose networks are those of BCQ (Fujimoto et al. 2019).
+variables; the decoder gives an action for (s, s', z). Fields and loss are those of the public code
+of MBTS (Hepburn and Montana 2023), whose networks are those of BCQ (Fujimoto et al. 2019).
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ from tskd_jax.training.training import (
 
 LATENTS_PER_ACTION = 2  # latent variables for each dimension of the action
 LOG_STD_RANGE = (-4.0, 15.0)  # of q(z | s, a, s')
-LARGE_DATASET = 900_000  # transitions, from which on the networks are `hidden` wide
+LARGE_DATASET = 900_000  # transitions; smaller datasets get networks of widths `hidden_small`
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Config(TrainingConfig):
 
 @struct.dataclass
 class CVAE:
-    """Encoder and decoder, multilayer perceptrons on s and its change; the decoder ends in tanh.
+    """Encoder and decoder: multilayer perceptrons on s and its change; the decoder ends in tanh.
 
     Attributes:
       params: `encoder` and `decoder`.
       normalizer: of states.
       hidden: widths of the hidden layers of both.
-      latent_limit: to which samples of the prior are clipped.
+      latent_limit: samples of the prior are clipped to ± this.
       bounds: of the actions.
     """
 
@@ -110,7 +110,7 @@ class CVAE:
     def encode(
         self, params: Leaf, pairs: Float[Array, "batch pair"], actions: Float[Array, "batch action"]
     ) -> tuple[Float[Array, "batch latent"], Float[Array, "batch latent"]]:
-        """(mean, log deviation) of q(z | s, a, s'), of `pair_features` and actions in [-1, 1]."""
+        """(mean, log deviation) of q(z | s, a, s'), from `pair_features` and actions in [-1, 1]."""
         output = self.encoder.apply(params["encoder"], jnp.concatenate([pairs, actions], -1))
         mean, log_std = jnp.split(jnp.asarray(output), 2, -1)
         return mean, jnp.clip(log_std, *LOG_STD_RANGE)
@@ -118,7 +118,7 @@ class CVAE:
     def decode(
         self, params: Leaf, pairs: Float[Array, "batch pair"], latents: Float[Array, "batch latent"]
     ) -> Float[Array, "batch action"]:
-        """Actions in [-1, 1] of `pair_features` and latent variables."""
+        """Actions in [-1, 1], from `pair_features` and latent variables."""
         output = self.decoder.apply(params["decoder"], jnp.concatenate([pairs, latents], -1))
         return jnp.tanh(output)
 
@@ -128,7 +128,7 @@ class CVAE:
         next_states: Float[Array, "batch state"],
         latents: Float[Array, "batch latent"],
     ) -> Float[Array, "batch action"]:
-        """The actions, raw units, that these latent variables stand for between raw states."""
+        """Decode latent variables into the actions between raw states, in raw units."""
         pairs = pair_features(self.normalizer, states, next_states)
         return self.bounds.stretch(self.decode(self.params, pairs, latents))
 
@@ -141,7 +141,7 @@ def kl_divergence(
 
 
 def create(config: Config, trajectories: Trajectories, task: Task) -> CVAE:
-    """The model of one seed for that dataset, without parameters."""
+    """The model of one seed for a dataset, without parameters."""
     return CVAE(
         params=None,
         normalizer=fit_normalizer("gaussian", trajectories.observations),
@@ -156,12 +156,12 @@ def training(
 ) -> tuple[Training, list[np.ndarray]]:
     """The training on recorded transitions: reconstruction error and KL divergence.
 
-    Both are means over the batch and the dimensions, the error that of actions in [-1, 1].
+    Both are means over the batch and the dimensions; the error is that of actions in [-1, 1].
 
     Args:
       config: of this part.
       trajectories: the recorded dataset.
-      task: the bounds of the actions.
+      task: gives the action bounds.
       keys: (S,).
 
     Returns:
@@ -203,15 +203,15 @@ def train(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[CVAE, list[dict[str, float]]]:
-    """Fit encoder and decoder, and measure on held-out transitions what they make of actions.
+    """Fit encoder and decoder, and measure both on held-out transitions.
 
     Returns:
       (the model with the seeds as leading axis of every leaf; metrics of each seed:
-      `held_out_mse` of one sampled action for each transition, raw units; `held_out_kl`, nats for
-      each transition, near 0 where the latent variables say nothing).
+      `held_out_mse` of one sampled action per transition, raw units; `held_out_kl`, nats per
+      transition, near 0 if the latent variables carry no information).
 
     Raises:
-      DivergenceError, OutOfMemoryError: as `fit`.
+      DivergenceError, OutOfMemoryError: as for `fit`.
     """
     plan, held_out = training(config, trajectories, task, keys)
     fitted = fit(plan, callbacks)
@@ -248,12 +248,12 @@ def _divergence(model: CVAE, states, next_states, actions):
 def sample_actions(
     model: CVAE, states: np.ndarray, next_states: np.ndarray, key: jax.Array
 ) -> np.ndarray:
-    """One action of p(a | s, s') for each of any number of pairs, on the host.
+    """Sample one action from p(a | s, s') per pair, for any number of pairs, on the host.
 
     Args:
       model: of one seed.
       states, next_states: (N, m) raw.
-      key: randomness.
+      key: random key.
 
     Returns:
       (N, n) actions, raw units, within their bounds.

@@ -1,14 +1,14 @@
-"""Decision Transformer (Chen et al. 2021): imitation of what came before a return.
+"""Decision Transformer (Chen et al. 2021): imitation conditioned on the return-to-go.
 
-A causal transformer reads returns-to-go, states and actions by turns, R₁ s₁ a₁ R₂ s₂ a₂ …, and
-predicts each action from what stands before it (their Section 3). To act well it is told that a
-high return is still to come, less what has been rewarded since.
+A causal transformer reads returns-to-go, states and actions in turn, R₁ s₁ a₁ R₂ s₂ a₂ …, and
+predicts each action from what precedes it (their Section 3). To act well, it is given a high target
+return, less the rewards received so far.
 
-Where it differs from the published code: a batch draws the last transition of each window, not the
-first, so that short windows are those in which an episode begins, as when acting; only weight
-matrices decay, and all weights begin as GPT-2's; neither states nor returns are predicted, and
-GPT-2's own table of positions, which Table 3's 0.86 M parameters for hopper must count, is left
-out, as embeddings of the time say it all: 0.73 M.
+It differs from the published code: a batch draws the last transition of each window, not the first,
+so that short windows are those at an episode's start, as when acting; only weight matrices decay;
+all weights are initialised as in GPT-2; neither states nor returns are predicted; and GPT-2's own
+position embeddings are left out, because the time embeddings make them redundant. So hopper has
+0.73 M parameters, while the 0.86 M of Table 3 must count the position embeddings.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Config(SequenceConfig):
     )
 
     def optimizer(self) -> optax.GradientTransformation:
-        """AdamW, as these fields say."""
+        """AdamW with the settings of these fields."""
         return self.adamw(second_moment=0.999)
 
 
@@ -77,7 +77,7 @@ class Network(nn.Module):
     Attributes:
       config: of this part.
       action_size: n.
-      times: time steps that have an embedding; later ones have the last one's.
+      times: number of time steps that have an embedding; later ones use the last one.
     """
 
     config: Config
@@ -86,7 +86,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, seen: History, train: bool = False) -> Float[Array, "batch context n"]:
-        """For each state, of all that stands before it and of no action after it."""
+        """Predict the action of each state, from the tokens up to and including that state."""
         steps, width = seen.steps, self.config.width
         batch, context = steps.returns.shape
         time = jnp.minimum(steps.times, self.times - 1)
@@ -113,12 +113,12 @@ def training(
 ) -> Training:
     """The training of one transformer for each of `student_seeds`.
 
-    The loss is the mean squared error of the actions in [-1, 1], padding left out.
+    The loss is the mean squared error of the actions in [-1, 1], without padding.
 
     Args:
       config: of this part.
       recorded: the dataset.
-      task: bounds of the actions, and the episode limit, which is how many times are embedded.
+      task: gives the action bounds, and the episode limit: the number of time embeddings.
       student_seeds: S.
     """
     network = Network(config, task.action_size, task.episode_limit)
@@ -150,9 +150,10 @@ def training(
 
 
 def target_return(config: Config, recorded: Trajectories) -> float:
-    """The return that it is asked for, raw units.
+    """The return that the model is asked for, raw units.
 
-    A multiple of a negative return is better than it, too: best + (multiple - 1) |best|.
+    A multiple above 1 asks for more than the best even if that is negative: the target is
+    best + (multiple - 1) |best|.
     """
     if config.target_return:
         return config.target_return
@@ -168,8 +169,11 @@ def train(
     *,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[list["DecisionTransformer"], list[dict[str, float | None]]]:
-    """One actor for each of `student_seeds`, in their order; and the last loss, or None where an
-    earlier process had trained to the end.
+    """Train one actor for each of `student_seeds`.
+
+    Returns:
+      (the actors, in the order of the seeds; one dict with the last loss, or None if an earlier
+      process had already finished the training, and with the target return).
     """
     fitted = fit(training(config, recorded, task, student_seeds), callbacks)
     mean, deviation = input_scale(recorded, True)
@@ -191,15 +195,15 @@ def train(
 
 @struct.dataclass
 class DecisionTransformer:
-    """A trained transformer that acts; an `Actor` of the simulator.
+    """A trained transformer that acts; an `Actor` for the simulator.
 
     Attributes:
       params: of `Network`.
       mean, deviation: (m,) by which states are standardised.
-      target: () the return that it is asked for, raw units.
+      target: () the return that the model is asked for, raw units.
       config: of this part.
       bounds: of the actions.
-      times: time steps that have an embedding.
+      times: number of time steps that have an embedding.
     """
 
     params: Any
@@ -212,11 +216,11 @@ class DecisionTransformer:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the network."""
+        """The number of parameters of the network."""
         return count_parameters(self.params)
 
     def start(self) -> Act:
-        """What plays episodes in lockstep from time 0; see `Player`."""
+        """A `Player`, which plays episodes in lockstep from time 0."""
         return Player(self)
 
     def __call__(self, seen: History) -> Float[Array, "batch n"]:
@@ -231,10 +235,10 @@ _act = jax.jit(lambda model, seen: model(seen))
 
 
 class Player:
-    """Remembers the last K time steps of all episodes, and what of the target is left.
+    """Remembers the last K time steps of all episodes, and what remains of the target return.
 
     Attributes:
-      left: (E,) return that is still asked for, raw units.
+      left: (E,) the remaining target return, raw units.
     """
 
     def __init__(self, model: DecisionTransformer):
@@ -247,7 +251,7 @@ class Player:
         """Actions (E, n) for observations (E, m) at time step `time`, which counts from 0.
 
         Args:
-          observations: of the present.
+          observations: of the present time step.
           time: the same for all episodes.
           rewards: (E,) of the last step; at time 0 there is none.
         """
@@ -267,7 +271,7 @@ class Player:
         steps = self._steps
         steps.returns[:, -1] = self.left / model.config.scale
         steps.states[:, -1] = (observations - self._mean[None]) / self._deviation[None]
-        steps.actions[:, -1] = 0  # not taken yet, and of no influence
+        steps.actions[:, -1] = 0  # not taken yet; no output depends on it
         steps.times[:, -1] = time
         exists = np.arange(context)[None] >= context - 1 - time
         seen = History(steps, np.broadcast_to(exists, (episodes, context)))

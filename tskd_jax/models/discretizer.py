@@ -1,4 +1,4 @@
-"""Numbers as tokens: each dimension is cut into bins (Janner, Li and Levine 2021, Section 3.1)."""
+"""Numbers as tokens: splits each dimension into bins (Janner, Li and Levine 2021, Section 3.1)."""
 
 import numpy as np
 from flax import struct
@@ -14,13 +14,13 @@ KINDS = ("quantile", "uniform")
 class Discretizer:
     """Bins of each dimension; on the host.
 
-    A bin holds its left edge and not its right one; the last holds both, and what lies outside
-    belongs to the first or the last.
+    A bin contains its left edge but not its right one; the last bin contains both. Numbers outside
+    the range belong to the first or the last bin.
 
     Attributes:
-      edges: (bins + 1, D) raw units, not falling.
-      centres: (bins, D) what a token stands for: the mean of the data in its bin, or where there
-        are none the middle between its edges.
+      edges: (bins + 1, D) raw units, non-decreasing.
+      centres: (bins, D) raw units, the number that a token stands for: the mean of the data in its
+        bin, or of the bin's edges if it holds no data.
     """
 
     edges: Leaf
@@ -28,13 +28,13 @@ class Discretizer:
 
     @property
     def bins(self) -> int:
-        """Tokens of each dimension: 0 … bins - 1."""
+        """Number of tokens of each dimension: 0 … bins - 1."""
         return len(self.centres)
 
     def encode(
         self, x: Float[np.ndarray, "*batch d"], first: int = 0
     ) -> Int[np.ndarray, "*batch d"]:
-        """Tokens of numbers in raw units; `first` is the dimension of the first of them."""
+        """Tokens of numbers in raw units; `first` is the dimension of the first number."""
         columns = [
             np.searchsorted(self.edges[:, first + d], x[..., d], side="right") - 1
             for d in range(x.shape[-1])
@@ -44,19 +44,19 @@ class Discretizer:
     def decode(
         self, tokens: Int[np.ndarray, "*batch d"], first: int = 0
     ) -> Float[np.ndarray, "*batch d"]:
-        """What tokens stand for; that of an episode's end is taken for the last bin's."""
+        """Numbers (raw units) that tokens stand for; an episode's end is read as the last bin."""
         tokens = np.minimum(tokens, self.bins - 1)
         columns = [self.centres[tokens[..., d], first + d] for d in range(tokens.shape[-1])]
         return np.stack(columns, -1)
 
 
 def fit_discretizer(kind: str, x: Float[np.ndarray, "rows d"], bins: int) -> Discretizer:
-    """Bins for that data.
+    """Fit bins to data.
 
     Args:
-      kind: `quantile`: as many rows in each bin; `uniform`: bins of one width.
+      kind: `quantile`: equally many rows in each bin; `uniform`: bins of equal width.
       x: (N, D) raw units.
-      bins: of each dimension.
+      bins: number of bins of each dimension.
 
     Raises:
       ConfigError: the kind is unknown.

@@ -30,7 +30,7 @@ from tskd_jax.training.training import (
 
 LOG_STD_RANGE = (-10.0, 2.0)
 LEVELS = 1001  # of `likelihood_quantiles`
-MAX_ROWS_MEASURED = 8192  # of those trained on
+MAX_ROWS_MEASURED = 8192  # most rows trained on whose likelihood is measured
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
 
 
@@ -58,15 +58,15 @@ class Config(TrainingConfig):
 class DynamicsEnsemble:
     """Gaussians over the next state, one for each member, in raw units.
 
-    The networks see normalised states and predict the normalised change of state, whose size is
-    the same in every dimension; means and deviations are given in raw units.
+    The networks see normalised states and predict the normalised change of state, which has the
+    same scale in every dimension. `predict` gives means and deviations in raw units.
 
     Attributes:
-      params: members as leading axis.
+      params: with the members as leading axis.
       states: normaliser of s.
       change_mean, change_deviation: (m,) of s' - s in the dataset; a dimension that never changes
         has deviation 1, so that its density is finite.
-      resolution: (m,) deviation that `likelihoods` adds to the members', raw units.
+      resolution: (m,) deviation that `likelihoods` adds in quadrature to the members', raw units.
       likelihood_quantiles: (1001,) quantiles 0, 0.001, … 1 of `likelihoods` at held-out recorded
         transitions.
       hidden: widths of the hidden layers.
@@ -126,12 +126,12 @@ def gaussian_log_density(x: Array, mean: Array, deviation: Array) -> Array:
 
 
 def log_mean_exp(x: Float[Array, "batch member"]) -> Float[Array, " batch"]:
-    """log of the mean over members; the densities themselves would overflow float32."""
+    """log of the mean of exp(x) over members; the densities themselves would overflow float32."""
     return jax.nn.logsumexp(x, axis=-1) - jnp.log(x.shape[-1])
 
 
 def create(config: Config, trajectories: Trajectories) -> DynamicsEnsemble:
-    """The ensemble of one seed for that dataset, without parameters."""
+    """The ensemble of one seed for a dataset, without parameters."""
     change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
     deviation = change.std(0)
     return DynamicsEnsemble(
@@ -156,7 +156,7 @@ def training(
       keys: (S,).
 
     Returns:
-      (the training; of each seed the transitions that are trained on, and those held out).
+      (the training; for each seed, the transitions trained on and those held out).
     """
     model = create(config, trajectories)
     split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
@@ -190,7 +190,7 @@ def train(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[DynamicsEnsemble, list[dict[str, float]]]:
-    """Fit `members` Gaussians and keep the `elites` best on held-out data.
+    """Fit `members` Gaussians and keep the `elites` that are best on held-out data.
 
     Returns:
       (the ensemble with the seeds as leading axis of every leaf, parameters (S, elites, …);
@@ -218,7 +218,7 @@ def _keep_elites(
     rows: np.ndarray,
     held_out: np.ndarray,
 ) -> tuple[DynamicsEnsemble, dict[str, float]]:
-    """The members of one seed that explain held-out rows best, and how well they do."""
+    """Keep the members of one seed that explain the held-out rows best; also return metrics."""
     states, next_states = trajectories.observations, trajectories.next_observations
     unseen = states[held_out], next_states[held_out]
     densities = log_densities(model, *unseen)
@@ -265,10 +265,10 @@ def _likelihoods(model: DynamicsEnsemble, states, next_states):
 
 
 def likelihoods(model: DynamicsEnsemble, states: np.ndarray, next_states: np.ndarray) -> np.ndarray:
-    """As `log_mean_densities`, with the members' deviations widened by `resolution`.
+    """Like `log_mean_densities`, with the members' deviations widened by `resolution`.
 
-    The ensemble of a nearly deterministic simulator is so sharp that everything imagined, good or
-    bad, is hundreds of deviations off. At the resolution of what imagines, the two differ.
+    The ensemble of a nearly deterministic simulator is so sharp that every imagined transition,
+    good or bad, is hundreds of deviations off. At the diffuser's resolution, the two differ.
     """
     return in_batches(lambda s, s_next: _likelihoods(model, s, s_next), states, next_states)
 
@@ -285,8 +285,8 @@ def consistent_lengths(
 ) -> np.ndarray:
     """(E,) transitions of each trajectory before the first that one seed's ensemble rejects.
 
-    A transition is accepted while its likelihood is not below that quantile of held-out recorded
-    ones.
+    A transition is accepted if its likelihood is at least that quantile of the likelihoods of
+    held-out recorded transitions.
     """
     least = np.interp(quantile, np.linspace(0, 1, LEVELS), model.likelihood_quantiles)
     likelihood = likelihoods(model, trajectories.observations, trajectories.next_observations)

@@ -47,7 +47,7 @@ class Config(TrainingConfig):
 
 @struct.dataclass
 class InverseDynamics:
-    """f: an MLP on s and its change, tanh, stretched to the bounds of the actions.
+    """f: an MLP on s and its change, with a final tanh that is scaled to the action bounds.
 
     Attributes:
       params: of the network.
@@ -88,17 +88,17 @@ def pair_features(
     states: Float[Array, "batch state"],
     next_states: Float[Array, "batch state"],
 ) -> Float[Array, "batch features"]:
-    """What networks see of a transition from raw s to raw s': s normalised, and its change.
+    """Network inputs for a transition from raw s to raw s': normalised s, and its scaled change.
 
-    The change says most about the action and is small beside the state: given as an input of its
-    own it need not be found as a difference of two large numbers.
+    The change says most about the action, but is small compared with the state. As an input of its
+    own, the network need not compute it as a difference of two large numbers.
     """
     s, s_next = normalizer.normalize(states), normalizer.normalize(next_states)
     return jnp.concatenate([s, (s_next - s) * 10.0], -1)
 
 
 def create(config: Config, trajectories: Trajectories, task: Task) -> InverseDynamics:
-    """The model of one seed for that dataset, without parameters."""
+    """The model of one seed for a dataset, without parameters."""
     return InverseDynamics(
         params=None,
         normalizer=fit_normalizer("gaussian", trajectories.observations),
@@ -115,7 +115,7 @@ def training(
     Args:
       config: of this part.
       trajectories: the recorded dataset.
-      task: the bounds of the actions.
+      task: gives the action bounds.
       keys: (S,).
 
     Returns:

@@ -1,9 +1,8 @@
-"""Implicit Q-learning (Kostrikov, Nair and Levine 2022): no action is ever asked for a value that
-was not recorded.
+"""Implicit Q-learning (Kostrikov, Nair and Levine 2022).
 
-V is an expectile of Q over recorded actions (their Equation 5), Q is regressed to r + γ V(s')
-(Equation 6), and the actor imitates recorded actions, weighted by the exponential of their
-advantage (Equation 7).
+It never evaluates Q at actions that were not recorded. V is an expectile of Q over recorded
+actions (their Equation 5), Q is regressed to r + γ V(s') (Equation 6), and the actor imitates
+recorded actions, weighted by the exponential of their advantage (Equation 7).
 """
 
 from dataclasses import dataclass
@@ -94,6 +93,6 @@ def train(
     *,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[list[Policy], list[dict[str, float | None]]]:
-    """One actor for each of `student_seeds`; see `actor_critic.train`."""
+    """Train one actor for each of `student_seeds`; see `actor_critic.train`."""
     plan = training(config, recorded, task, student_seeds)
     return actor_critic.train(plan, config, recorded, task, callbacks)

@@ -1,7 +1,7 @@
-"""ReBRAC (Tarasov et al. 2023): TD3+BC that is held near recorded actions in its targets, too, with
-deeper networks, layer normalisation in the critics, and large batches.
+"""ReBRAC (Tarasov et al. 2023): TD3+BC that also penalises unrecorded actions in the targets.
 
-Of its settings by dataset (its Table 6) the defaults are the most frequent.
+It has deeper networks, layer normalisation in the critics, and large batches. The defaults are the
+most frequent of its settings by dataset (its Table 6).
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def training(
             targets, batch.next_states, key, config.noise, config.noise_limit
         )
         next_q = parts.critics(targets, batch.next_states, next_actions).min(0)
-        # Where an episode was cut, nobody knows what would have been done in its last state.
+        # At the end of an episode no next action is recorded, so there is none to stay close to.
         strayed = batch.has_next * jnp.square(next_actions - batch.next_actions).sum(-1)
         next_values = next_q - config.critic_weight * strayed
         goal = fixed(batch.rewards + config.discount * batch.goes_on * next_values)
@@ -85,6 +85,6 @@ def train(
     *,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[list[Policy], list[dict[str, float | None]]]:
-    """One actor for each of `student_seeds`; see `actor_critic.train`."""
+    """Train one actor for each of `student_seeds`; see `actor_critic.train`."""
     plan = training(config, recorded, task, student_seeds)
     return actor_critic.train(plan, config, recorded, task, callbacks)

@@ -1,7 +1,7 @@
-"""Policies rolled out in the learned world: scores without a simulator, and where a policy goes.
+"""The referee: rolls policies out in the learned world, which gives scores and visited states.
 
-Not in the paper. The members of the world disagree where the data says little, so each step of a
-rollout is answered by one of them at random: what only one of them believes does not add up.
+Not in the paper, and without a simulator. The members of the world disagree where the data says
+little. So a random member answers each step of a rollout: the error of one does not accumulate.
 """
 
 import functools
@@ -31,15 +31,16 @@ class Config:
 
 @struct.dataclass
 class Verdict:
-    """What the world says of policies; P policies, E episodes each.
+    """The outcome of rollouts in the world, of P policies in E episodes each.
 
     Attributes:
       returns: (P, E) undiscounted.
       lengths: (P, E) steps.
-      disagreement: (P, E) mean over the steps of how far the members' next states lie apart
+      disagreement: (P, E) mean over the steps of the distance between the members' next states
         (`World.apart`).
       left: (P, E) whether an episode ended because it had left what the world knows.
-      states: (P, E, T, m) raw units, of which the first `lengths` count; None unless asked for.
+      states: (P, E, T, m) raw units, of which the first `lengths` count; None without
+        `keep_states`.
     """
 
     returns: Leaf
@@ -49,7 +50,7 @@ class Verdict:
     states: Leaf | None = None
 
     def visited(self) -> np.ndarray:
-        """(N, m) every state that was acted in."""
+        """(N, m) every state in which a policy acted."""
         if self.states is None:
             raise ValueError("the states were not asked for (keep_states)")
         time = np.arange(self.states.shape[2])
@@ -68,11 +69,11 @@ def judge(
 
     Args:
       world: of one seed.
-      policies: P, of one shape.
-      task: its termination rule and episode limit.
+      policies: P policies of equal shapes and bounds.
+      task: gives the termination rule and the episode limit.
       starts: (E, m) recorded initial states, raw units.
-      key: of the members that answer; the same for all policies.
-      keep_states: whether the states are given, too.
+      key: draws the members that answer, the same for all policies.
+      keep_states: whether to return the visited states, too.
     """
     stacked = jax.tree.map(
         lambda *leaves: np.stack(leaves), *((one.weights, one.biases) for one in policies)
@@ -84,7 +85,7 @@ def judge(
 
 
 def of_each_seed(policies: Sequence[Policy], count: int) -> list[Sequence[Policy]]:
-    """The students of each of so many pipeline seeds: of a single one all, else one for each."""
+    """Group students by pipeline seed: with a single seed all in one group, else one per seed."""
     return [policies] if count == 1 else [[policy] for policy in policies]
 
 
@@ -97,14 +98,14 @@ def judge_some(
     key: jax.Array,
     keep_states: bool = False,
 ) -> Verdict:
-    """As `judge`, from so many of the states, drawn; the same for all policies."""
+    """Like `judge`, from `episodes` of the states, drawn at random; the same for all policies."""
     start_key, member_key = jax.random.split(key)
     chosen = np.asarray(jax.random.randint(start_key, (episodes,), 0, len(starts)))
     return judge(world, policies, task, starts[chosen], member_key, keep_states)
 
 
 def _act(params, states: jax.Array) -> jax.Array:
-    """As `Policy`, compiled, before its bounds."""
+    """Like `Policy`, but in JAX and before scaling to the bounds."""
     weights, biases = params
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         states = jax.nn.relu(states @ weight + bias[None])
@@ -115,7 +116,7 @@ def _act(params, states: jax.Array) -> jax.Array:
 def roll_out(
     world: World, policies, task: Task, bounds: Bounds, starts, key, keep_states: bool
 ) -> Verdict:
-    """As `judge`, of policies' (weights, biases) with the policies as leading axis."""
+    """Like `judge`; `policies` are (weights, biases) with the policies as leading axis."""
     count, (episodes, size) = len(policies[1][0]), starts.shape
 
     def step(carry):

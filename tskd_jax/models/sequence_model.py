@@ -1,4 +1,4 @@
-"""What Decision Transformer and Trajectory Transformer share: their fields and their optimizer."""
+"""What Decision Transformer and Trajectory Transformer share: fields and optimizer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tskd_jax.fields import COUNT, NOT_NEGATIVE, POSITIVE, between, field
 from tskd_jax.nn.transformer import Transformer
 from tskd_jax.training.training import TrainingConfig
 
-LAST_RATE = 0.1  # share of the rate that a cosine schedule ends at
+LAST_RATE = 0.1  # a cosine schedule ends at this share of the learning rate
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SequenceConfig(TrainingConfig):
 
     @property
     def width(self) -> int:
-        """Numbers of an embedded token."""
+        """The width of an embedded token."""
         return self.heads * self.head_width
 
     def transformer(self, activation: Callable[[Array], Array]) -> Transformer:
@@ -37,7 +37,7 @@ class SequenceConfig(TrainingConfig):
         return Transformer(self.layers, self.heads, activation, self.dropout)
 
     def rate(self) -> optax.Schedule:
-        """A linear rise to the rate, which is then constant or falls to a tenth of it."""
+        """Linear warm-up to the learning rate, then constant or, with cosine, a fall to a tenth."""
         rising = max(1, round(self.warmup * self.steps))
         top = self.learning_rate
         if self.schedule == "cosine":
@@ -47,7 +47,7 @@ class SequenceConfig(TrainingConfig):
         return optax.linear_schedule(top / rising, top, rising - 1)
 
     def adamw(self, second_moment: float) -> optax.GradientTransformation:
-        """AdamW on clipped gradients; `second_moment` is the decay β₂ of the squares' average."""
+        """AdamW on clipped gradients; `second_moment` is β₂, the decay of the second moment."""
         return optax.chain(
             optax.clip_by_global_norm(self.gradient_clip),
             optax.adamw(
@@ -57,7 +57,7 @@ class SequenceConfig(TrainingConfig):
 
 
 def _decays(params: Any) -> Any:
-    """Of a tree of parameters, which decay: matrices that multiply, no biases, no embeddings."""
+    """A mask of the parameters that decay: weight matrices, but neither biases nor embeddings."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: getattr(path[-1], "key", "") == "kernel", params
     )

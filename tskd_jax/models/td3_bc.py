@@ -1,4 +1,4 @@
-"""TD3+BC (Fujimoto and Gu 2021): the actor of TD3, held near recorded actions."""
+"""TD3+BC (Fujimoto and Gu 2021): TD3 whose actor is kept close to recorded actions."""
 
 from dataclasses import dataclass
 
@@ -67,6 +67,6 @@ def train(
     *,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[list[Policy], list[dict[str, float | None]]]:
-    """One actor for each of `student_seeds`; see `actor_critic.train`."""
+    """Train one actor for each of `student_seeds`; see `actor_critic.train`."""
     plan = training(config, recorded, task, student_seeds)
     return actor_critic.train(plan, config, recorded, task, callbacks)

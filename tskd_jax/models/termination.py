@@ -1,9 +1,9 @@
-"""A termination rule learned from recorded ends, for an environment that tells none.
+"""A termination rule learned from recorded ends, for an environment whose rule is unknown.
 
-Not in the paper, which knows the rule of each environment (Algorithm 1 asks it after every step).
-Where nobody knows it, imagination and the learned world would go on behind a fall, or a goal, as if
-nothing had happened. Which next states end an episode is recorded with the data; what is learned of
-it takes the place of `Task.alive`.
+Not in the paper, which knows the rule of each environment (Algorithm 1 checks it after every step).
+Without a rule, imagination and the learned world would go on after a fall, or after a goal, as if
+nothing had happened. The data records which next states end an episode; the rule learned from them
+replaces `Task.alive`.
 """
 
 from dataclasses import dataclass, replace
@@ -33,13 +33,11 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-FEWEST = 10  # recorded ends from which something can be learned
+FEWEST = 10  # recorded ends that are needed to learn a rule
 HELD_OUT = 0.2  # of the episodes that end
-FACE = 0.1  # of the ends, which a limit must explain that no other does
-FALSE = (
-    0.1  # for each end, recorded states that the network takes for one though an episode went on
-)
-RECOGNISED = 0.5  # of the ends held out; a rule that knows fewer is none of the state
+FACE = 0.1  # share of the ends that a limit must explain beyond all earlier limits
+FALSE = 0.1  # false alarms of the network per recorded end: states from which an episode went on
+RECOGNISED = 0.5  # share of held-out ends that a rule must recognise; else the state does not tell
 
 
 @dataclass(frozen=True)
@@ -58,19 +56,19 @@ class Config(TrainingConfig):
 
 @dataclass(frozen=True, eq=False)
 class Termination:
-    """Which states end an episode, in the place of `Task.alive`.
+    """A rule that says which states end an episode; replaces `Task.alive`.
 
-    A state ends one beyond a limit, or where the network says so. Limits are what simulators mostly
-    have, and no network is as sharp; what they do not explain (a goal, a tip that falls) is left to
-    the network.
+    An episode ends in a state beyond a limit, or where the network says so. Most simulators use
+    limits, and no network is as sharp. The network covers the ends that limits do not explain (a
+    goal, a tip that falls).
 
-    Equal to itself alone, so that a compiled program may hold it as a constant; a stage's key goes
-    by its content.
+    An instance equals only itself, so that a compiled program may hold it as a constant; the key of
+    a stage depends on its content.
 
     Attributes:
       low, high: (m,) limits of the state, raw units; infinite where there is none.
       states: normaliser of s', for the network.
-      params: of the network; None: there is none.
+      params: of the network; None: there is no network.
       least: logit above which a state ends an episode.
       hidden: widths of the hidden layers.
     """
@@ -89,12 +87,12 @@ class Termination:
     def logits(
         self, params: Leaf, observations: Float[Array, "*batch state"]
     ) -> Float[Array, "*batch"]:
-        """How likely each state ends an episode if half of all states did; raw units."""
+        """Logits that states (raw units) end an episode, if half of all states did."""
         output = self.network.apply(params, self.states.normalize(observations))
         return jnp.squeeze(output, -1)
 
     def __call__(self, observations: Float[Array, "*batch state"]) -> Bool[Array, "*batch"]:
-        """Which states an episode goes on from, raw units."""
+        """True for states (raw units) from which an episode goes on."""
         low, high = (jnp.broadcast_to(x, observations.shape) for x in (self.low, self.high))
         alive = ((observations >= low) & (observations <= high)).all(-1)
         if self.params is None:
@@ -114,15 +112,15 @@ class Termination:
 def train(
     config: Config, trajectories: Trajectories, *, callbacks: TrainingCallbacks | None = None
 ) -> tuple[Termination | None, dict[str, int | float]]:
-    """Learn what ends an episode, and measure it on episodes held out.
+    """Learn what ends an episode, and measure the rule on held-out episodes.
 
     The rule is a fact of the environment: it does not depend on a run's seed.
 
     Returns:
-      (the rule, or None where ends are too few, or not to be recognised by the state; metrics:
-      recorded ends; in episodes held out, the share of the ends that is recognised, and of the
-      other states the share that is taken for an end, though the network's threshold has seen
-      these).
+      (the rule, or None if there are too few ends or the state does not tell them; metrics: the
+      number of recorded ends; in held-out episodes, the share of ends that are recognised, and the
+      share of other states that are taken for ends, although the network's threshold was chosen
+      with these states, too).
     """
     ended = np.flatnonzero(trajectories.terminals[trajectories.ends])
     report = callbacks.report if callbacks else lambda line: None
@@ -171,13 +169,13 @@ def training(
     ends: np.ndarray,
     others: np.ndarray,
 ) -> Training:
-    """The training of the network, on as many ends as other states in each batch.
+    """The training of the network; half of each batch are ends.
 
     Args:
       config: of this part.
-      rule: as far as it is known.
+      rule: the rule without the network's parameters.
       trajectories: the recorded dataset.
-      ends, others: (N,) which transitions lead to an end, and which to other states.
+      ends, others: (N,) bool, which transitions lead to an end, and which to other states.
     """
 
     def draw(data, key):
@@ -207,15 +205,15 @@ def training(
 
 
 def _limits(states: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest s' of an episode that goes on, (m,) each; infinite: any.
+    """The least and the largest s' with which an episode goes on, (m,) each; infinite: no limit.
 
-    A limit lies halfway between the last state from which one went on and the first end beyond it.
-    Those that explain most ends come first, and one is taken only if it explains more than `FACE`
-    of all ends, and more than two, that no limit before it does: of many dimensions one is always
-    at its largest where an episode happens to end.
+    A limit lies halfway between the most extreme state from which an episode went on and the first
+    end beyond it. Limits that explain most ends come first. A limit is accepted only if it explains
+    more than a share of `FACE` of all ends, and more than two ends, that no earlier limit explains:
+    among many dimensions, some are always at an extreme where an episode happens to end.
     """
     going, ending = states[~ends], states[ends]
-    # An end lies above a limit, in either direction.
+    # Lower limits are negated, so that an end always lies above its limit.
     most = np.concatenate([-going.min(0), going.max(0)])
     unexplained = np.concatenate([-ending, ending], 1)
     limits, fewest = np.full(len(most), np.inf), max(FACE * len(ending), 2)

@@ -1,7 +1,7 @@
-"""The network of a Trajectory Transformer: tokens of transitions in, logits of the next token out.
+"""The network of a Trajectory Transformer: maps tokens of transitions to next-token logits.
 
-Sizes are the published code's, and so are Table 3's parameters: 1.23 M for hopper and 1.47 M for
-halfcheetah and walker2d.
+Sizes are those of the published code. They give the parameter counts of Table 3: 1.23 M for hopper,
+and 1.47 M for halfcheetah and walker2d.
 """
 
 import functools
@@ -17,16 +17,16 @@ from tskd_jax.nn.transformer import INIT, Cache, empty_cache
 
 
 class TokenNetwork(nn.Module):
-    """Transitions of D tokens, laid end to end.
+    """A transformer over a sequence of transitions of D tokens each.
 
-    Each dimension has embeddings and an output layer of its own. The token `bins` stands for the
-    end of the episode in all of them. A place of a value is seen by no other: a value says what
-    follows in the data, which nobody knows while acting.
+    Each dimension has its own embeddings and output layer. In all of them, the token `bins` stands
+    for the end of the episode. No other token attends to a value's token: a value tells what
+    follows in the data, which is unknown while acting.
 
     Attributes:
       config: the transformer's size.
       size: D.
-      bins: tokens of each dimension, without that of the end.
+      bins: number of tokens of each dimension, without the token of the end.
       transitions: T, the longest sequence in training.
     """
 
@@ -38,7 +38,7 @@ class TokenNetwork(nn.Module):
     def setup(self):
         width = self.config.width
         self.embedding = nn.Embed(self.size * self.bins + 1, width, embedding_init=INIT)
-        # Nothing stands behind a sequence's last token: it needs no place.
+        # A sequence's last token predicts nothing: it needs no position.
         places = self.transitions * self.size - 1
         self.positions = self.param("positions", nn.initializers.zeros, (places, width))
         self.transformer = self.config.transformer(functools.partial(nn.gelu, approximate=False))
@@ -47,7 +47,7 @@ class TokenNetwork(nn.Module):
     def __call__(
         self, tokens: Int[Array, "batch places"], train: bool = False
     ) -> Float[Array, "batch places logits"]:
-        """Logits of the token behind each."""
+        """Logits of the token that follows each token."""
         x = self._embed(tokens, 0)
         outputs, _ = self.transformer(x, self._visible(x.shape[1]), train=train)
         batch, places, width = outputs.shape
@@ -59,15 +59,15 @@ class TokenNetwork(nn.Module):
     def begin(
         self, tokens: Int[Array, "batch places"], last: Int[Array, ""], places: int
     ) -> tuple[Float[Array, "batch logits"], Cache]:
-        """The first tokens of a sequence, all at once.
+        """Process the first tokens of a sequence, all at once.
 
         Args:
-          tokens: what stands behind `last` is ignored.
-          last: the place of the last token that counts.
-          places: of the cache, for those that will follow.
+          tokens: the tokens; those after `last` are ignored.
+          last: the place of the last token to use.
+          places: size of the cache, with room for the tokens that will follow.
 
         Returns:
-          (logits of the token behind `last`; the cache).
+          (logits of the token after `last`; the cache).
         """
         x, config = self._embed(tokens, 0), self.config
         cache = empty_cache(config.layers, len(x), places, config.heads, config.width)
@@ -78,7 +78,7 @@ class TokenNetwork(nn.Module):
     def extend(
         self, token: Int[Array, " batch"], cache: Any, place: Int[Array, ""]
     ) -> tuple[Float[Array, "batch logits"], Cache]:
-        """One more token, at `place`: (logits of the token behind it; the cache with it)."""
+        """Add one token at `place`; returns (logits of the token after it; the extended cache)."""
         x = self._embed(token[:, None], place)
         visible = self._visible(cache[0].keys.shape[2])
         outputs, cache = self.transformer(x, visible, cache, place)

@@ -1,12 +1,12 @@
-"""Trajectory Transformer (Janner, Li and Levine 2021): sequences of tokens, searched for a plan.
+"""Trajectory Transformer (Janner, Li and Levine 2021): plans by beam search over token sequences.
 
-Each number of a state, an action, a reward and the value of what follows is a token. A causal
-transformer learns which token follows (their Section 3.1); a beam search over what it would say
+Each number of a state, an action, the reward and the value of what follows is a token. A causal
+transformer learns to predict the next token (their Section 3.1). A beam search over its predictions
 finds the plan of highest reward and value (Section 3.2), whose first action is taken.
 
-Where it differs from the published code: a token stands for the mean of the data in its bin, not
-for the bin's middle; the end of an episode is learned only where the environment ended it, not
-where a recording was cut; the loss is divided by the tokens that count.
+It differs from the published code: a token stands for the mean of the data in its bin, not for the
+bin's middle; the end of an episode is learned only where the environment ended it, not where a
+recording was cut; the loss is divided by the number of tokens that count.
 """
 
 from dataclasses import dataclass
@@ -74,15 +74,15 @@ class Config(SearchConfig, SequenceConfig):
     action_weight: float = field(5.0, POSITIVE, "of actions' tokens in the loss (as published)")
 
     def optimizer(self) -> optax.GradientTransformation:
-        """AdamW, as these fields say."""
+        """AdamW with the settings of these fields."""
         return self.adamw(second_moment=0.95)
 
     def joined(self, recorded: Trajectories) -> np.ndarray:
-        """(N, D) what the tokens of a dataset stand for; see `data.sequences.joined`."""
+        """(N, D) numbers to encode as a dataset's tokens; see `data.sequences.joined`."""
         return joined(recorded, self.discount, self.terminal_penalty)
 
     def network(self, size: int) -> TokenNetwork:
-        """The network for transitions of that many tokens."""
+        """The network for transitions of `size` tokens."""
         return TokenNetwork(self, size, self.bins, self.sequence)
 
 
@@ -95,13 +95,13 @@ def training(
 ) -> Training:
     """The training of one transformer for each of `student_seeds`.
 
-    The loss is the mean cross-entropy of the next token, actions weighted.
+    The loss is the mean cross-entropy of the next token, with a weight for actions.
 
     Args:
       config: of this part.
       recorded: the dataset.
-      bins: of its transitions.
-      task: sizes of states and actions.
+      bins: the bins of its transitions.
+      task: gives the sizes of states and actions.
       student_seeds: S.
     """
     data = make_rows(recorded, bins.encode(config.joined(recorded)))
@@ -145,8 +145,11 @@ def train(
     *,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[list["TrajectoryTransformer"], list[dict[str, float | None]]]:
-    """One actor for each of `student_seeds`, in their order; and the last loss, or None where an
-    earlier process had trained to the end.
+    """Train one actor for each of `student_seeds`.
+
+    Returns:
+      (the actors, in the order of the seeds; one dict with the last loss, or None if an earlier
+      process had already finished the training).
     """
     bins = fit_discretizer(config.discretizer, config.joined(recorded), config.bins)
     fitted = fit(training(config, recorded, bins, task, student_seeds), callbacks)
@@ -165,12 +168,12 @@ def train(
 
 @struct.dataclass
 class TrajectoryTransformer:
-    """A trained transformer that plans; an `Actor` of the simulator.
+    """A trained transformer that plans; an `Actor` for the simulator.
 
     Attributes:
       params: of `TokenNetwork`.
       discretizer: of its transitions.
-      key: of the search.
+      key: random key of the search.
       config: of this part.
       bounds: of the actions.
     """
@@ -183,29 +186,29 @@ class TrajectoryTransformer:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the network."""
+        """The number of parameters of the network."""
         return count_parameters(self.params)
 
     @property
     def state_size(self) -> int:
-        """m."""
+        """m, the size of a state."""
         return self.discretizer.centres.shape[1] - len(self.bounds.low) - 2
 
     @property
     def context(self) -> int:
-        """C, the transitions that it sees."""
+        """C, the number of transitions that the network sees."""
         return min(self.config.context, self.config.sequence)
 
     def start(self) -> Act:
-        """What plays episodes in lockstep from time 0; see `Player`."""
+        """A `Player`, which plays episodes in lockstep from time 0."""
         return Player(self)
 
     def plan(self, seen: jax.Array, past: jax.Array, keys: jax.Array) -> Plan:
         """The best plan for each of E episodes.
 
         Args:
-          seen: (E, C, D) tokens, the last transitions; see `beam_search.search`.
-          past: () transitions before the present one.
+          seen: (E, C, D) tokens of the last transitions; see `beam_search.search`.
+          past: () number of transitions before the present one.
           keys: (E,).
         """
         size = seen.shape[2]
@@ -221,7 +224,7 @@ class TrajectoryTransformer:
 
 
 class _Predictor(NamedTuple):
-    """The network with its parameters, as the search asks it."""
+    """The network with its parameters: the `TokenModel` of the search."""
 
     network: TokenNetwork
     params: Any
@@ -236,13 +239,13 @@ class _Predictor(NamedTuple):
 
 @jax.jit
 def _plan(model: TrajectoryTransformer, seen, past, key):
-    # An episode's plan does not depend on how many others there are.
+    # One key per episode, so that a plan does not depend on the number of episodes.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(seen)))
     return model.plan(seen, past, keys).actions
 
 
 class Player:
-    """Remembers the last transitions of all episodes, as tokens, and the plans it follows."""
+    """Remembers the last transitions of all episodes, as tokens, and the current plans."""
 
     def __init__(self, model: TrajectoryTransformer):
         self._model = jax.tree.map(jnp.asarray, model)
@@ -254,7 +257,7 @@ class Player:
         """Actions (E, n) for observations (E, m) at time step `time`, which counts from 0.
 
         Args:
-          observations: of the present.
+          observations: of the present time step.
           time: the same for all episodes.
           rewards: (E,) of the last step; at time 0 there is none.
         """
@@ -264,7 +267,7 @@ class Player:
             self._seen = np.zeros((len(observations), context, bins.centres.shape[1]), np.int32)
         else:
             last = min(time - 1, context - 1)
-            # The value's token stays 0: no other sees it.
+            # The value's token stays 0: no other token attends to it.
             self._seen[:, last, -2] = bins.encode(rewards[:, None], self._seen.shape[2] - 2)[:, 0]
         if time >= context:
             self._seen = np.roll(self._seen, -1, axis=1)

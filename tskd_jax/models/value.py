@@ -1,4 +1,4 @@
-"""State values V(s) of the data's own behaviour (section 5.2, Equation 10)."""
+"""State values V(s) of the behaviour in the data (section 5.2, Equation 10)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,12 +45,12 @@ class Config(TrainingConfig):
 
 @struct.dataclass
 class Value:
-    """V = the minimum of two nets.
+    """V: the minimum of two nets.
 
     Attributes:
-      params: the two as leading axis.
+      params: with the two nets as leading axis.
       states: normaliser of s.
-      scale: () what the nets' outputs are multiplied by: the spread of discounted returns.
+      scale: () factor of the nets' outputs: the standard deviation of discounted returns.
       hidden: widths of the hidden layers.
     """
 
@@ -64,7 +64,7 @@ class Value:
         return MLP(self.hidden, 1).init(key, jnp.zeros((1, self.states.raw.shape[1])))
 
     def one(self, params: Leaf, states: Float[Array, "batch state"]) -> Float[Array, " batch"]:
-        """One net's value in units of `scale`."""
+        """V(s) by one net, in units of `scale`."""
         return jnp.asarray(MLP(self.hidden, 1).apply(params, self.states.normalize(states)))[:, 0]
 
     def __call__(self, states: Float[Array, "batch state"]) -> Float[Array, " batch"]:
@@ -90,14 +90,14 @@ def training(config: Config, datasets: Sequence[Trajectories], keys: jax.Array) 
 
     Args:
       config: of this part.
-      datasets: of each seed, S.
+      datasets: S datasets, one for each seed.
       keys: (S,).
     """
     models = [create(config, data) for data in datasets]
     names = ("observations", "rewards", "next_observations", "terminals")
     columns = [tuple(getattr(data, name) for name in names) for data in datasets]
 
-    # Normaliser and scale differ between seeds, so that they come with the data.
+    # Normaliser and scale differ between seeds, so they are part of the data.
     def draw(data, key):
         columns, count, model = data
         return uniform_rows(columns, key, config.batch_size, count), model
@@ -129,7 +129,7 @@ def train(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[Value, list[dict[str, float]]]:
-    """Fit V to each seed's data and compare it with the returns there.
+    """Fit V to each seed's data and compare it with the returns of that data.
 
     Returns:
       (V with the seeds as leading axis of every leaf, parameters (S, 2, …); metrics of each seed).

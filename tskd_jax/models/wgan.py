@@ -1,9 +1,9 @@
 """Rewards of MBTS's stitches: a Wasserstein GAN p(r | s, a, s').
 
-Line 10 of the paper's Algorithm 5. The generator gives a reward for (s, a, s') and latent noise,
+Line 10 of the paper's Algorithm 5. The generator gives a reward for (s, a, s') and latent noise;
 the critic is trained to score recorded rewards above generated ones (Arjovsky et al. 2017). Fields
-and losses are those of the public code of MBTS (Hepburn and Montana 2023). What holds the critic's
-weights there is neither clipping nor a penalty on gradients, but a penalty on their squares.
+and losses are those of the public code of MBTS (Hepburn and Montana 2023), which regularises the
+critic by a penalty on its squared weights, with neither weight clipping nor a gradient penalty.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-MOMENTUM = 0.5  # Adam's β₁ of both networks, as MBTS; β₂ is the usual 0.999
+MOMENTUM = 0.5  # Adam's β₁ for both networks, as in MBTS; β₂ is the usual 0.999
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,24 @@ class Config(TrainingConfig):
     penalty: float = field(1e-4, NOT_NEGATIVE, "weight of the critic's squared weights (MBTS)")
 
     def optimizer(self) -> optax.GradientTransformation:
-        """The critic's."""
+        """The critic's optimizer."""
         return adam(self.learning_rate, self.schedule, self.steps, MOMENTUM)
 
     def generator_optimizer(self) -> optax.GradientTransformation:
-        """The generator's, which rests in all updates but each `critic_steps`-th."""
+        """The generator's optimizer, which acts in every `critic_steps`-th update only."""
         moves = max(1, self.steps // self.critic_steps)
         return delayed(self.critic_steps, adam(self.learning_rate, self.schedule, moves, MOMENTUM))
 
 
 @struct.dataclass
 class WGAN:
-    """Generator and critic, multilayer perceptrons on s, its change, and a.
+    """Generator and critic: multilayer perceptrons on s, its change, and a.
 
     Attributes:
-      params: `generator`, and in training also `critic`.
+      params: `generator`, and during training also `critic`.
       normalizer: of states.
-      reward_mean, reward_deviation: () of recorded rewards; the networks' are standardised. The
-        deviation is 1 where all rewards are equal.
+      reward_mean, reward_deviation: () of recorded rewards, by which the networks' rewards are
+        standardised. The deviation is 1 if all rewards are equal.
       hidden: widths of the hidden layers of both.
       latents: dimensions of the noise.
       bounds: of the actions.
@@ -107,7 +107,7 @@ class WGAN:
         actions: Float[Array, "batch action"],
         next_states: Float[Array, "batch state"],
     ) -> Float[Array, "batch features"]:
-        """What both networks see of raw transitions."""
+        """The inputs that both networks share, from raw transitions."""
         pairs = pair_features(self.normalizer, states, next_states)
         return jnp.concatenate([pairs, self.bounds.shrink(actions)], -1)
 
@@ -127,7 +127,7 @@ class WGAN:
         features: Float[Array, "batch features"],
         rewards: Float[Array, "batch 1"],
     ) -> Float[Array, " batch"]:
-        """The critic's scores of standardised rewards; higher is more like a recorded one."""
+        """The critic's scores of standardised rewards; higher means more like a recorded one."""
         inputs = jnp.concatenate([features, rewards], -1)
         return jnp.asarray(self.network.apply(params["critic"], inputs))[:, 0]
 
@@ -138,14 +138,14 @@ class WGAN:
         next_states: Float[Array, "batch state"],
         noise: Float[Array, "batch latent"],
     ) -> Float[Array, " batch"]:
-        """Rewards of raw transitions, raw units."""
+        """Rewards of raw transitions, in raw units."""
         features = self.features(states, actions, next_states)
         standardised = self.generate(self.params, features, noise)[:, 0]
         return self.reward_mean + self.reward_deviation * standardised
 
 
 def create(config: Config, trajectories: Trajectories, task: Task) -> WGAN:
-    """The model of one seed for that dataset, without parameters."""
+    """The model of one seed for a dataset, without parameters."""
     rewards = trajectories.rewards.astype(np.float64)
     return WGAN(
         params=None,
@@ -161,15 +161,15 @@ def create(config: Config, trajectories: Trajectories, task: Task) -> WGAN:
 def training(
     config: Config, trajectories: Trajectories, task: Task, keys: jax.Array
 ) -> tuple[Training, list[np.ndarray]]:
-    """The training of both networks on recorded transitions, one loss over both.
+    """The training of both networks on recorded transitions, with a single loss.
 
-    The critic is updated each time, the generator each `critic_steps`-th. The loss that is reported
-    is the critic's: minus its estimate of the Wasserstein distance, and the penalty.
+    Every update moves the critic, every `critic_steps`-th also the generator. The reported loss is
+    the critic's: minus its estimate of the Wasserstein distance, plus the penalty.
 
     Args:
       config: of this part.
       trajectories: the recorded dataset.
-      task: the bounds of the actions.
+      task: gives the action bounds.
       keys: (S,).
 
     Returns:
@@ -196,7 +196,7 @@ def training(
         of_critic = generated_score - recorded_score + config.penalty * squares
         fixed_critic = {"critic": fixed(params["critic"])}
         of_generator = -model.criticize(fixed_critic, features, generated).mean()
-        # The generator's loss has a gradient, but no say in the value that is watched.
+        # The generator's loss contributes its gradient, but not its value, to the reported loss.
         return of_critic + of_generator - fixed(of_generator)
 
     rows, held_out = zip(*splits, strict=True)
@@ -225,10 +225,10 @@ def train(
 
     Returns:
       (the model without its critic, the seeds as leading axis of every leaf; metrics of each seed:
-      `held_out_mse` and `held_out_r2` of one sampled reward for each transition).
+      `held_out_mse` and `held_out_r2` of one sampled reward per transition).
 
     Raises:
-      DivergenceError, OutOfMemoryError: as `fit`.
+      DivergenceError, OutOfMemoryError: as for `fit`.
     """
     plan, held_out = training(config, trajectories, task, keys)
     fitted = fit(plan, callbacks)
@@ -263,13 +263,13 @@ def sample_rewards(
     next_states: np.ndarray,
     key: jax.Array,
 ) -> np.ndarray:
-    """One reward of p(r | s, a, s') for each of any number of transitions, on the host.
+    """Sample one reward from p(r | s, a, s') per transition, for any number of them, on the host.
 
     Args:
       model: of one seed.
       states, next_states: (N, m) raw.
       actions: (N, n) raw.
-      key: randomness.
+      key: random key.
 
     Returns:
       (N,) rewards, raw units.

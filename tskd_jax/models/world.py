@@ -1,7 +1,7 @@
 """The world: an ensemble of forward models T(s, a) → s', r, learned from recorded transitions.
 
-Not in the paper, which executes actions in the simulator (Algorithm 1). Where there is none, the
-world says what an action leads to.
+Not in the paper, which executes actions in the simulator (Algorithm 1). Without a simulator, the
+world predicts the outcome of an action.
 """
 
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-MARGIN = 0.2  # of the recorded range, by which an answer may lie beyond it
-# A rollout is at its end where members disagree this many times as much as about all but this share
-# of the recorded transitions: on its way even a good policy meets more than recorded ones do.
+MARGIN = 0.2  # how far predictions may lie beyond the recorded range, as a share of it
+# A rollout ends where members disagree more than DOUBT times the (1 - RARE) quantile of recorded
+# transitions: even a good policy's rollout meets more disagreement than recorded transitions do.
 DOUBT, RARE = 1.5, 1e-4
-LENGTHS, STARTS = (10, 50), 256  # of the held-out rollouts by which a world is measured
+LENGTHS, STARTS = (10, 50), 256  # held-out rollouts of the metrics: their steps; most of each
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,19 @@ class World:
     """Forward models, one for each member.
 
     The networks see normalised states and actions, and predict the normalised change of state and
-    the normalised reward. Their errors feed themselves: answers far beyond the recorded range are
-    cut off, and a rollout in which members disagree more than about recorded transitions has left
-    what is known (`knows`).
+    the normalised reward. Errors compound over a rollout. So predictions far beyond the recorded
+    range are clipped, and a rollout has left what is known once the members disagree more than they
+    do about recorded transitions (`knows`).
 
     Attributes:
-      params: members as leading axis.
+      params: with the members as leading axis.
       states: normaliser of s.
       actions: normaliser of a.
       change_mean, change_deviation: (m,) of s' - s in the dataset; a dimension that never changes
-        has deviation 0, and stays.
+        has deviation 0, and stays constant.
       reward_mean, reward_deviation: () of r.
-      lowest, highest: (m + 1,) the recorded range of s, and behind it r, with `MARGIN` around it.
-      doubt: () the largest `apart` at which a step is known, by `DOUBT` and `RARE`.
+      lowest, highest: (m + 1,) the recorded range of s, then of r, widened by `MARGIN`.
+      doubt: () the largest `apart` at which a step counts as known; set by `DOUBT` and `RARE`.
       hidden: widths of the hidden layers.
     """
 
@@ -101,7 +101,7 @@ class World:
         states: Float[Array, "batch state"],
         actions: Float[Array, "batch action"],
     ) -> Float[Array, "batch outputs"]:
-        """One member's normalised change of state, and behind it the normalised reward."""
+        """One member's normalised change of state, followed by the normalised reward."""
         inputs = [self.states.normalize(states), self.actions.normalize(actions)]
         return self.network.apply(params, jnp.concatenate(inputs, -1))
 
@@ -120,7 +120,7 @@ class World:
         return both[:, :-1], both[:, -1]
 
     def apart(self, answers: Float[Array, "batch member state"]) -> Float[Array, " batch"]:
-        """How far the members' next states lie apart, in standard deviations of s' - s."""
+        """The spread of the members' next states, in deviations of s' - s; mean over dimensions."""
         scale = jnp.where(self.change_deviation > 0, self.change_deviation, 1.0)
         return (answers.std(1) / scale[None]).mean(-1)
 
@@ -136,7 +136,7 @@ class World:
 
 
 def create(config: Config, trajectories: Trajectories) -> World:
-    """The world of one seed for that dataset, without parameters."""
+    """The world of one seed for a dataset, without parameters."""
     change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
     rewards = trajectories.rewards.astype(np.float64)
     lowest, highest = _range(trajectories)
@@ -156,11 +156,11 @@ def create(config: Config, trajectories: Trajectories) -> World:
 
 
 def _range(trajectories: Trajectories) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest s and r with the margin around them, (m + 1,) each."""
+    """The least and the largest s and r, widened by the margin, (m + 1,) each."""
     states = np.concatenate([trajectories.observations, trajectories.next_observations])
     low = np.append(states.min(0), trajectories.rewards.min()).astype(np.float32)
     high = np.append(states.max(0), trajectories.rewards.max()).astype(np.float32)
-    # What never changes must not be cut off by rounding.
+    # Rounding must not clip a dimension that never changes.
     margin = MARGIN * np.maximum(high - low, 1e-3 * (1 + np.abs(high)))
     return low - margin, high + margin
 
@@ -183,7 +183,7 @@ def training(
     splits = [split_rows(trajectories, config.held_out, key) for key in split_keys]
     names = ("observations", "actions", "next_observations", "rewards")
     columns = tuple(getattr(trajectories, name) for name in names)
-    # What never changes has nothing to be learned.
+    # A dimension that never changes leaves nothing to learn.
     deviation = np.where(model.change_deviation > 0, model.change_deviation, 1.0)
     reward_deviation = model.reward_deviation or 1.0
 
@@ -219,9 +219,9 @@ def train(
 
     Returns:
       (the world with the seeds as leading axis of every leaf, parameters (S, members, …); metrics
-      of each seed: the error of s' in standard deviations of the state, root mean square; the same
-      after 10 and 50 recorded actions, where held-out episodes are as long; how far members
-      disagree; the share of the reward's variance that is explained).
+      of each seed: the root mean square error of s', in standard deviations of the state; the same
+      after 10 and 50 recorded actions, where episodes are long enough; the members' disagreement;
+      the explained share of the reward's variance).
     """
     plan, held_out = training(config, trajectories, keys)
     fitted = fit(plan, callbacks)
@@ -250,9 +250,9 @@ def train(
 def _errors_after(
     model: World, trajectories: Trajectories, rows: np.ndarray, deviation: np.ndarray
 ) -> dict[str, float]:
-    """How far the members' mean is off after so many recorded actions, from states of those rows.
+    """Errors of the members' mean after each of `LENGTHS` recorded actions, from states of `rows`.
 
-    What errs a little in a step errs much in an episode, since its errors feed themselves.
+    A model that errs a little in one step may err much in an episode, because errors compound.
     """
     left = trajectories.ends[trajectories.episode_of] - np.arange(trajectories.size)
     errors = {}
@@ -269,7 +269,7 @@ def _errors_after(
 
 
 def _doubt(model: World, trajectories: Trajectories) -> float:
-    """The `doubt` of a world of one seed."""
+    """`World.doubt` for one seed."""
     columns = trajectories.observations, trajectories.actions
     apart = in_batches(lambda s, a: _apart(model, s, a), *columns)
     return float(DOUBT * np.quantile(apart, 1 - RARE))
@@ -279,7 +279,7 @@ def _doubt(model: World, trajectories: Trajectories) -> float:
 def _rolled(
     model: World, states: Float[Array, "batch state"], actions: Float[Array, "batch time action"]
 ) -> Float[Array, "batch state"]:
-    """The state after these actions, by the members' mean."""
+    """The states after these actions, by the members' mean."""
 
     def step(states, actions):
         return model(states, actions)[0].mean(1), None

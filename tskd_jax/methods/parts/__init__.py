@@ -1,1 +1,1 @@
-"""Stages that several methods share: rooms that do not know each other, brought together."""
+"""Stages that several methods share; they combine packages that do not import each other."""

@@ -1,4 +1,4 @@
-"""Students of what the teachers do where they go."""
+"""Data aggregation: students also imitate the teachers in states that the students visit."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +22,13 @@ Metrics = list[dict[str, Any]]
 def distil_where_students_go(
     exp: Experiment, teachers: Sequence[Teacher], data: Sequence[Trajectories]
 ) -> tuple[list[Policy], list[Trajectories]]:
-    """Students of that data, and of what the teachers do where they go.
+    """Distil students from `data` and from the teachers' steps in states that students visit.
+
+    Each of `config.aggregation.rounds` rolls the students out, asks the teachers, adds their likely
+    answers to the data and trains new students.
 
     Returns:
-      (the policies; the data that the last of them have imitated).
+      (the policies; the data that the final ones imitate).
     """
     config, data = exp.config.aggregation, list(data)
     policies = exp.distil(data)
@@ -61,9 +64,9 @@ def ask_teacher(
     keys: jax.Array,
     callbacks: TrainingCallbacks,
 ) -> tuple[list[Trajectories], Metrics]:
-    """One step of the teacher from states that students visit in its world, for each seed."""
+    """For each seed, one step of the teacher from each state that students visit in its world."""
     config, imagining, sampling = configs
-    assert teacher.world is not None  # `contradictions` sees to it
+    assert teacher.world is not None  # `checks.contradictions` makes sure of it
     keys = jax.vmap(lambda key: jax.random.fold_in(key, turn))(keys)
     visit_keys, imagine_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     states, metrics = aggregation.visited_states(

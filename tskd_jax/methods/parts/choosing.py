@@ -1,4 +1,4 @@
-"""What the referee chooses offline, where `config.selection` says so."""
+"""Choices that the referee makes offline, if `config.selection` asks for them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,13 +22,14 @@ Configs = tuple[contest.Config, cloning.Config]
 
 
 def choose_share(exp: Experiment) -> Experiment:
-    """The experiment with the filter's share whose students are worth most in the learned world.
+    """The experiment with the filter share whose students score best in the learned world.
 
-    Short students of all shares say which is promising. They are not those that a method ends with:
-    of little data longer training makes worse students. So the promising share takes the place of
-    the config's own only if whole students say so, too.
+    Briefly trained students of every share find a promising one. They are not the students that a
+    method ends with: on little data, longer training makes students worse. So if the configured
+    share is among `config.selection.shares`, the promising one replaces it only if fully trained
+    students confirm it.
 
-    It is chosen once, in the world of the first seed: the dataset is the same for all.
+    The share is chosen once, in the first seed's world, since all seeds share the dataset.
     """
     config, (share, *others) = exp.config, exp.config.selection.shares
     if config.selection.by == "none":
@@ -46,7 +47,7 @@ def _keeping(exp: Experiment, share: float) -> Experiment:
 
 
 def _confirmed(exp: Experiment, shares: Sequence[float]) -> float:
-    """Of two shares, the smaller first, the one whose whole students are worth more."""
+    """The better of two shares (the smaller one first), judged by fully trained students."""
     students = {}
     for share in shares:
         keeping = _keeping(exp, share)
@@ -70,7 +71,7 @@ def best_share(
 ) -> tuple[float, list[dict[str, float]]]:
     """The largest of `config.selection.shares` whose short students are as good as the best ones.
 
-    As `contest.largest_of_the_best` has it; the score of each share is among the metrics.
+    `contest.largest_of_the_best` decides; the metrics hold the mean score of each share.
     """
     config, student = configs
     shares, choices = sorted(config.shares), {}
@@ -97,9 +98,9 @@ def confirmed_share(
     keys: jax.Array,
     callbacks: TrainingCallbacks,
 ) -> tuple[int, list[dict[str, float]]]:
-    """The number of the share to keep, as `contest.largest_of_the_best` has it.
+    """The index of the share to keep, which `contest.largest_of_the_best` decides.
 
-    The score of each is among the metrics.
+    The metrics hold the mean score of each share.
     """
     world = seeds.of_seed(worlds, 0)
     scores, means, _ = _judged(config, students, world, task, starts, keys[0])
@@ -111,19 +112,19 @@ def confirmed_share(
 def choose_data(
     exp: Experiment, choices: Mapping[str, Sequence[Trajectories]], name: str = ""
 ) -> list[Trajectories]:
-    """Of each seed, the choice whose students are surely worth most in its learned world.
+    """For each seed, the data whose students are clearly the best in its learned world.
 
-    The students are those that a method would end with, so that none is trained for this alone
-    where the choices are methods, too.
+    The students are those that a method would end with. So if a choice is also what another method
+    imitates, no student is trained for the comparison alone.
 
     Args:
       exp: the experiment.
-      choices: what each is called -> its data of each seed. The first is what to beat: it stays
-        where no other is better beyond doubt (`contest.surely_best`).
-      name: of the stages, where they are not the first of a method.
+      choices: title -> data of each seed. The first choice is the one to beat: it stays unless
+        another is significantly better (`contest.surely_best`).
+      name: of the stages; by default the experiment's.
 
     Returns:
-      The data of each seed; those of the last choice where nothing is to be chosen.
+      The data of each seed; that of the last choice if there is nothing to choose.
     """
     config, data = exp.config, list(choices.values())
     if config.selection.by == "none" or len(choices) < 2:
@@ -151,7 +152,7 @@ def best_data(
     keys: jax.Array,
     callbacks: TrainingCallbacks,
 ) -> tuple[list[int], list[dict[str, float]]]:
-    """The number of the best choice for each seed; the score of each is among the metrics."""
+    """The index of the best choice for each seed; the metrics hold each choice's mean score."""
     chosen, metrics = [], []
     for index, key in enumerate(keys):
         own = {
@@ -174,11 +175,11 @@ def _judged(
     starts: np.ndarray,
     key: jax.Array,
 ) -> tuple[list[np.ndarray], dict[str, float], list[np.ndarray]]:
-    """What the world says of the students of each choice: from the same states, by one key.
+    """Score the students of each choice in the world, all from the same states and with one key.
 
     Returns:
-      (scores of each choice, (students, episodes); the mean of each; which episodes left what the
-      world knows).
+      (normalised scores of each choice, (students, episodes); their mean by title; of each choice,
+      which episodes left what the world knows).
     """
     verdicts = [
         referee.judge_some(world, own, task, starts, config.episodes, key)

@@ -1,4 +1,4 @@
-"""What the teachers imagine, and what of it is likely."""
+"""Imagination: what the teachers imagine, and which part of it the ensemble finds likely."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ Metrics = list[dict[str, Any]]
 
 
 def imagine_episodes(exp: Experiment, teachers: Sequence[Teacher]) -> list[Trajectories]:
-    """The n trajectories of every epoch, from episode starts to their end (Algorithm 1).
+    """Imagine the n trajectories of every epoch, from episode starts to their end (Algorithm 1).
 
     Each teacher imagines its share of them.
     """
@@ -44,9 +44,9 @@ def imagine_episodes(exp: Experiment, teachers: Sequence[Teacher]) -> list[Traje
 def imagine_from_states(
     exp: Experiment, teachers: Sequence[Teacher], recorded: Trajectories, count: int, max_steps: int
 ) -> list[Trajectories]:
-    """Trajectories from so many states in the middle of episodes, none twice.
+    """Imagine trajectories from at most `count` recorded states, each used at most once.
 
-    Of several teachers each has states of its own to imagine from.
+    With several teachers, each has its own states to imagine from.
     """
     config, parts = exp.config, []
     for index, teacher in enumerate(teachers):
@@ -65,7 +65,7 @@ def imagine_from_states(
 
 
 def pooled(parts: Sequence[Sequence[Trajectories]]) -> list[Trajectories]:
-    """(teachers, seeds) of trajectories -> for each seed those of all teachers."""
+    """Pool the trajectories of all teachers: (teachers, seeds) -> (seeds,)."""
     return [concatenate(list(of_seed)) for of_seed in zip(*parts, strict=True)]
 
 
@@ -118,17 +118,17 @@ def imagine(
     """Trajectories that DDR-I imagines, for each seed (Algorithm 1, without the simulator).
 
     Args:
-      config: of imagination.
-      sampling: of DDR-I.
-      teacher: DDR-I and f.
-      task: the termination rule.
-      states: (N, m) to start from.
-      origin: (N,) the rows of the recorded dataset that these states are from.
-      count: how many trajectories; without repetition at most N.
-      max_steps: of a trajectory.
-      repeat_states: whether several may start from one state.
+      config: `config.imagination`.
+      sampling: how DDR-I is sampled.
+      teacher: DDR-I, f, and the world if there is one.
+      task: gives the termination rule.
+      states: (N, m) states to start from.
+      origin: (N,) the rows of the recorded dataset that these states come from.
+      count: number of trajectories; if states are not repeated, at most N.
+      max_steps: most steps of a trajectory.
+      repeat_states: whether several trajectories may start from the same state.
       keys: (S,).
-      callbacks: progress, and parts that are kept.
+      callbacks: told of progress; finished parts are cached.
     """
     count = count if repeat_states else min(count, len(states))
     rows = [
@@ -158,7 +158,7 @@ def imagine(
 
 
 def accept_likely(exp: Experiment, imagined: Sequence[Trajectories]) -> list[Trajectories]:
-    """What the ensemble finds likely of the imagined; without a threshold all, and no ensemble."""
+    """Keep what the ensemble finds likely; without a threshold, keep all and train no ensemble."""
     config = exp.config.imagination
     ensemble = train_ensemble(exp) if config.min_likelihood_quantile else None
     return exp.stage(accept, config, imagined, ensemble)
@@ -171,7 +171,7 @@ def accept(
     *,
     callbacks: TrainingCallbacks,
 ) -> tuple[list[Trajectories], Metrics]:
-    """Each imagined trajectory up to the first transition that the ensemble finds unlikely."""
+    """Cut each imagined trajectory before the first transition that the ensemble rejects."""
     del callbacks
     accepted, quantile = list(imagined), config.min_likelihood_quantile
     if ensemble is not None:

@@ -16,7 +16,7 @@ from tskd_jax.teacher.diffuser import Diffuser
 
 
 def train_teachers(exp: Experiment) -> list[Teacher]:
-    """What imagines, of recorded transitions only (an input of Algorithm 4)."""
+    """Train the models that imagine (an input of Algorithm 4)."""
     inverse = train_inverse_dynamics(exp)
     world = train_world(exp) if exp.config.imagination.world != "none" else None
     return [
@@ -26,17 +26,17 @@ def train_teachers(exp: Experiment) -> list[Teacher]:
 
 
 def use_of_teacher(index: int) -> str:
-    """The randomness of a teacher: the first one's has the name of what is done with it alone."""
+    """The `use` of a teacher's stages, for their random keys; the first teacher adds no suffix."""
     return f".{index + 1}" if index else ""
 
 
 def train_world(exp: Experiment) -> World:
-    """T(s, a) of recorded transitions, in which is imagined and policies are judged."""
+    """Train T(s, a), in which teachers imagine and policies are judged."""
     return exp.stage(forward.train, exp.config.world, exp.recorded)
 
 
 def train_pricing(exp: Experiment) -> DiffusionPricing:
-    """What stitches, of recorded transitions only (an input of Algorithm 4)."""
+    """Train the models that stitch (an input of Algorithm 4)."""
     config = exp.config
     inverse, ensemble = train_inverse_dynamics(exp), train_ensemble(exp)
     ddr2 = exp.stage(
@@ -46,11 +46,11 @@ def train_pricing(exp: Experiment) -> DiffusionPricing:
 
 
 def train_planner(exp: Experiment, index: int = 0) -> Diffuser:
-    """What a teacher plans with, as `config.teacher_sampling` has it: DDR-I, or a fast copy."""
+    """Train what a teacher plans with: DDR-I, or with `config.few_steps` its fast copy."""
     ddr1, config, use = train_trajectory_generator(exp, index), exp.config, use_of_teacher(index)
     if not config.few_steps.calls:
         return ddr1
-    # How much of a plan is taken is no part of what the plan is.
+    # A plan does not depend on how many of its steps are executed.
     sampling = replace(config.teachers.sampling(config.sampling, index), replan_every=1)
     return exp.stage(
         *(few_steps.train, config.few_steps, sampling, ddr1, exp.recorded),
@@ -60,7 +60,7 @@ def train_planner(exp: Experiment, index: int = 0) -> Diffuser:
 
 
 def train_trajectory_generator(exp: Experiment, index: int = 0) -> Diffuser:
-    """A teacher's DDR-I, and before it the baseline where its config asks for one."""
+    """Train a teacher's DDR-I, and before it the baseline if its config needs one."""
     config, expected = exp.config.trajectory_generator, None
     if trajectory_generator.needs_baseline(config):
         expected = exp.stage(baseline.train, exp.config.baseline, exp.recorded, config.discount)
@@ -81,5 +81,5 @@ def train_ensemble(exp: Experiment) -> DynamicsEnsemble:
 
 
 def train_inverse_dynamics(exp: Experiment) -> inverse_dynamics.InverseDynamics:
-    """f(s, s') of recorded transitions."""
+    """Train f(s, s')."""
     return exp.stage(inverse_dynamics.train, exp.config.inverse_dynamics, exp.recorded, exp.task)

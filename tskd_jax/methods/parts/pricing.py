@@ -1,4 +1,4 @@
-"""What decides on a stitch and completes it: the models behind Algorithms 4 and 5."""
+"""The models that decide on a stitch and complete it, for Algorithms 4 and 5."""
 
 from typing import Protocol
 
@@ -17,10 +17,10 @@ from tskd_jax.training.callbacks import TrainingCallbacks
 
 
 class Pricing(Protocol):
-    """A pytree of models, each with the seeds as leading axis.
+    """The models of a stitch: a pytree, with the seeds as leading axis.
 
     Attributes:
-      ensemble: p_i(s'|s), whether a stitch is possible (Equation 9).
+      ensemble: p_i(s'|s), which decides whether a stitch is possible (Equation 9).
     """
 
     ensemble: DynamicsEnsemble
@@ -30,25 +30,25 @@ class Pricing(Protocol):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Actions (N, n) and rewards (N,) of going from s (N, m) to s' (N, m), raw units.
 
-        Of the models of one seed, as `seeds.of_seed` gives them.
+        To be called on the models of one seed (`seeds.of_seed`).
 
         Args:
           s, s_next: the pairs.
-          key: randomness.
-          callbacks: `on_compiled` is told the bytes of what samples.
+          key: random key.
+          callbacks: `on_compiled` is called with the bytes that the sampler takes.
         """
         ...
 
 
 @struct.dataclass
 class DiffusionPricing:
-    """Of TSKD (Algorithm 4): the inverse dynamics and DDR-II.
+    """The pricing of TSKD (Algorithm 4): inverse dynamics and DDR-II.
 
     Attributes:
-      ensemble: as of `Pricing`.
-      inverse_dynamics: f(s, s'), the action.
-      reward_generator: DDR-II, the reward.
-      sampling: of DDR-II.
+      ensemble: as in `Pricing`.
+      inverse_dynamics: f(s, s'), gives the action.
+      reward_generator: DDR-II, gives the reward.
+      sampling: how DDR-II is sampled.
     """
 
     ensemble: DynamicsEnsemble
@@ -70,7 +70,7 @@ class DiffusionPricing:
     def disagreement(
         self, s: np.ndarray, s_next: np.ndarray, key: jax.Array, callbacks: TrainingCallbacks
     ) -> np.ndarray:
-        """(N,) the deviation of what DDR-II's members say of a reward; arguments as of `price`."""
+        """(N,) standard deviation of the rewards by DDR-II's members; arguments as for `price`."""
         rewards = reward_generator.member_rewards(
             *(self.reward_generator, self.sampling, s, s_next, key),
             on_compiled=callbacks.on_compiled,
@@ -80,12 +80,12 @@ class DiffusionPricing:
 
 @struct.dataclass
 class GenerativePricing:
-    """Of MBTS (Algorithm 5): a CVAE's action, and for it a WGAN's reward.
+    """The pricing of MBTS (Algorithm 5): a CVAE gives the action, then a WGAN its reward.
 
     Attributes:
-      ensemble: as of `Pricing`.
-      cvae: p(a | s, s'), the action.
-      wgan: p(r | s, a, s'), the reward.
+      ensemble: as in `Pricing`.
+      cvae: p(a | s, s'), gives the action.
+      wgan: p(r | s, a, s'), gives the reward.
     """
 
     ensemble: DynamicsEnsemble

@@ -1,4 +1,4 @@
-"""Epochs of Algorithms 4 and 5: imagined trajectories join, all are stitched, the best stay."""
+"""An epoch of Algorithms 4 and 5: add imagined trajectories, stitch all, keep the best."""
 
 import functools
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 Metrics = list[dict[str, Any]]
-COMPARED = 4096  # most recorded transitions that a stitch's disagreement is compared with
+COMPARED = 4096  # most recorded transitions whose disagreement sets the limit for stitches
 
 
 def add_share(
     data: Sequence[Trajectories], imagined: Sequence[Trajectories], epoch: int, epochs: int
 ) -> list[Trajectories]:
-    """The n trajectories that an epoch adds, of those that were imagined for all epochs."""
+    """Add one epoch's n trajectories, out of those imagined for all epochs, to the data."""
     return [
         concatenate(
             [one, new.select(np.flatnonzero(np.arange(len(new.lengths)) % epochs == epoch))]
@@ -36,7 +36,7 @@ def add_share(
 def stitch_all(
     exp: Experiment, data: Sequence[Trajectories], values: Value, pricing: Pricing, epoch: int
 ) -> list[Trajectories]:
-    """One epoch of Algorithm 4 or 5: stitch all trajectories, keep the T best."""
+    """Run one epoch of Algorithm 4 or 5: stitch all trajectories, keep the T best."""
     return exp.stage(
         *(stitching, exp.config.stitching, data, values, pricing),
         *(exp.task, len(exp.recorded.lengths)),
@@ -58,14 +58,14 @@ def stitching(
     """Stitch all trajectories of each seed, and keep the best.
 
     Args:
-      config: of stitching.
-      data: of each seed.
+      config: `config.stitching`.
+      data: the trajectories of each seed.
       values: V, fitted to that data.
-      pricing: what decides on a stitch and completes it.
-      task: the episode limit.
+      pricing: decides on stitches and completes them.
+      task: gives the episode limit.
       most: T, how many trajectories are kept.
       keys: (S,).
-      callbacks: `report` hears of what looks wrong.
+      callbacks: `report` is called with warnings.
     """
     stitched, metrics = [], []
     for index, one in enumerate(data):
@@ -101,19 +101,19 @@ def refuse_disputed(
     key: jax.Array,
     callbacks: TrainingCallbacks,
 ) -> tuple[np.ndarray, float]:
-    """Without the stitches of whose reward DDR-II knows less than of recorded transitions'.
+    """Refuse stitches whose rewards DDR-II's members disagree about.
 
     Args:
       data: N transitions.
-      successors: (N,) as of `find_successors`.
-      pricing: of one seed, with a DDR-II of several members.
-      quantile: of the members' disagreement about recorded transitions, beyond which there is no
-        stitch.
-      key: randomness.
-      callbacks: as of `Pricing.price`.
+      successors: (N,) from `find_successors`.
+      pricing: of one seed; its DDR-II has several members.
+      quantile: a stitch is refused if the disagreement about its reward exceeds this quantile of
+        the disagreement about recorded transitions.
+      key: random key.
+      callbacks: as for `Pricing.price`.
 
     Returns:
-      ((N,) successors, -1 where it is refused; the share of the stitches that is).
+      ((N,) successors, -1 where a stitch is refused; share of the stitches that are refused).
     """
     assert isinstance(pricing, DiffusionPricing)
     edges = np.flatnonzero(successors >= 0)
