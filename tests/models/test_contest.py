@@ -70,6 +70,15 @@ def test_the_first_stays_unless_another_is_surely_better():
     assert surely_best(constant, constant + 1) == 1
 
 
+def test_what_the_first_scores_where_nothing_is_known_is_no_reason_to_keep_it():
+    noise = np.random.default_rng(0).normal(size=(2, 5, 40))
+    first, left = 50 + noise[0], np.zeros((5, 40), bool)
+    first[:, :4], left[:, :4] = 1000, True
+    other = 53 + noise[1]
+    assert first.mean() > other.mean()
+    assert contest.surely_best([first, other], [left, np.zeros_like(left)]) == 1
+
+
 def test_what_nobody_knows_counts_for_the_first():
     noise = np.random.default_rng(0).normal(size=(2, 5, 40))
     left = np.zeros((2, 5, 40), bool)

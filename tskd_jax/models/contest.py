@@ -18,8 +18,8 @@ from tskd_jax.policy import Policy
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 SHARES = Allowed(
-    "numbers, each 0 < x ≤ 1",
-    lambda values: len(values) > 0 and all(0 < value <= 1 for value in values),
+    "numbers, each 0.001 ≤ x ≤ 1",
+    lambda values: len(values) > 0 and all(0.001 <= value <= 1 for value in values),
 )
 
 
@@ -109,15 +109,9 @@ def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int
         return 0
     known = np.ma.masked_array(scores[0], left[0]).mean(1, keepdims=True)
     first = np.where(left[0], np.asarray(known), scores[0])
-    best, (first, *others) = (
-        0,
-        [one.mean(1) if len(one) > 1 else one[0] for one in (first, *scores[1:])],
-    )
-    for number, one in enumerate(others, 1):
-        surely = welch_interval(one, first)[0] > 0
-        if surely and scores[number].mean() > scores[best].mean():
-            best = number
-    return best
+    ones = [one.mean(1) if len(one) > 1 else one[0] for one in (first, *scores[1:])]
+    surely = [n for n, one in enumerate(ones) if n and welch_interval(one, ones[0])[0] > 0]
+    return max(surely, key=lambda number: ones[number].mean(), default=0)
 
 
 def welch_interval(ones: np.ndarray, twos: np.ndarray) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.fields import PROBABILITY, WIDTHS, field
+from tskd_jax.fields import POSITIVE_SHARE, PROBABILITY, WIDTHS, field
 from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.nn.mlp import MLP
@@ -40,7 +40,9 @@ class Config(TrainingConfig):
     schedule: str = schedule_field()
     hidden: tuple[int, ...] = field((256, 256), WIDTHS, "hidden layers (Appendix B)")
     discount: float = field(0.99, PROBABILITY, "γ")
-    target_average: float = field(0.005, PROBABILITY, "share of the new weights in the target net")
+    target_average: float = field(
+        0.005, POSITIVE_SHARE, "share of the new weights in the target net"
+    )
 
 
 @struct.dataclass
