@@ -1,4 +1,4 @@
-"""Datasets: trajectories, their files, normalisers and windows."""
+"""Datasets: trajectories, file formats, normalisers and windows."""
 
 from tskd_jax.data.checks import DatasetChecks
 from tskd_jax.data.formats.d4rl import write as save_d4rl

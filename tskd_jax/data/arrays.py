@@ -1,4 +1,4 @@
-"""From arrays to trajectories: episodes are split, what is missing is derived or refused."""
+"""Converts arrays to trajectories: splits episodes, and derives or refuses missing columns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ RANKS = {
     "ends": 1,
 }
 FLAGS = ("terminals", "timeouts", "ends")
-LARGEST = 1e15  # its square, summed over a million rows, is a number in single precision
+LARGEST = 1e15  # its square, summed over a million rows, is finite in single precision
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What a file holds, by D4RL's keys.
+    """The contents of a file, under D4RL's keys.
 
     Attributes:
-      arrays: key -> array of N rows: those of D4RL, `ends` (terminal or cut) and `episode` (N,).
-      names: "observations" and "actions" -> the names of their dimensions, where the file has any.
+      arrays: key -> array of N rows: D4RL's keys, `ends` (terminal or cut) and `episode` (N,).
+      names: "observations" and "actions" -> the names of their dimensions, if the file has any.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -41,25 +41,25 @@ class Columns:
 def from_arrays(
     columns: Mapping[str, np.ndarray], name: str = "dataset", checks: DatasetChecks = DEFAULT
 ) -> Trajectories:
-    """Trajectories of D4RL's arrays: split into episodes, next states filled in where absent.
+    """Build trajectories from D4RL's arrays: split episodes and fill in missing next states.
 
-    An episode ends where terminal or timeout is set, or where `episode` changes; without `episode`,
-    rows behind the last end are a fragment of unknown fate and are dropped. Without
-    `next_observations`, s'_i is s_{i+1} inside an episode and a truncated episode's last
-    transition, whose next state nobody recorded, is dropped (a terminal one keeps its own state as
-    a stand-in: nothing bootstraps from it). Without `timeouts`, the end of the file ends an
-    episode.
+    An episode ends where terminal or timeout is set, or where `episode` changes. Without `episode`,
+    rows after the last end are dropped: it is unknown how that fragment ends. Without
+    `next_observations`, s'_i is s_{i+1} inside an episode, and the last transition of a truncated
+    episode is dropped because its next state was not recorded. A terminal transition keeps its own
+    state as a stand-in, since nothing bootstraps from it. Without `timeouts`, the end of the file
+    ends an episode.
 
     Args:
       columns: observations (N, m), actions (N, n), rewards and terminals (N,), and if known
         next_observations (N, m), timeouts (N,), ends (N,) (terminal or cut), episode (N,) of any
         type.
-      name: of the file, for messages.
-      checks: what they must satisfy beyond that.
+      name: name of the file, for messages.
+      checks: further requirements on the columns.
 
     Raises:
-      DatasetError: a column is missing, misshapen, not numeric or not finite; no episode ends;
-        rows do not follow each other.
+      DatasetError: a column is missing, misshapen, not numeric or not finite; no episode ends; or
+        rows inside episodes are not consecutive.
     """
     columns = _with_timeouts(columns, name, checks)
     invalid = _invalid_rows(columns, name, checks)
@@ -113,10 +113,10 @@ def from_arrays(
 def _with_timeouts(
     columns: Mapping[str, np.ndarray], name: str, checks: DatasetChecks
 ) -> dict[str, np.ndarray]:
-    """The columns without `episode` and `ends`: `timeouts` says which episodes were cut.
+    """Replace `episode` and `ends` by `timeouts`, which flags the ends of truncated episodes.
 
-    Where episodes take turns, their rows are put one episode behind the other, in the order in
-    which they begin.
+    If the rows of episodes are interleaved, they are regrouped by episode, in the order in which
+    the episodes begin.
     """
     columns = dict(columns)
     episode = columns.pop("episode", None)
@@ -140,7 +140,7 @@ def _with_timeouts(
             f"each of {rows} rows"
         )
     _, first, number = np.unique(episode, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))[number]  # by where an episode begins
+    rank = np.argsort(np.argsort(first))[number]  # episodes numbered by their first row
     if (np.diff(rank) < 0).any():
         checks.warn(f"{name}: episodes take turns in the file; each one's rows are put together")
         order = np.argsort(rank, kind="stable")
@@ -153,7 +153,7 @@ def _with_timeouts(
 
 
 def _ends(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(N,) the rows that end an episode: without time limits, the last row is one, too."""
+    """(N,) bool, rows that end an episode; without `timeouts`, the last row is one, too."""
     ends = columns["terminals"] != 0
     if "timeouts" in columns:
         return ends | (columns["timeouts"] != 0)
@@ -162,7 +162,7 @@ def _ends(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _check_forms(columns: Mapping[str, np.ndarray], name: str) -> None:
-    """Refuse what is missing, of another type or shape, empty, or no flag."""
+    """Refuse columns that are missing, empty, or of a wrong type or shape, and invalid flags."""
     for key in REQUIRED:
         if key not in columns:
             raise DatasetError(f"{name}: key {key!r} is missing; found {sorted(columns)}")
@@ -199,14 +199,14 @@ def _check_forms(columns: Mapping[str, np.ndarray], name: str) -> None:
 def _invalid_rows(
     columns: Mapping[str, np.ndarray], name: str, checks: DatasetChecks
 ) -> np.ndarray:
-    """(N,) which rows are invalid: none, unless `checks` allows dropping their episodes."""
+    """(N,) bool, the invalid rows; an error unless `checks` allows dropping their episodes."""
     rows = len(columns["rewards"])
     invalid = np.zeros(rows, bool)
     for key, column in columns.items():
         if key in FLAGS:
             continue
         if key == "next_observations":
-            # Nobody may have recorded what followed an end.
+            # The state after an end may not have been recorded.
             column = np.where(_ends(columns)[:, None] & ~np.isfinite(column), 0, column)
         with np.errstate(invalid="ignore", over="ignore"):
             bad = ~(np.abs(column.astype(np.float32)) <= LARGEST).reshape(rows, -1).all(1)

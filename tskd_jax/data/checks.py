@@ -1,4 +1,4 @@
-"""Checks of a dataset beyond its format: what is an error, and what is only a warning."""
+"""Checks of a dataset beyond its format: which problems are errors, and which are warnings."""
 
 import warnings
 from collections.abc import Callable
@@ -13,12 +13,14 @@ from tskd_jax.policy import Bounds
 
 @dataclass(frozen=True)
 class DatasetChecks:
-    """What a file must satisfy.
+    """Requirements on a file.
 
     Attributes:
-      drop_invalid: episodes with rows that are not finite are dropped; else they are an error.
-      episode_limit: the most steps that the environment allows; None where it is not known.
-      unordered: rows belong to no episodes (generated transitions); each is one of its own.
+      drop_invalid: whether to drop episodes with rows that are not finite; otherwise such rows
+        raise an error.
+      episode_limit: the environment's maximum number of steps per episode; None if unknown.
+      unordered: whether rows belong to no episodes (generated transitions); each row is then an
+        episode of its own.
       warn: called with each warning, a line for the user.
     """
 
@@ -28,16 +30,16 @@ class DatasetChecks:
     warn: Callable[[str], None] = warnings.warn
 
     def check_split(self, name: str, ends: np.ndarray, rows: int, has_timeouts: bool) -> None:
-        """Look for missing ends: more rows between two of them than an episode can have.
+        """Look for missing ends: more rows between two ends than an episode can have.
 
         Args:
-          name: of the file, for messages.
-          ends: (E,) rows that end an episode.
-          rows: of the file.
-          has_timeouts: whether the file says where episodes were cut.
+          name: name of the file, for messages.
+          ends: (E,) indices of the rows that end an episode.
+          rows: number of rows in the file.
+          has_timeouts: whether the file flags where episodes were cut.
 
         Raises:
-          DatasetError: an episode is too long and the file does not say where episodes were cut.
+          DatasetError: an episode is too long and the file does not flag where episodes were cut.
         """
         if self.episode_limit is None:
             return
@@ -68,11 +70,11 @@ DEFAULT = DatasetChecks()
 
 
 def dataset_warnings(trajectories: Trajectories, bounds: Bounds) -> list[str]:
-    """Warnings about a dataset that can be used, but looks wrong.
+    """Warnings about a dataset that is usable but looks wrong.
 
     Args:
       trajectories: the dataset.
-      bounds: of the environment's actions.
+      bounds: bounds of the environment's actions.
     """
     found = []
     low, high = np.array(bounds.low), np.array(bounds.high)

@@ -1,7 +1,7 @@
-"""D4RL's datasets by name: which file, where it is hosted, and what is known of it.
+"""D4RL's datasets by name: the file, where it is hosted, and its known properties.
 
-Names and places as in D4RL's `infos.py`; numbers of episodes as in the catalogue of TensorFlow
-Datasets, which counts the fragment behind the last end, too. D4RL publishes no checksums.
+Names and locations are from D4RL's `infos.py`. Numbers of episodes are from the catalogue of
+TensorFlow Datasets, which includes the fragment after the last end. D4RL publishes no checksums.
 """
 
 import os
@@ -21,12 +21,13 @@ class D4rlFile:
     """One dataset.
 
     Attributes:
-      name: D4RL's, such as hopper-medium-v2.
-      folder: of the file on D4RL's own host.
-      file: its name there, on mirrors and on this machine.
-      episodes: how many it has, the fragment behind the last end included; None if not published.
-      size: bytes, None if not published.
-      sha256: None: none is published.
+      name: D4RL's name, such as hopper-medium-v2.
+      folder: folder of the file on D4RL's own host.
+      file: name of the file on that host, on mirrors and on this machine.
+      episodes: number of episodes, including the fragment after the last end; None if not
+        published.
+      size: bytes; None if not published.
+      sha256: None, because D4RL publishes no checksums.
     """
 
     name: str
@@ -37,17 +38,17 @@ class D4rlFile:
     sha256: str | None = None
 
     def urls(self) -> tuple[str, ...]:
-        """Where it is, in the order in which they are asked."""
+        """Addresses of the file, in the order in which they are tried."""
         return tuple(one.format(folder=self.folder, file=self.file) for one in MIRRORS)
 
 
 def local_folder() -> Path:
-    """Where D4RL's own package keeps datasets: `$D4RL_DATASET_DIR`, or `~/.d4rl/datasets`."""
+    """The folder of D4RL's own package: `$D4RL_DATASET_DIR`, or `~/.d4rl/datasets`."""
     return Path(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")).expanduser()
 
 
 def local_file(name: str) -> Path:
-    """Where a dataset is kept; for a name that is not known, as gym-mujoco's rule has it."""
+    """The local path of a dataset; an unknown name follows the naming rule of gym-mujoco."""
     if name in FILES:
         return local_folder() / FILES[name].file
     stem, dash, version = name.rpartition("-v")

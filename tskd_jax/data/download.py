@@ -1,4 +1,4 @@
-"""D4RL's files, fetched on request: resumed, checked, and never wrong under their final name."""
+"""Downloads D4RL's files on request: resumes and checks them, and only then renames them."""
 
 import contextlib
 import http.client
@@ -22,15 +22,15 @@ from tskd_jax.errors import DatasetError
 from tskd_jax.machine.memory import readable
 
 LOCK = "downloads.lock.json"
-TRIES, PATIENCE = 4, 60.0  # of one mirror; seconds without a byte
+TRIES, PATIENCE = 4, 60.0  # tries per mirror; timeout in seconds without data
 CHUNK = 2**20
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one soon
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # temporary HTTP errors, worth another try
 
-Progress = Callable[[int, int | None], None]  # (bytes there, bytes in all if known)
+Progress = Callable[[int, int | None], None]  # (bytes received, total bytes if known)
 
 
 class _Unsuitable(Exception):
-    """This mirror cannot give the file; another one may."""
+    """This mirror cannot provide the file; another one may."""
 
 
 def download(
@@ -42,26 +42,27 @@ def download(
     report: Callable[[str], None] = lambda line: None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Fetch a dataset into D4RL's folder; what is there already is left as it is.
+    """Download a dataset into D4RL's folder; an existing file is left as it is.
 
-    A download that ends early goes on where it was, as long as the mirror has the same file. It
-    takes its name when its size is what the mirror said, its SHA-256 that of the table or of the
-    first verified download (`downloads.lock.json`, which a first download writes), it is a readable
-    HDF5 file with D4RL's keys, and it has as many episodes as is published.
+    An interrupted download resumes, as long as the mirror has the same file. The file gets its
+    final name only if its size is the one that the mirror announced, its SHA-256 is that of the
+    table or of the first verified download (which writes `downloads.lock.json`), it is a readable
+    HDF5 file with D4RL's keys, and its number of episodes is the published one.
 
     Args:
-      wanted: of the table.
-      folder: by default D4RL's.
-      urls: by default all mirrors.
+      wanted: an entry of `d4rl_files.FILES`.
+      folder: where to put the file; by default D4RL's folder.
+      urls: addresses to try; by default all mirrors.
       on_progress: called as bytes arrive.
       report: called with a line for each mirror that fails.
-      wait: how to pass the time between tries.
+      wait: called with the seconds to wait between tries.
 
     Returns:
-      The file.
+      The path of the file.
 
     Raises:
-      DatasetError: no mirror has it, it is not what is expected, or there is no room for it.
+      DatasetError: no mirror has the file, it is not the expected one, or the disk has no room for
+        it.
     """
     folder = local_folder() if folder is None else folder
     path = folder / wanted.file
@@ -84,7 +85,7 @@ def download(
         except _Unsuitable as problem:
             problems.append(f"{url}: {problem}")
             report(problems[-1])
-        except OSError as error:  # of the disk: those of the network are caught where they occur
+        except OSError as error:  # from the disk: `_fetch` catches those of the network
             raise DatasetError(
                 f"{path}: cannot be written: {error.strerror}; mend that, and the same command "
                 "goes on where it was"
@@ -96,7 +97,7 @@ def download(
 
 
 def _fetch(url: str, path: Path, on_progress: Progress, wait: Callable[[float], None]) -> Path:
-    """The whole file beside its final place."""
+    """Download the whole file next to its final path; returns the temporary path."""
     partial = path.with_name(f".{path.name}.partial")
     for attempt in range(TRIES):
         if attempt:
@@ -105,7 +106,7 @@ def _fetch(url: str, path: Path, on_progress: Progress, wait: Callable[[float], 
             if _receive(url, path, partial, on_progress):
                 return partial
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing behind what is there: it is not this file's beginning
+            if error.code == 416:  # the server has no bytes to add: the partial file is another's
                 partial.unlink(missing_ok=True)
             elif error.code not in PASSING:
                 raise _Unsuitable(f"HTTP {error.code} {error.reason}") from error
@@ -123,7 +124,7 @@ def _fetch(url: str, path: Path, on_progress: Progress, wait: Callable[[float], 
 
 
 def _receive(url: str, path: Path, partial: Path, on_progress: Progress) -> bool:
-    """Receive what is missing; gives whether all is there."""
+    """Receive the missing bytes; returns whether the file is complete."""
     known = _read_json(_note_of(path))
     there = partial.stat().st_size if partial.exists() and known.get("url") == url else 0
     headers = {"User-Agent": "tskd_jax", "Accept-Encoding": "identity"}
@@ -133,12 +134,12 @@ def _receive(url: str, path: Path, partial: Path, on_progress: Progress) -> bool
         there = 0
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-        if answer.status != 206:  # the whole file: another one now, or the server knows no ranges
+        if answer.status != 206:  # the whole file: it has changed, or ranges are not supported
             there = 0
         length = answer.headers.get("Content-Length")
         total = there + int(length) if length else None
         _require_room(path, total, there)
-        # A tag that says only "about the same" (W/…) must not be used for ranges.
+        # A weak tag (W/…) does not guarantee equal bytes and must not be used for ranges.
         tag = answer.headers.get("ETag", "")
         tag = answer.headers.get("Last-Modified", "") if tag.startswith("W/") or not tag else tag
         _note_of(path).write_text(json.dumps({"url": url, "tag": tag}), encoding="utf-8")
@@ -160,9 +161,9 @@ def _require_room(path: Path, total: int | None, there: int) -> None:
 
 
 def _check(partial: Path, path: Path, wanted: D4rlFile) -> str:
-    """The SHA-256 of a file that is the dataset.
+    """Check that a file is the wanted dataset; returns its SHA-256.
 
-    Another one is refused and removed, so that the next try begins anew.
+    A wrong file is refused and removed, so that the next try starts from the beginning.
     """
     try:
         size = partial.stat().st_size
@@ -196,7 +197,7 @@ def _check(partial: Path, path: Path, wanted: D4rlFile) -> str:
 
 
 def _remember(path: Path, url: str, sha256: str) -> None:
-    """Write the file's hash into the lock, which later downloads are held to."""
+    """Write the file's hash into the lock file, against which later downloads are checked."""
     lock = path.with_name(LOCK)
     known = _read_json(lock)
     known[path.name] = {"sha256": sha256, "size": path.stat().st_size, "url": url}
@@ -206,7 +207,7 @@ def _remember(path: Path, url: str, sha256: str) -> None:
 
 
 def _note_of(path: Path) -> Path:
-    """Beside a partial file: of which address and version it is."""
+    """The file next to a partial download that notes its address and version."""
     return path.with_name(f".{path.name}.partial.json")
 
 

@@ -1,6 +1,6 @@
-"""Histories: the last K time steps before and with a transition, padded where an episode begins.
+"""Histories: the K time steps up to and including a transition, padded before the episode's start.
 
-For models that act by what they remember. The transitions lie on the device as they are; only the
+For models whose actions depend on past steps. The device stores each transition once; only the
 histories of a batch are gathered.
 """
 
@@ -17,10 +17,10 @@ from tskd_jax.policy import Bounds
 
 
 class Steps(NamedTuple):
-    """All transitions of a dataset, episodes end to end; of a history (B, K, …) instead of (N, …).
+    """All transitions of a dataset, episodes end to end; in a `History`, (B, K, …) replaces (N, …).
 
     Attributes:
-      returns: (N,) undiscounted return from this step to the episode's end, in units of a scale.
+      returns: (N,) undiscounted return from this step to the episode's end, divided by a scale.
       states: (N, m) standardised.
       actions: (N, n) in [-1, 1].
       times: (N,) int32, steps since the episode's start.
@@ -33,11 +33,11 @@ class Steps(NamedTuple):
 
 
 class History(NamedTuple):
-    """K time steps of each of a batch, the present one last.
+    """K time steps for each of a batch of transitions, the current step last.
 
     Attributes:
       steps: (B, K, …).
-      exists: (B, K) false before an episode's start: padding, whose content does not count.
+      exists: (B, K) bool, false before an episode's start, where the steps are padding.
     """
 
     steps: Steps
@@ -51,13 +51,13 @@ def make_steps(
     bounds: Bounds,
     return_scale: float,
 ) -> Steps:
-    """A dataset as such a model sees it, on the host.
+    """Prepare a dataset for `history`, on the host.
 
     Args:
       recorded: the dataset, raw units.
-      mean, deviation: (m,) by which states are standardised.
-      bounds: of the actions; what lies outside is moved to them.
-      return_scale: what returns are divided by.
+      mean, deviation: (m,) mean and standard deviation that standardise states.
+      bounds: bounds of the actions; actions outside are clipped.
+      return_scale: divisor of the returns.
     """
     first = recorded.starts[recorded.episode_of]
     low, high = (np.array(end, np.float32)[None] for end in (bounds.low, bounds.high))
@@ -71,7 +71,7 @@ def make_steps(
 
 
 def history(steps: Steps, present: Int[Array, " batch"], context: int) -> History:
-    """The K = `context` time steps up to and with each of those transitions, padded on the left."""
+    """Gather the K = `context` steps that end with each given transition, padded on the left."""
     back = jnp.arange(context - 1, -1, -1)[None]
     time = jnp.asarray(steps.times)[present][:, None]
     index = present[:, None] - jnp.minimum(back, time)

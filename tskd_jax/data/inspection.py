@@ -1,4 +1,4 @@
-"""What there is to know of a dataset before anything is trained on it."""
+"""Statistics of a dataset, to inspect it before training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,21 +8,21 @@ import numpy as np
 from tskd_jax.data.trajectories import Trajectories, describe
 
 QUERIES = 400  # states whose neighbours are counted
-NEIGHBOURS = 10  # a radius is suggested at which the median state has so many in other episodes
-OUTLYING = 10.0  # in spreads (95% - 5% quantile) from the median
+NEIGHBOURS = 10  # of the median state, in other episodes, within the suggested radius
+OUTLYING = 10.0  # distance of an outlier from the median, in spreads (95% - 5% quantile)
 
 
 def inspect(data: Trajectories, names: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-    """Statistics of a dataset, as numbers and names only.
+    """Compute statistics of a dataset, as plain numbers and names.
 
     Args:
       data: E episodes.
       names: "observations" and "actions" -> the names of their dimensions, if known.
 
     Returns:
-      what `describe` gives, and: `lengths` (quantiles), `cut_episodes`, `observations` and
-      `actions`: for each dimension its name, range, quantiles, deviation, whether it is constant,
-      and the share of outliers; for actions the share at the least and the largest value, too.
+      The entries of `describe`, and: `lengths` (quantiles), `cut_episodes`, `observations` and
+      `actions`: for each dimension its name, range, quantiles, standard deviation, whether it is
+      constant, and the share of outliers; for actions also the share at the extreme values.
     """
     names = names or {}
     lengths = np.quantile(data.lengths, [0.0, 0.5, 1.0])
@@ -45,17 +45,17 @@ def inspect(data: Trajectories, names: Mapping[str, Sequence[str]] | None = None
 def neighbourhoods(
     data: Trajectories, radii: Sequence[float], unit: np.ndarray, seed: int = 0
 ) -> dict[str, Any]:
-    """How many states of other episodes are near a state.
+    """Count the states of other episodes in the neighbourhood of a state.
 
     Args:
       data: E episodes of N states.
-      radii: within which they are counted.
-      unit: (m,) of the distance.
-      seed: of the states drawn.
+      radii: radii of the neighbourhoods.
+      unit: (m,) unit of distance in each dimension.
+      seed: seed for drawing the states.
 
     Returns:
-      neighbours: for each radius the median count; alone: the share of states with none;
-      suggested_radius: within which the median state has ten.
+      neighbours: for each radius the median count; alone: for each radius the share of states
+      without neighbours; suggested_radius: within which the median state has ten neighbours.
     """
     states = np.asarray(data.observations / unit, np.float32)
     episode = data.episode_of
@@ -104,7 +104,7 @@ def _dimensions(
 
 
 def _at_ends(actions: np.ndarray) -> list[float]:
-    """For each dimension the share of actions at the least or the largest value, by 0.1%."""
+    """Per dimension, the share of actions within 0.1% of the range from its minimum or maximum."""
     low, high = actions.min(0), actions.max(0)
     margin = 1e-3 * (high - low)
     return ((actions <= low + margin) | (actions >= high - margin)).mean(0).tolist()

@@ -1,4 +1,4 @@
-"""Which keys or columns of a file hold what: by custom, or as the user says."""
+"""Maps the keys or columns of a file to roles: by common names, or as the user specifies."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +9,9 @@ from tskd_jax.errors import DatasetError
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts")
-# A key that flags all ends, terminal or cut, beside one that flags those that are terminal.
+# Keys that flag all ends, terminal or cut, next to a key that flags only terminal ends.
 ENDS = ("dones", "done", "episode_terminals", "episode_ends", "ends")
-# Arrays of HDF5 and npz: D4RL's names, and Gymnasium's for the same things.
+# Arrays of HDF5 and npz: D4RL's names, and Gymnasium's equivalents.
 ARRAYS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations",),
     "actions": ("actions",),
@@ -21,7 +21,7 @@ ARRAYS: Mapping[str, tuple[str, ...]] = {
     "timeouts": ("timeouts", "truncations", "truncated"),
     "episode": (),
 }
-# Columns of tables: one number each, or in Parquet a vector.
+# Columns of tables: each holds one number, or in Parquet possibly a vector.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observation_*", "observations", "observation"),
     "actions": ("action_*", "actions", "action"),
@@ -31,7 +31,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "timeouts": ("timeout", "timeouts", "truncated", "truncation"),
     "episode": ("episode", "episode_id", "episode_index"),
 }
-# What others call them, where it is not certain enough to be read without asking.
+# Names that others use, too ambiguous to be read unless the user confirms them.
 LIKELY = {
     "observations": ("observation", "obs", "states", "state", "s"),
     "actions": ("action", "acts", "act", "a"),
@@ -43,7 +43,10 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Keys:
-    """The user's word for it: keys or columns by comma, `*` for any text; "" is the custom."""
+    """The user's choice by role: keys or columns separated by commas, `*` for any text.
+
+    An empty string stands for the common names.
+    """
 
     observations: str = ""
     actions: str = ""
@@ -65,17 +68,17 @@ def find(
     customary: Mapping[str, tuple[str, ...]],
     optional: Iterable[str] = (),
 ) -> dict[str, tuple[str, ...]]:
-    """For each role the keys or columns that hold it, in order; roles without any are left out.
+    """Find the keys or columns for each role, in order; roles without any are left out.
 
     Args:
-      name: of the file, for messages.
-      available: all that are there.
-      keys: the user's word, which goes before custom.
-      customary: role -> names or patterns, of which the first that is there counts.
-      optional: of the required roles, those that may be missing in this format.
+      name: name of the file, for messages.
+      available: all keys or columns of the file.
+      keys: the user's choice, which takes precedence over common names.
+      customary: role -> common names or patterns; the first one that matches is used.
+      optional: the required roles that may be missing in this format.
 
     Raises:
-      DatasetError: a required role, or what the user named, is not there.
+      DatasetError: a required role, or a key that the user named, is missing.
     """
     found: dict[str, tuple[str, ...]] = {}
     for role in ROLES:
@@ -99,7 +102,7 @@ def find(
                 break
     absent = [role for role in REQUIRED if role not in found and role not in optional]
     if not absent and "terminals" not in found and set(LIKELY["terminals"]) & set(available):
-        absent = ["terminals"]  # what is there may be them, or all ends: not certain enough
+        absent = ["terminals"]  # a likely key may flag terminal ends or all ends: the user decides
     if absent:
         raise DatasetError(
             f"{name}: key {absent[0]!r} is missing; found {_shown(available)}"
@@ -109,7 +112,7 @@ def find(
 
 
 def ends_of(available: Sequence[str], found: Mapping[str, tuple[str, ...]]) -> str | None:
-    """The key that flags all ends, where no other says which episodes were cut."""
+    """The key that flags all ends, if the file has terminals but no timeouts; otherwise None."""
     if "timeouts" in found or "terminals" not in found:
         return None
     return next((key for key in ENDS if key in available and key not in found["terminals"]), None)
@@ -119,7 +122,7 @@ def _matching(available: Sequence[str], pattern: str) -> list[str]:
     if "*" not in pattern:
         return [pattern] if pattern in available else []
     matching = [one for one in available if fnmatchcase(one, pattern)]
-    # observation_10 stands behind observation_2; columns with names stay in the file's order.
+    # observation_10 comes after observation_2; unnumbered columns stay in the file's order.
     numbers = [re.search(r"(\d+)$", one) for one in matching]
     if all(numbers):
         by_number = {one: int(n.group(1)) for one, n in zip(matching, numbers, strict=True) if n}
@@ -133,7 +136,7 @@ def _shown(available: Sequence[str]) -> str:
 
 
 def _suggestion(absent: Sequence[str], available: Sequence[str]) -> str:
-    """Flags that would read what others call the missing ones."""
+    """Suggest flags that would read the missing roles from keys with likely names."""
     flags = []
     for role in absent:
         names = (role, *LIKELY[role])

@@ -1,4 +1,4 @@
-"""From a path or a name to trajectories: every dataset is loaded here."""
+"""Loads any dataset as trajectories, from a path or a name."""
 
 import hashlib
 import os
@@ -50,26 +50,26 @@ class Config:
 
     @property
     def source(self) -> str:
-        """What `load_dataset` takes: the path, or else the name."""
+        """The argument of `load_dataset`: the path if there is one, otherwise the name."""
         return self.path or self.name
 
     @property
     def keys(self) -> Keys:
-        """Which keys hold what."""
+        """The keys or columns that the user assigned to roles."""
         return Keys(**{role: getattr(self, role) for role in ROLES})
 
 
 def minari_file(name: str) -> Path:
-    """Where Minari's cache keeps a dataset: mujoco/hopper/medium-v0 -> .../data/main_data.hdf5."""
+    """The file of a dataset in Minari's cache: mujoco/hopper/medium-v0 -> …/data/main_data.hdf5."""
     folder = Path(os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")).expanduser()
     return folder / name / "data" / "main_data.hdf5"
 
 
 def resolve(path_or_name: str | os.PathLike) -> Path:
-    """The file or folder behind a path, a bundled name, a D4RL name or a Minari id.
+    """Find the file or folder for a path, a bundled name, a D4RL name or a Minari id.
 
     Raises:
-      DatasetError: there is none; the message says where it was looked for.
+      DatasetError: nothing was found; the message lists the places that were searched.
     """
     given = os.fspath(path_or_name)
     if not given:
@@ -105,7 +105,7 @@ def read_columns(
     keys: Keys = AS_CUSTOMARY,
     warn: Callable[[str], None] = DEFAULT.warn,
 ) -> Columns:
-    """What a dataset holds, before it becomes trajectories; see `load_dataset`."""
+    """Read the columns of a dataset, before they become trajectories; see `load_dataset`."""
     given = os.fspath(path_or_name)
     if given.startswith("d4rl:"):
         return d4rl.read_with_package(given.removeprefix("d4rl:"))
@@ -132,16 +132,16 @@ def load_dataset(
     checks: DatasetChecks = DEFAULT,
     keys: Keys = AS_CUSTOMARY,
 ) -> Trajectories:
-    """Trajectories of a dataset in any of the formats of docs/datasets.md.
+    """Load a dataset in any of the formats of docs/datasets.md as trajectories.
 
     Args:
       path_or_name: a file: HDF5 in D4RL's or Minari's format, npz, CSV or Parquet; a folder: one
         file for each episode, Minari's, or LeRobot's; `hopper-sac-replay` (bundled); a D4RL name
         such as `hopper-medium-replay-v2` (from `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`); a Minari
         id such as `mujoco/hopper/medium-v0` (from `$MINARI_DATASETS_PATH` or
-        `~/.minari/datasets`); or `d4rl:NAME` and `ogbench:NAME`, which ask these packages.
-      checks: what the file must satisfy beyond its format.
-      keys: which of its keys or columns hold what, where they have other names.
+        `~/.minari/datasets`); or `d4rl:NAME` and `ogbench:NAME`, which use these packages.
+      checks: requirements on the file beyond its format.
+      keys: the keys or columns for each role, if they have other names.
 
     Raises:
       DatasetError: the file is missing, damaged or inconsistent.
@@ -153,12 +153,12 @@ def load_dataset(
 
 
 def of_package(name: str) -> bool:
-    """Whether a package gives the dataset, and not a file."""
+    """Whether a package provides the dataset, rather than a file."""
     return name.startswith(("d4rl:", ogbench.PREFIX))
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of all below a folder, by which a run knows its dataset."""
+    """SHA-256 of a file, or of all files below a folder; a run identifies its dataset by it."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Normalisers: raw units to the range a network likes, and back."""
+"""Normalisers: maps from raw units to a range that suits networks, and back."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,14 +16,14 @@ CDF_KNOTS = 512
 class Normalizer:
     """A monotone, piecewise linear map per dimension, given by its knots.
 
-    All three kinds are such maps: `limits` and `gaussian` have two knots, and extend beyond them;
-    `cdf` has one per empirical quantile, and clips beyond them. A constant dimension has a slope of
-    zero forth and returns to its constant back.
+    All three kinds are such maps: `limits` and `gaussian` have two knots and extrapolate linearly;
+    `cdf` has one knot per empirical quantile and clips outside them. A constant dimension is
+    normalised to a constant and unnormalised to its own value.
 
     Attributes:
       raw: (K, m), increasing along K, in raw units.
       normal: (K, m), the images of `raw`.
-      low, high: (m,), the range of the data after normalisation. Samples are clipped to it.
+      low, high: (m,), range of the normalised data. Samples are clipped to it.
       kind: one of `KINDS`.
     """
 
@@ -34,11 +34,11 @@ class Normalizer:
     kind: str = struct.field(pytree_node=False)
 
     def normalize(self, x: Float[Array | np.ndarray, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        """Raw units to normalised units."""
+        """Convert raw units to normalised units."""
         return self._map(jnp.asarray(x), self.raw, self.normal)
 
     def unnormalize(self, x: Float[Array | np.ndarray, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        """Normalised units to raw units, the inverse of `normalize` on the data's range."""
+        """Convert normalised units to raw units, inverting `normalize` on the data's range."""
         return self._map(jnp.asarray(x), self.normal, self.raw)
 
     def _map(self, x, source, target):
@@ -56,12 +56,12 @@ class Normalizer:
 
 
 def fit_normalizer(kind: str, x: np.ndarray) -> Normalizer:
-    """A normaliser of (N, m) data.
+    """Fit a normaliser to (N, m) data.
 
     Args:
-      kind: `limits` maps each dimension's minimum and maximum to -1 and 1; `cdf` its empirical
-        quantiles to [-1, 1], evenly (Decision Diffuser); `gaussian` its mean to 0 and its standard
-        deviation to 1.
+      kind: `limits` maps each dimension's minimum and maximum to -1 and 1; `cdf` maps its empirical
+        quantiles evenly to [-1, 1] (Decision Diffuser); `gaussian` gives it a mean of 0 and a
+        standard deviation of 1.
       x: (N, m), raw units.
 
     Raises:
@@ -82,7 +82,7 @@ def fit_normalizer(kind: str, x: np.ndarray) -> Normalizer:
     elif kind == "cdf":
         levels = np.linspace(0, 1, CDF_KNOTS)
         raw = np.quantile(x, levels, axis=0)
-        # Ties would make the map two-valued: between equal knots the first image is the value's.
+        # Ties would make the map multi-valued: equal knots share the midpoint of their images.
         normal = np.broadcast_to(2 * levels[:, None] - 1, raw.shape).copy()
         for d in range(x.shape[1]):
             first = np.searchsorted(raw[:, d], raw[:, d], side="left")

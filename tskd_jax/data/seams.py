@@ -1,7 +1,7 @@
-"""Where rows should follow each other and do not: what is mended, warned of, and refused.
+"""Checks that the rows of a file follow each other: repairs, warnings and errors.
 
-A file says of each transition where it leads, and by its order what came next. The two must agree
-inside an episode; at an end the file's next row belongs to another one.
+A file gives the next state of each transition, and a next row. Inside an episode the two must
+agree; at an end the next row belongs to another episode.
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ import numpy as np
 from tskd_jax.data.checks import DatasetChecks
 from tskd_jax.errors import DatasetError
 
-FEW = 0.02  # the share of inner rows that may lead elsewhere with a warning only
-ROUNDING = 1e-4  # in standard deviations of the states
-# At ends: how many of them must be alike to be a habit of whoever wrote the file.
+FEW = 0.02  # up to this share of inner rows with a wrong next state is only a warning
+ROUNDING = 1e-4  # tolerance, in standard deviations of the states
+# Share and number of ends with the same placeholder that count as the writer's convention.
 HABIT, SEVERAL = 0.5, 3
 
 
@@ -22,13 +22,13 @@ def unknown_ends(
     ends: np.ndarray,
     checks: DatasetChecks,
 ) -> np.ndarray:
-    """(N,) the ends whose recorded next state is none: they are treated as if it was absent.
+    """(N,) bool, ends whose recorded next state is only a placeholder and counts as not recorded.
 
     Args:
-      name: of the file, for messages.
-      observations, next_observations: (N, m), the latter perhaps not finite at ends.
-      ends: (N,) rows that end an episode.
-      checks: hears of it.
+      name: name of the file, for messages.
+      observations, next_observations: (N, m); next_observations may be not finite at ends.
+      ends: (N,) bool, rows that end an episode.
+      checks: receives the warnings.
     """
     rows = np.flatnonzero(ends)
     not_finite = ~np.isfinite(next_observations[rows]).all(1)
@@ -37,7 +37,7 @@ def unknown_ends(
     stands_still = _same(next_observations[inner], observations[inner]).mean() if inner.any() else 1
     habits = {
         "not finite": not_finite,
-        # The last row of the file has none behind it.
+        # No row follows the last row of the file.
         "the first of the next episode": _same(next_observations[rows], following)
         & (rows < len(ends) - 1)
         & ~_same(following, observations[rows]),
@@ -66,17 +66,17 @@ def check_order(
     invalid: np.ndarray,
     checks: DatasetChecks,
 ) -> None:
-    """Look whether each row inside an episode leads to the row behind it.
+    """Check that the next state of each row inside an episode is the state of the following row.
 
     Args:
-      name: of the file, for messages.
+      name: name of the file, for messages.
       observations, next_observations: (N, m).
-      ends: (N,) rows that end an episode.
-      invalid: (N,) rows whose numbers say nothing; nothing is said of where they lead.
-      checks: hears of few.
+      ends: (N,) bool, rows that end an episode.
+      invalid: (N,) bool, rows with invalid numbers, which are not checked.
+      checks: receives a warning if only few rows are wrong.
 
     Raises:
-      DatasetError: many do not.
+      DatasetError: many rows are wrong.
     """
     inner = np.flatnonzero(~ends[:-1] & ~invalid[:-1] & ~invalid[1:])
     if not len(inner):

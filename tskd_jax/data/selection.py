@@ -1,4 +1,4 @@
-"""Which trajectories students imitate (the last line but one of Algorithm 4)."""
+"""Selects the trajectories that students imitate (second to last line of Algorithm 4)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,17 +30,17 @@ def select_episodes(
     episode_limit: int,
     report: Callable[[str], None] = lambda line: None,
 ) -> np.ndarray:
-    """The episodes of `data` that the filter keeps; the best one where it keeps none.
+    """Select the episodes of `data` that the filter keeps; if it keeps none, the best one.
 
     Args:
       config: rule, margin and share.
       data: E ≥ 1 episodes.
-      recorded: the dataset, of which `share` is a share.
-      episode_limit: of the environment.
-      report: called with a warning where the rule keeps none.
+      recorded: the dataset that `share` refers to.
+      episode_limit: episode limit of the environment.
+      report: called with a warning if the rule keeps no episode.
 
     Returns:
-      (E',) their indices, ascending; E' ≥ 1.
+      (E',) indices of the kept episodes, ascending; E' ≥ 1.
     """
     returns = data.returns()
     if config.rule == "none":
@@ -51,8 +51,8 @@ def select_episodes(
         best, least = best_episodes(recorded, config.share, episode_limit)
         kept = returns >= least
         if recorded.rewards.mean() < 0:
-            # Where a step costs, an episode that was cut looks good by what it had no time to lose:
-            # it is kept as `best_episodes` ranks it, behind all others.
+            # If steps cost reward, a cut episode has a high return only because it was short. As in
+            # `best_episodes`, it ranks behind all full episodes.
             cut, last = data.fragments(episode_limit), best[-1]
             if recorded.fragments(episode_limit)[last]:
                 kept = ~cut | (returns >= recorded.returns()[last])
@@ -70,10 +70,9 @@ def select_episodes(
 def best_episodes(
     trajectories: Trajectories, share: float, episode_limit: int
 ) -> tuple[np.ndarray, float]:
-    """The episodes of highest return that hold at least that share of all transitions.
+    """The episodes of highest return that hold at least the given share of all transitions.
 
-    Fragments (`Trajectories.fragments`) are not full episodes, so they are ranked behind all that
-    are.
+    Fragments (`Trajectories.fragments`) are not full episodes, so they rank behind all full ones.
 
     Returns:
       (indices of the episodes, best first; the lowest return among them).
@@ -86,18 +85,18 @@ def best_episodes(
 
 
 def substitute(kept: Trajectories, imagined: Trajectories) -> Trajectories:
-    """Imagined transitions in place of the recorded ones from the same states.
+    """Replace recorded transitions by imagined ones that start in the same states.
 
-    A recorded transition stays where nothing was imagined from its state; a stitched one always
-    stays. An episode falls apart where a transition is taken out of it.
+    A recorded transition stays if nothing was imagined from its state; a stitched transition always
+    stays. An episode is split wherever a transition is removed.
 
     Args:
-      kept: what students would imitate.
-      imagined: its `origin` says which recorded states it starts from
+      kept: the trajectories that students would imitate.
+      imagined: imagined trajectories, whose `origin` gives the recorded states in which they start
         (`Trajectories.started_from`).
 
     Returns:
-      What is left of `kept`, then all of `imagined`.
+      The remaining transitions of `kept`, followed by all of `imagined`.
 
     Raises:
       ValueError: `imagined` has transitions, but none starts in a recorded state.

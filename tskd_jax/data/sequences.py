@@ -1,6 +1,6 @@
-"""Sequences of tokens: T transitions from one on, and what is known of an episode's end.
+"""Sequences of tokens: T consecutive transitions, and what is known after an episode's end.
 
-The transitions lie on the device as they are; only the sequences of a batch are gathered.
+The device stores each transition once; only the sequences of a batch are gathered.
 """
 
 from typing import NamedTuple
@@ -17,8 +17,8 @@ class Rows(NamedTuple):
     """All transitions of a dataset, episodes end to end.
 
     Attributes:
-      row: (N,) int32, their numbers.
-      left: (N,) int32, transitions behind this one in its episode.
+      row: (N,) int32, indices of the transitions.
+      left: (N,) int32, number of transitions after this one in its episode.
       ends: (N,) bool, whether the environment ended the episode.
       tokens: (N, D) int32.
     """
@@ -30,13 +30,13 @@ class Rows(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """T transitions of each of a batch.
+    """T consecutive transitions for each element of a batch.
 
     Attributes:
-      row: (B, T) int32; behind an episode's end the last one.
-      tokens: (B, T, D) int32; behind the end `bins`.
-      counts: (B, T) bool, whether it is known that they follow: true behind an end by the
-        environment, false behind a cut.
+      row: (B, T) int32, indices of the transitions; after an episode's end, that of its last one.
+      tokens: (B, T, D) int32; after the end, the end token (`bins`).
+      counts: (B, T) bool, whether the tokens are known to be correct: after the end true if the
+        environment ended the episode, false if the episode was cut.
     """
 
     row: Leaf
@@ -50,7 +50,7 @@ def joined(recorded: Trajectories, discount: float, terminal_penalty: float) -> 
     Args:
       recorded: the dataset.
       discount: γ.
-      terminal_penalty: above 0, minus this is the reward of what the environment ended.
+      terminal_penalty: if above 0, its negative replaces the reward of terminal transitions.
     """
     rewards = recorded.rewards
     if terminal_penalty:
@@ -63,7 +63,7 @@ def joined(recorded: Trajectories, discount: float, terminal_penalty: float) -> 
 
 
 def make_rows(recorded: Trajectories, tokens: np.ndarray) -> Rows:
-    """A dataset as `sequences` reads it, on the host."""
+    """Prepare a dataset for `sequences`, on the host."""
     episode = recorded.episode_of
     row = np.arange(recorded.size)
     return Rows(
@@ -75,7 +75,10 @@ def make_rows(recorded: Trajectories, tokens: np.ndarray) -> Rows:
 
 
 def sequences(rows: Rows, first: jax.Array, transitions: int, end: int) -> Sequences:
-    """The T = `transitions` from each of those (B,) on; `end` is the token behind the last."""
+    """Gather T = `transitions` transitions from each of the indices `first` (B,) on.
+
+    `end` is the token after an episode's last transition.
+    """
     ahead = jnp.arange(transitions)[None]
     left = jnp.asarray(rows.left)[first][:, None]
     index = first[:, None] + jnp.minimum(ahead, left)

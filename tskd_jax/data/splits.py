@@ -1,4 +1,4 @@
-"""Which transitions are trained on, and which are held out."""
+"""Splits a dataset into training data and held-out data."""
 
 import jax
 import numpy as np
@@ -7,11 +7,14 @@ from tskd_jax.data.trajectories import Trajectories
 
 
 def hold_out(trajectories: Trajectories, share: float) -> tuple[Trajectories, Trajectories | None]:
-    """(episodes to train on, episodes held out): of every return as many, in order of return.
+    """Hold out whole episodes, evenly spaced in the order of their returns.
 
     Args:
       trajectories: E episodes.
-      share: of the episodes; below one episode, none is held out.
+      share: share of the episodes to hold out; if this is less than one episode, none is held out.
+
+    Returns:
+      (episodes to train on; held-out episodes, or None).
     """
     episodes = len(trajectories.lengths)
     count = min(int(share * episodes + 1e-9), episodes - 1)
@@ -26,10 +29,11 @@ def hold_out(trajectories: Trajectories, share: float) -> tuple[Trajectories, Tr
 def split_rows(
     trajectories: Trajectories, share: float, key: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows held out): whole episodes are held out, at least one of several.
+    """Split into (training rows, held-out rows): if there are several episodes, by whole episodes.
 
-    Neighbours in time are nearly copies of one another, so held-out rows of a trained-on episode
-    would flatter. With a single episode its last rows are held out.
+    At least one episode is held out. Rows that are neighbours in time are nearly identical, so
+    held-out rows from a training episode would make the error look too small. With a single
+    episode, its last rows are held out.
     """
     episodes = len(trajectories.lengths)
     if episodes == 1:

@@ -1,4 +1,4 @@
-"""Trajectories: the one form of data that all parts of the method exchange."""
+"""Trajectories: the common data structure that all parts of the method exchange."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +25,8 @@ class Trajectories:
         transition is not terminal was truncated: V bootstraps through its end.
       lengths: (E,) int64, transitions per episode; they sum to N.
       source: (N,) int8, where a transition comes from: RECORDED, IMAGINED or STITCHED.
-      origin: (N,) int64, the row of the recorded dataset that starts in the same state; -1 where
-        s_i was not recorded. It survives selection and stitching.
+      origin: (N,) int64, the row of the recorded dataset that starts in the same state; -1 if s_i
+        was not recorded. Selection and stitching preserve it.
     """
 
     observations: Leaf
@@ -47,21 +47,21 @@ class Trajectories:
         timeouts: np.ndarray | None = None,
         next_observations: np.ndarray | None = None,
     ) -> "Trajectories":
-        """Trajectories of recorded arrays, as a file in D4RL's format has them.
+        """Build trajectories from recorded arrays, as in a file in D4RL's format.
 
         Args:
-          observations: (N, m), before the action, episodes one behind the other.
+          observations: (N, m), before the action, episodes end to end.
           actions: (N, n).
           rewards: (N,).
           terminals: (N,), true where the environment ended the episode.
-          timeouts: (N,), true where an episode was cut; None: only the last row.
-          next_observations: (N, m), after the action; None: the next row's observation, and the
-            last transition of an episode that was cut is dropped.
+          timeouts: (N,), true where an episode was cut; if None, only at the last row.
+          next_observations: (N, m), after the action; if None, the next row's observation is used
+            and the last transition of each cut episode is dropped.
 
         Raises:
-          DatasetError: they do not fit together (`tskd_jax.data.arrays.from_arrays`).
+          DatasetError: the arrays are inconsistent (`tskd_jax.data.arrays.from_arrays`).
         """
-        from tskd_jax.data import arrays  # which makes trajectories
+        from tskd_jax.data import arrays  # imported here because `arrays` imports this module
 
         columns = {
             "observations": observations,
@@ -105,9 +105,10 @@ class Trajectories:
         return np.bincount(self.episode_of, self.rewards, len(self.lengths))
 
     def fragments(self, episode_limit: int) -> np.ndarray:
-        """(E,) bool, episodes that were cut before their end: truncated, and short of the limit.
+        """(E,) bool, episodes that were cut early: truncated, and shorter than the limit.
 
-        A file without next states loses the last transition of a full, truncated episode.
+        One step less than the limit still counts as full: files without next states lose the last
+        transition of a truncated episode.
         """
         return ~np.asarray(self.terminals)[self.ends] & (self.lengths < episode_limit - 1)
 
@@ -122,7 +123,7 @@ class Trajectories:
         return table[self.episode_of, step]
 
     def select(self, episodes: np.ndarray) -> "Trajectories":
-        """The episodes of those indices, in that order (a boolean mask is taken too)."""
+        """The episodes with the given indices, in that order; or those of a boolean mask."""
         episodes = np.asarray(episodes)
         if episodes.dtype == bool:
             episodes = np.flatnonzero(episodes)
@@ -130,24 +131,24 @@ class Trajectories:
         return self.take(ranges(self.starts[episodes], lengths), lengths)
 
     def take(self, rows: np.ndarray, lengths: np.ndarray) -> "Trajectories":
-        """The transitions of those indices, as episodes of those lengths."""
+        """The transitions with the given indices, as episodes of the given lengths."""
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
         return Trajectories(lengths=np.asarray(lengths, np.int64), **columns)
 
     def pieces(self, stays: np.ndarray) -> "Trajectories":
-        """The transitions (N,) that stay; an episode falls apart where one does not."""
+        """Keep the transitions flagged by `stays` (N,); each removed one splits its episode."""
         rows = np.flatnonzero(stays)
         begins = np.isin(rows, self.starts) | (np.diff(rows, prepend=-2) > 1)
         return self.take(rows, np.diff(np.append(np.flatnonzero(begins), len(rows))))
 
     def started_from(self, rows: np.ndarray) -> "Trajectories":
-        """The same episodes, known to start in the states of these recorded transitions (E,)."""
+        """Set `origin`: episode e starts in the state of the recorded transition `rows[e]` (E,)."""
         origin = np.full(self.size, -1, np.int64)
         origin[self.starts] = rows
         return self.replace(origin=origin)
 
     def truncate(self, lengths: np.ndarray) -> "Trajectories":
-        """The first `lengths[e]` transitions of each episode; episodes of length 0 are dropped."""
+        """Keep the first `lengths[e]` transitions of each episode; drop episodes of length 0."""
         kept = lengths > 0
         return self.take(ranges(self.starts[kept], lengths[kept]), lengths[kept])
 
@@ -159,13 +160,13 @@ COLUMNS = (
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The integers of [start, start + length) for each pair, one range after the other."""
+    """Concatenate the integer ranges [start, start + length) of all pairs."""
     offsets = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
     return offsets + np.arange(lengths.sum())
 
 
 def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
-    """All episodes of all parts, in order."""
+    """Concatenate the episodes of all parts, in order."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -180,10 +181,10 @@ def from_columns(
     source=RECORDED,
     origin=None,
 ) -> Trajectories:
-    """Trajectories from columns of any numeric type.
+    """Build trajectories from columns of any numeric type.
 
-    `source` may be one number for all. `origin` is by default a recorded transition's own row, and
-    -1 for all others.
+    `source` may be one number for all transitions. By default, `origin` is the transition's own row
+    if it is recorded, and -1 otherwise.
     """
     rewards = np.asarray(rewards, np.float32)
     source = np.broadcast_to(np.asarray(source, np.int8), rewards.shape).copy()
@@ -202,7 +203,7 @@ def from_columns(
 
 
 def describe(trajectories: Trajectories) -> dict[str, Any]:
-    """Statistics for a report: rows, episodes, returns (quantiles) and lengths."""
+    """Statistics for a report: transitions, episodes, returns (mean, quantiles) and mean length."""
     returns = trajectories.returns()
     quantiles = np.quantile(returns, [0.0, 0.25, 0.5, 0.75, 0.9, 1.0])
     return {

@@ -21,7 +21,7 @@ class SequenceBuffer:
 
     Attributes:
       states: (N + E, m) normalised.
-      rewards: (N + E, 1) normalised; the entry at an episode's last state is meaningless.
+      rewards: (N + E, 1) normalised; the entry at an episode's last state has no meaning.
       row: (N,) the row of s_t for each transition t.
       first, last: (N,) the first and the last row of that transition's episode.
       labels: (N,) the condition y of each transition.
@@ -36,13 +36,13 @@ class SequenceBuffer:
 
 
 class Window(NamedTuple):
-    """H consecutive tokens around a batch of transitions.
+    """H consecutive tokens around each transition of a batch.
 
     Attributes:
-      states: (batch, H, m). Rows behind the episode's end repeat its last state.
+      states: (batch, H, m). Rows after the episode's end repeat its last state.
       rewards: (batch, H, 1).
-      state_exists, reward_exists: (batch, H), false behind the episode's end. What is false there
-        is never a target: nobody knows how a finished episode would have gone on.
+      state_exists, reward_exists: (batch, H), false after the episode's end. Entries where it is
+        false are never a target: how a finished episode would have continued is unknown.
       current: (batch,) position of s_t in the window.
       labels: (batch,) condition y.
     """
@@ -61,7 +61,7 @@ def make_sequence_buffer(
     reward_normalizer: Normalizer,
     labels: np.ndarray,
 ) -> SequenceBuffer:
-    """Lay out trajectories for `window`; `labels` (N,) are the transitions' conditions."""
+    """Prepare trajectories for `window`; `labels` (N,) are the transitions' conditions."""
     episodes = trajectories.episode_of
     row = np.arange(trajectories.size) + episodes
     states = np.zeros(
@@ -85,12 +85,12 @@ def make_sequence_buffer(
 
 
 class WindowRows(NamedTuple):
-    """Where H consecutive tokens around a batch of transitions stand in a `SequenceBuffer`.
+    """Rows of a `SequenceBuffer` that hold H consecutive tokens around each transition of a batch.
 
     Attributes:
-      rows: (batch, H); behind the episode's end, its last state's.
-      state_exists, step_exists: (batch, H), false behind the episode's end; a step is an action
-        and its reward, and an episode has one less than states.
+      rows: (batch, H); after the episode's end, the row of its last state.
+      state_exists, step_exists: (batch, H), false after the episode's end. A step is an action and
+        its reward; an episode has one step less than states.
       current: (batch,) position of s_t.
     """
 
@@ -106,7 +106,7 @@ def window_rows(
     horizon: int,
     context: int | Int[Array, " batch"],
 ) -> WindowRows:
-    """The rows of `window`, for what else stands in them."""
+    """The rows that `window` reads, for gathering other arrays with the same layout."""
     row, first, last = buffer.row[transitions], buffer.first[transitions], buffer.last[transitions]
     start = jnp.maximum(first, row - context + 1)
     rows = start[:, None] + jnp.arange(horizon)[None]
@@ -124,10 +124,10 @@ def window(
     horizon: int,
     context: int | Int[Array, " batch"],
 ) -> Window:
-    """The windows around those transitions: each is the present of its window.
+    """Gather the window around each transition, whose state s_t is the window's current state.
 
-    A window starts min(context, t + 1) - 1 states before s_t: the history that Algorithm 1 holds
-    after t + 1 observations, so that short histories are trained as they will be met.
+    A window starts min(context, t + 1) - 1 states before s_t. This is the history that Algorithm 1
+    holds after t + 1 observations, so training includes the short histories of planning.
     """
     w = window_rows(buffer, transitions, horizon, context)
     return Window(

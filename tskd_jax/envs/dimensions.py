@@ -1,7 +1,8 @@
-"""What the numbers of the named environments are: names and units, for a student's contract.
+"""Names and units of the named environments' dimensions, for a student's contract.
 
-Names are those of the joints in the environment's XML file, a velocity's with `_velocity` behind
-it, as in Gymnasium's documentation. No part of a `Task`, so that stages are what they were.
+Names are those of the joints in the environment's XML file; a velocity has the suffix `_velocity`,
+as in Gymnasium's documentation. They are not part of a `Task`, whose fingerprint is in the keys of
+stages, so they do not affect these keys.
 """
 
 from collections.abc import Mapping
@@ -13,12 +14,12 @@ from tskd_jax.envs.tasks import Task
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Names and units by dimension, in order; empty where nobody knows them.
+    """Names and units by dimension, in order; empty if unknown.
 
     Attributes:
       observation_names, observation_units: (m,).
-      action_names, action_units: (n,); a unit is what an action of 1 stands for: a torque of so
-        many N m, by the gear of the motor.
+      action_names, action_units: (n,); a unit is the quantity that an action of 1 stands for: a
+        torque in N m, by the gear of the motor.
     """
 
     observation_names: tuple[str, ...] = ()
@@ -28,10 +29,10 @@ class Dimensions:
 
 
 def _planar(joints: Mapping[str, int]) -> Dimensions:
-    """Of a robot in a plane: height, angle and joints, then all velocities.
+    """Dimensions of a planar robot: height, angle and joints, then all velocities.
 
     Args:
-      joints: name -> gear of its motor, in the order of actions and observations.
+      joints: joint name -> gear of its motor, in the order of actions and observations.
     """
     places = ("rootz", "rooty", *joints)
     moving = ("rootx", *places)
@@ -104,9 +105,9 @@ def dimensions(task: Task, recorded: Mapping[str, tuple[str, ...]]) -> Dimension
     """Names and units of a task's dimensions.
 
     Args:
-      task: one that is known by name, or any other.
-      recorded: "observations" and "actions" -> the names of the dataset's columns, where it has
-        any. They count where the environment is not known.
+      task: a named task or any other.
+      recorded: "observations" and "actions" -> the names of the dataset's columns, if it has any.
+        They are used if the task is not a named one.
     """
     if task.name in DIMENSIONS:
         return DIMENSIONS[task.name]

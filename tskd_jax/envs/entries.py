@@ -1,4 +1,4 @@
-"""The environments that are known by name. To add one, add its entry to `TASKS`."""
+"""The environments that are known by name. To add one, add a `Task` to `_ALL`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def _overrides(radius: float, margin: float) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _kitchen(level: str) -> Task:
-    """D4RL's Kitchen: four subtasks, of which a return counts how many are done."""
+    """D4RL's Kitchen: four subtasks; the return is the number of completed ones."""
     context, horizon = 20, 76  # C, and H with H - C = 56 (Appendix B)
     teacher = MappingProxyType({"context": context, "horizon": horizon})
     return Task(
@@ -62,7 +62,7 @@ def _kitchen(level: str) -> Task:
     )
 
 
-# -v4 has the physics file of D4RL's v2; -v5 changed rewards and a friction.
+# -v4 uses the physics file of D4RL's v2; -v5 changed rewards and a friction.
 _ALL = (
     Task(
         name="hopper",
@@ -125,7 +125,7 @@ _ALL = (
     _kitchen("mixed"),
 )
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
-# Of `own` only what a config takes over is known: without a simulator, students are judged offline.
+# Of `own` only the config's overrides are known: without a simulator, students are judged offline.
 OWN_TASK = Task(
     name=OWN,
     gymnasium_id="",
@@ -165,10 +165,10 @@ class Config:
 
 
 def get_task(name: str) -> Task:
-    """The task of that name.
+    """Look up a task by name.
 
     Raises:
-      ConfigError: the name is not one of `TASKS`.
+      ConfigError: the name is not in `TASKS`.
     """
     if name not in TASKS:
         raise ConfigError(f"environment.name={name!r} is unknown; one of {', '.join(TASKS)}")

@@ -1,6 +1,6 @@
-"""Environments of Gymnasium: make one, and start an episode in it. Imports no JAX.
+"""Makes Gymnasium environments and starts episodes in them. Does not import JAX.
 
-Processes that do nothing but step environments (`tskd_jax.envs.fleet`) start a second sooner so.
+Processes that only step environments (`tskd_jax.envs.fleet`) thus start a second faster.
 """
 
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from tskd_jax.errors import ConfigError
 
 
 def make_environment(gymnasium_id: str, **options: Any) -> gymnasium.Env:
-    """An environment of Gymnasium, whose Dict observations are vectors in the order of the space.
+    """Make a Gymnasium environment; Dict observations are flattened in the order of the space.
 
-    It says nothing of newer versions: D4RL's scores refer to -v4.
+    Gymnasium's hints at newer versions are silenced: D4RL's scores refer to -v4.
 
     Raises:
-      ConfigError: Gymnasium does not know it, or cannot make it.
+      ConfigError: Gymnasium does not know the environment, or cannot make it.
     """
     level = gymnasium.logger.min_level
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     try:
-        # Newer MuJoCo warns of an attribute in HalfCheetah's model, once for each environment.
+        # Newer MuJoCo warns about an attribute in HalfCheetah's model, once per environment.
         with without_warnings():
             made = gymnasium.make(gymnasium_id, disable_env_checker=True, **options)
-    except Exception as error:  # what an environment needs, it says in its own way
+    except Exception as error:  # environments raise errors of their own for missing requirements
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
             f"{gymnasium_id}: Gymnasium cannot make it ({type(error).__name__}: {reason}); see "
@@ -43,7 +43,7 @@ def make_environment(gymnasium_id: str, **options: Any) -> gymnasium.Env:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """MuJoCo writes no warnings, neither to the screen nor to a file in the current folder."""
+    """Silence MuJoCo's warnings, on the screen and in a file in the current folder."""
     mujoco.set_mju_user_warning(lambda _message: None)
     try:
         yield
@@ -52,10 +52,10 @@ def without_warnings() -> Iterator[None]:
 
 
 def start_episode(environment: gymnasium.Env, seed: int) -> np.ndarray:
-    """The observation in which an episode starts.
+    """Start an episode with a seed; returns the first observation.
 
-    Some environments (OGBench's) draw from NumPy's global generator and from their own space of
-    actions, which the seed of `reset` does not reach.
+    Some environments (OGBench's) draw from NumPy's global generator and from their action space,
+    which the seed of `reset` does not affect. These are seeded, too.
     """
     np.random.seed(seed % 2**32)
     environment.unwrapped.action_space.seed(seed)

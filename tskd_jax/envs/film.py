@@ -1,4 +1,4 @@
-"""Frames of an episode, drawn by the simulator without a screen."""
+"""Renders frames of an episode with the simulator, without a screen."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from tskd_jax.envs.simulator import control_hz
 from tskd_jax.errors import ConfigError
 from tskd_jax.policy import Policy
 
-WIDTH, HEIGHT = 320, 240  # pixels; software draws a few such frames a second
+WIDTH, HEIGHT = 320, 240  # pixels; software rendering draws a few such frames per second
 
 
 def film(
@@ -22,21 +22,21 @@ def film(
     steps: int,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> tuple[list[np.ndarray], float]:
-    """Every so many steps a frame of one episode, and the last.
+    """Play one episode and render its start, every `every`-th step, and its end.
 
     Args:
-      policy: acts.
-      gymnasium_id: of the environment.
-      seed: of its start.
+      policy: the policy that acts.
+      gymnasium_id: id of the environment.
+      seed: seed of the start state.
       every: steps between two frames.
-      steps: at most.
+      steps: maximum number of steps.
       on_step: called with the number of steps done.
 
     Returns:
-      (frames (HEIGHT, WIDTH, 3) uint8, or of the size that the environment draws; the return).
+      (frames (HEIGHT, WIDTH, 3) uint8, or of the environment's own size; the return).
 
     Raises:
-      ConfigError: the environment cannot be drawn here.
+      ConfigError: the environment cannot be rendered on this machine.
     """
     environment = _drawn(gymnasium_id)
     try:
@@ -61,7 +61,7 @@ def film(
 
 
 def frames_per_second(gymnasium_id: str, every: int) -> float:
-    """So that a film runs as fast as what it shows; 25 where the environment does not say."""
+    """The frame rate of a film in real time; 25 if the environment's control rate is unknown."""
     hz = control_hz(gymnasium_id)
     return hz / every if hz else 25.0
 
@@ -70,7 +70,7 @@ def _drawn(gymnasium_id: str) -> gymnasium.Env:
     try:
         return make_environment(gymnasium_id, render_mode="rgb_array", width=WIDTH, height=HEIGHT)
     except ConfigError:
-        # Not every environment is told its size.
+        # Not every environment accepts a frame size.
         return make_environment(gymnasium_id, render_mode="rgb_array")
 
 
@@ -78,7 +78,7 @@ def _frame(environment: gymnasium.Env, gymnasium_id: str) -> np.ndarray:
     try:
         frame: Any = environment.render()
         return np.asarray(frame, np.uint8)
-    except Exception as error:  # a driver says in its own way what it has not
+    except Exception as error:  # drivers raise errors of their own for what they lack
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ConfigError(
             f"{gymnasium_id}: nothing can be drawn here ({reason}); install a driver for EGL "

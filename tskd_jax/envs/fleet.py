@@ -1,9 +1,9 @@
-"""Episodes in lockstep: many environments, one policy, one process or several. Imports no JAX.
+"""Episodes in lockstep: many environments, one policy, one or more processes. Does not import JAX.
 
-The policy is asked once a time step, in the calling process, for all episodes together, whichever
-process steps their environments; and every episode has its own seeds and generators. So an
-episode's bits depend on how many are played together, as a matrix product's do, but never on the
-number of processes.
+The calling process evaluates the policy once per time step, for all episodes together, whichever
+process steps their environments. Every episode has its own seeds and generators. An episode may
+therefore differ in its last bits with the number of episodes played together, as a matrix product
+does with its number of rows, but never with the number of processes.
 """
 
 import multiprocessing
@@ -28,12 +28,12 @@ class Step(NamedTuple):
     """A time step of the R episodes that were running.
 
     Attributes:
-      running: (R,) their numbers, of E.
-      observations: (R, m) before it.
+      running: (R,) indices of these episodes among all E.
+      observations: (R, m) before the step.
       actions: (R, n) float64.
       rewards: (R,) float64.
       next_observations: (R, m).
-      terminated: (R,) bool; an episode that ended otherwise was truncated.
+      terminated: (R,) bool; an episode that ended without it was truncated.
     """
 
     running: np.ndarray
@@ -45,11 +45,11 @@ class Step(NamedTuple):
 
 
 class _Share:
-    """Environments of one process, each with one episode.
+    """The environments of one process, each with one episode.
 
     Attributes:
-      observations: (E, m) in which the episodes start.
-      running: the numbers of those that have not ended.
+      observations: (E, m) first observations of the episodes.
+      running: indices of the episodes that have not ended.
     """
 
     def __init__(self, gymnasium_id: str, seeds: Sequence[int]):
@@ -57,7 +57,7 @@ class _Share:
         self._environments = [make_environment(gymnasium_id) for _ in seeds]
         together = steps_together(gymnasium_id)
         self._runners = Runners(self._environments) if together else None
-        # Some environments draw from NumPy's global generator: of each episode it is another one.
+        # Some environments draw from NumPy's global generator; each episode gets its own.
         self._generators = [np.random.MT19937() for _ in seeds]
         self._time = 0
         self.running = list(range(len(seeds)))
@@ -69,7 +69,7 @@ class _Share:
         return start_episode(self._environments[number], seed)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
-        """One step of the R that are running; those that end leave them.
+        """Step the R running episodes; those that end are removed from `running`.
 
         Args:
           actions: (E, n) float64.
@@ -96,7 +96,7 @@ class _Share:
                 observation, reward, terminated, truncated, _ = self._environments[number].step(
                     actions[number]
                 )
-                # Some environments give the same array each time.
+                # Some environments return the same array at each step.
                 steps.append((observation.copy(), reward, terminated, terminated or truncated))
         observations, rewards, terminated, ended = zip(*steps, strict=True)
         return (
@@ -107,13 +107,13 @@ class _Share:
         )
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all environments."""
         for environment in self._environments:
             environment.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """An error of the environment's own is one line that names it."""
+        """Convert an error inside the environment to a ConfigError that names the environment."""
         try:
             yield
         except Exception as error:
@@ -124,12 +124,12 @@ class _Share:
 
 
 class Fleet:
-    """Processes that step environments of one kind, this one among them.
+    """Processes, including the calling one, that step environments of one kind.
 
     Args:
-      gymnasium_id: of the environment. Other processes know what Gymnasium knows, and what the
-        MODULE of MODULE:ID registers.
-      workers: how many processes.
+      gymnasium_id: id of the environment. The other processes know Gymnasium's own environments and
+        those that the MODULE of MODULE:ID registers.
+      workers: number of processes.
     """
 
     def __init__(self, gymnasium_id: str, workers: int = 1):
@@ -149,21 +149,21 @@ class Fleet:
 
     def __exit__(self, *_: object) -> None:
         for process, pipe in self._children:
-            pipe.close()  # at which it ends, unless it hangs in a step
+            pipe.close()  # ends the process, unless it hangs in a step
             process.join(timeout=2)
             process.terminate()
 
     def play(self, act: Act, seeds: Sequence[int], limit: int | None = None) -> Iterator[Step]:
-        """One whole episode for each seed, a time step at a time.
+        """Play one whole episode per seed; yields one time step at a time.
 
         Args:
-          act: the policy. It is called with all E observations and last rewards each time; those
-            of episodes that have ended are stale, and their actions are ignored.
-          seeds: (E,) of the start states.
-          limit: steps after which an episode is cut; None: where the environment cuts it.
+          act: the policy. Each call gets all E observations and last rewards; those of ended
+            episodes are stale, and their actions are ignored.
+          seeds: (E,) seeds of the start states.
+          limit: steps after which an episode is cut; None: the environment's own limit.
 
         Raises:
-          ConfigError: an environment cannot be made, or fails; or a process has ended.
+          ConfigError: an environment cannot be made or fails, or a process has died.
         """
         shares = np.array_split(np.arange(len(seeds)), min(len(self._children) + 1, len(seeds)))
         spans = [slice(share[0], share[-1] + 1) for share in shares]
@@ -206,7 +206,7 @@ class Fleet:
 
 
 def _serve(pipe: Connection) -> None:
-    """What a child does, until its parent closes the pipe or is gone."""
+    """Main loop of a child process, until its parent closes the pipe or has ended."""
     share = None
     with suppress(EOFError, ConnectionError):
         while True:
@@ -229,8 +229,8 @@ def _serve(pipe: Connection) -> None:
 
 @contextmanager
 def _own_generator() -> Iterator[None]:
-    """NumPy's global generator may be replaced here; afterwards it is as the caller left it."""
-    # Replacing it forgets half of a pair of normal numbers, which the state remembers.
+    """A context in which NumPy's global generator may be replaced; restores it at the end."""
+    # Replacing it drops the cached second number of a normal pair; the state includes it.
     generator, state = np.random.get_bit_generator(), np.random.get_state()
     try:
         yield
@@ -241,7 +241,10 @@ def _own_generator() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes begun here leave Ctrl-C, which a terminal sends to all of them, to this one."""
+    """A context in which child processes start so that they ignore Ctrl-C.
+
+    A terminal sends Ctrl-C to all processes; only the parent handles it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

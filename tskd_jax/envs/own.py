@@ -1,4 +1,4 @@
-"""The task of a config: one that is known by name, or what the simulator and the data say."""
+"""The task of a config: a named one, or one derived from the simulator and the data."""
 
 import functools
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tskd_jax.policy import Bounds
 
 
 def known_limit(config: Config) -> int | None:
-    """The most steps of an episode, before the data are looked at; None where nothing says it."""
+    """The episode limit as far as it is known without the data; None if it is not."""
     if config.episode_limit:
         return config.episode_limit
     if config.name != OWN:
@@ -24,22 +24,22 @@ def known_limit(config: Config) -> int | None:
 
 
 def task_of(config: Config, recorded: Trajectories, source: str) -> Task:
-    """The task that the config names, which must be that of the data.
+    """Build the task that the config names, and check that its sizes match the data.
 
     Args:
-      config: of the environment.
+      config: the config's `environment` section.
       recorded: the dataset.
-      source: its name, for messages.
+      source: the dataset's name, for messages.
 
     Raises:
       ConfigError: the environment is unknown, or not supported.
-      DatasetError: the data are of another one.
+      DatasetError: the data's states or actions have other sizes than the environment's.
     """
     sizes = recorded.observations.shape[1], recorded.actions.shape[1]
     if config.name != OWN:
         task = get_task(config.name)
         if config.gymnasium_id not in ("", task.gymnasium_id):
-            # In another version of an environment its rule holds, but not the ends of its score.
+            # Another version has the same termination rule, but not the same reference returns.
             task = replace(
                 task,
                 gymnasium_id=config.gymnasium_id,
@@ -75,21 +75,21 @@ def task_of(config: Config, recorded: Trajectories, source: str) -> Task:
 
 
 def recorded_bounds(actions: np.ndarray) -> Bounds:
-    """The least and the largest recorded action, (N, n), in each dimension.
+    """The smallest and largest of the recorded actions (N, n), in each dimension.
 
-    A dimension that never changes has bounds about its value, by a thousandth.
+    A dimension with a constant value c has bounds around it, at a distance of 0.001 (1 + |c|).
     """
     low, high = actions.min(0).astype(np.float64), actions.max(0).astype(np.float64)
     margin = np.where(low < high, 0.0, 1e-3 * (1 + np.abs(high)))
     return Bounds(tuple((low - margin).tolist()), tuple((high + margin).tolist()))
 
 
-@functools.cache  # making an environment takes a while, and the limit is asked for before the rest
+@functools.cache  # making an environment is slow, and `known_limit` needs one before `task_of`
 def facts(gymnasium_id: str) -> tuple[int, Bounds, int | None]:
-    """(m, bounds of the actions, episode limit) of an environment of Gymnasium.
+    """(m, bounds of the actions, episode limit or None) of a Gymnasium environment.
 
     Raises:
-      ConfigError: its actions or states are not vectors of bounded or real numbers.
+      ConfigError: its states are not vectors, or its actions are not bounded vectors.
     """
     with make_environment(gymnasium_id) as environment:
         states, actions = environment.observation_space, environment.action_space

@@ -1,4 +1,4 @@
-"""Whether a dataset is of the environment that it is used for: its rule, and its simulator."""
+"""Checks that a dataset is from its environment: against termination rule and simulator."""
 
 from collections.abc import Callable
 
@@ -10,22 +10,23 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import DatasetError
 
 MOST = 500  # transitions tried; they take about 0.2 s
-FEWEST = 20  # fewer say nothing
-CLIPPED = 10.0  # some observations clip velocities here, so that the state is not known
-# Of the error that actions of other rows make: what is beyond has nothing to do with this action.
-# Data of the same environment are at 1e-6, those of another version of MuJoCo far below it.
+FEWEST = 20  # fewer transitions are not conclusive
+CLIPPED = 10.0  # some observations clip velocities here, so the exact state is unknown
+# Relative to the error with the actions of other rows. Above it, the next state is unrelated to the
+# recorded action. Data of the same environment are at 1e-6; data of another version of MuJoCo are
+# far below UNRELATED.
 UNRELATED = 0.3
 NOT_EXACT = 1e-3  # in standard deviations of the states, and of the rewards
 SEVERAL, FEW = 3, 0.01
 
 
 def check_rule(task: Task, recorded: Trajectories, name: str, warn: Callable[[str], None]) -> None:
-    """Warn where the flags of ends and the environment's termination rule disagree.
+    """Warn if the terminal flags and the environment's termination rule disagree.
 
     Args:
-      task: whose rule is known.
+      task: the task; nothing is checked if its rule is unknown.
       recorded: the dataset.
-      name: of the file, for messages.
+      name: name of the file, for messages.
       warn: called with each warning.
     """
     if not task.rule_known:
@@ -33,7 +34,7 @@ def check_rule(task: Task, recorded: Trajectories, name: str, warn: Callable[[st
     terminals = recorded.terminals
     ended = ~np.asarray(task.alive(recorded.next_observations))
     begins_ended = ~np.asarray(task.alive(recorded.observations))
-    # A terminal row may have its own state in place of a next one that nobody recorded.
+    # A terminal row may repeat its own state as next state, if that was not recorded.
     has_next = (recorded.next_observations != recorded.observations).any(1)
     rule = f"{task.name}'s termination rule"
     for rows, among, problem in (
@@ -62,26 +63,26 @@ def check_dynamics(
     warn: Callable[[str], None],
     seed: int = 0,
 ) -> None:
-    """Try recorded transitions in the simulator: do they lead where the file says?
+    """Replay recorded transitions in the simulator and compare the next states and rewards.
 
     Args:
-      task: the environment; nothing is tried where its states cannot be set.
+      task: the environment; nothing is checked if its states cannot be set.
       recorded: the dataset.
-      name: of the file, for messages.
-      count: the most transitions tried.
-      warn: called with what is a matter of degree.
-      seed: of the draw.
+      name: name of the file, for messages.
+      count: maximum number of transitions; at most 500 are tried.
+      warn: called with deviations that are not errors.
+      seed: seed for drawing transitions.
 
     Raises:
-      DatasetError: they do not, nearly at all, or only with the actions or rewards of a
-        neighbouring row.
+      DatasetError: next states are unrelated to the recorded actions, or next states or rewards
+        match only with the action or reward of a neighbouring row.
     """
     cut = task.position_size
     if not task.simulated or cut is None:
         return
     known = (np.abs(np.abs(recorded.observations[:, cut:]) - CLIPPED) > 1e-6).all(1)
     known &= (recorded.next_observations != recorded.observations).any(1)
-    # Neighbours of the same episode are needed, too.
+    # The rows before and after must be of the same episode.
     known[recorded.starts] = known[recorded.ends] = False
     rng = np.random.default_rng(seed)
     rows = rng.permutation(np.flatnonzero(known))[: min(count, MOST)]
@@ -90,7 +91,7 @@ def check_dynamics(
     deviation = np.maximum(recorded.observations.std(0), 1e-6)
 
     def error(of_rows: np.ndarray) -> tuple[float, np.ndarray]:
-        """The median error with the actions of these rows, and the rewards."""
+        """The median error with the actions of `of_rows`, and the simulator's rewards."""
         following, rewards = step_from(task, recorded.observations[rows], recorded.actions[of_rows])
         off = (recorded.next_observations[rows] - following) / deviation
         return float(np.median(np.sqrt(np.mean(off**2, axis=1)))), rewards
@@ -117,7 +118,7 @@ def check_dynamics(
             f"{name}: recorded transitions are {own:.2g} standard deviations off in "
             f"{task.gymnasium_id}; of another version of it or of MuJoCo? Scores are of this one"
         )
-        return  # whose rewards would differ, too
+        return  # in another version, rewards would differ, too
     tolerance = NOT_EXACT * max(float(recorded.rewards.std()), 1e-6) + 1e-4
 
     def differ(of_rows: np.ndarray) -> float:

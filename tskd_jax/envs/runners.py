@@ -1,9 +1,9 @@
-"""Gymnasium's Hopper, Walker2d and HalfCheetah, -v4 and -v5, many in one step. Imports no JAX.
+"""Steps many of Gymnasium's Hopper, Walker2d or HalfCheetah (-v4, -v5) at once. No JAX imported.
 
-Half of what a step of these costs is Python around MuJoCo: a reward and an observation of a dozen
-numbers, one environment at a time. Here MuJoCo is called for each, and the rest is computed for all
-together, by the same operations in the same order: to the bit what `step` gives, which is tried
-before it is believed (`steps_together`).
+Half the time of a step is Python code around MuJoCo: it computes a reward and an observation of a
+dozen numbers, one environment at a time. Here MuJoCo is called for each environment, and the rest
+is vectorised over all, with the same operations in the same order. The results are bit for bit
+those of `step`; `steps_together` verifies this before it is relied on.
 """
 
 import functools
@@ -26,14 +26,14 @@ ENTRY_POINTS = tuple(
     )
     for version in (4, 5)
 )
-TRIED = 100  # steps before it is believed, or to the end of an episode
+TRIED = 100  # steps of the comparison with Gymnasium; fewer if the episode ends earlier
 
 
 class Runners:
-    """The environments of some episodes.
+    """The environments of several episodes.
 
     Args:
-      environments: E of one kind, for which `steps_together`.
+      environments: E environments of one kind, for which `steps_together` holds.
 
     Attributes:
       limit: steps after which an episode is truncated.
@@ -49,14 +49,14 @@ class Runners:
     def step(
         self, numbers: Sequence[int], actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One step of some of them.
+        """Step some of the environments.
 
         Args:
-          numbers: (R,) which of the E.
+          numbers: (R,) indices of these environments among the E.
           actions: (R, n) float64.
 
         Returns:
-          ((R, m) observations, (R,) rewards, (R,) whether the episode has ended by its rule).
+          ((R, m) observations, (R,) rewards, (R,) whether the termination rule ended the episode).
         """
         one, views = self._one, [self._views[number] for number in numbers]
         before = np.array([position[0] for _, position, _ in views])
@@ -70,7 +70,7 @@ class Runners:
         seen = velocities
         if hasattr(one, "_healthy_reward"):
             healthy = _healthy(one, positions, velocities)
-            # -v4 pays for the last step, too.
+            # -v4 gives the healthy reward for the last step, too.
             paid = healthy if type(one).__module__.endswith("_v5") else 1.0
             rewards = rewards + paid * one._healthy_reward
             terminated = ~healthy
@@ -80,7 +80,7 @@ class Runners:
 
 
 def _healthy(one: Any, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
-    """(R,) whether an episode goes on."""
+    """(R,) whether the robot is healthy, that is, the episode continues."""
 
     def inside(x: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
         return (limits[0] < x) & (x < limits[1])
@@ -95,9 +95,9 @@ def _healthy(one: Any, positions: np.ndarray, velocities: np.ndarray) -> np.ndar
 
 @functools.cache
 def steps_together(gymnasium_id: str) -> bool:
-    """Whether an environment is one of these, and `Runners` steps it to the bit as it does itself.
+    """Whether `Runners` supports an environment and steps it bit for bit as it steps itself.
 
-    Another version of Gymnasium may step it otherwise.
+    This is tested, because another version of Gymnasium may compute a step differently.
     """
     known = gymnasium.registry.get(gymnasium_id)
     if known is None or known.entry_point not in ENTRY_POINTS:
@@ -111,7 +111,7 @@ def steps_together(gymnasium_id: str) -> bool:
 
 
 def _is_plain(environment: Any) -> bool:
-    """Whether nothing but Gymnasium's own limit and order of calls is wrapped around it."""
+    """Whether it has only Gymnasium's two wrappers, and default observations and termination."""
     bare = environment.unwrapped
     return (
         type(environment) is TimeLimit

@@ -1,4 +1,4 @@
-"""The simulators: step states of a dataset, and record whole episodes of a policy."""
+"""The simulators: step from states of a dataset, and record whole episodes of a policy."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -14,31 +14,31 @@ from tskd_jax.envs.tasks import Task
 
 @runtime_checkable
 class Actor(Protocol):
-    """What plays with a memory, or plans: all that is not a `Policy`."""
+    """Anything that acts but is not a `Policy`, because it has a memory or plans."""
 
     @property
     def parameters(self) -> int:
-        """Numbers in all networks that it acts by."""
+        """Number of parameters in all networks that it uses to act."""
         ...
 
     def start(self) -> Act:
-        """To play some episodes in lockstep, from time 0."""
+        """A function that plays several episodes in lockstep, from time 0 on."""
         ...
 
 
 def step_from(task: Task, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One step from each state.
+    """Take one step from each state.
 
-    An observation is the whole state without the position along the track, on which nothing
-    depends. Some observations clip velocities to ±10: there the state is not known exactly.
+    An observation is the whole state except the position along the track, on which nothing
+    depends. Some observations clip velocities to ±10; the exact state is then unknown.
 
     Args:
-      task: whose `position_size` is known.
+      task: a task with a known `position_size`.
       states: (N, m) observations.
       actions: (N, n).
 
     Returns:
-      ((N, m) next states, of the states' type; (N,) rewards).
+      ((N, m) next states, with the dtype of `states`; (N,) rewards).
     """
     environment: Any = make_environment(task.gymnasium_id).unwrapped
     environment.reset(seed=0)
@@ -59,16 +59,16 @@ def record(
     seeds: Sequence[int],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trajectories:
-    """One whole episode for each seed, in the order of the seeds.
+    """Record one whole episode per seed, in the order of the seeds.
 
     Each environment runs exactly one episode, and every episode counts: taking the first E episodes
     to finish would favour short ones.
 
     Args:
-      act: the policy. It is called with all E observations and last rewards each time; those of
-        episodes that have ended are stale, and their actions are ignored.
-      task: which simulator, and after how many steps an episode is cut at the latest.
-      seeds: (E,) of the environments' start states.
+      act: the policy. Each call gets all E observations and last rewards; those of ended episodes
+        are stale, and their actions are ignored.
+      task: gives the simulator and the episode limit.
+      seeds: (E,) seeds of the environments' start states.
       on_progress: called with (time, episode limit) every 50 steps.
     """
     steps = []
@@ -78,28 +78,28 @@ def record(
             if len(steps) % 50 == 0:
                 on_progress(len(steps), task.episode_limit)
     running, *columns = map(np.concatenate, zip(*steps, strict=True))
-    order = np.argsort(running, kind="stable")  # by episode, and there by time
+    order = np.argsort(running, kind="stable")  # by episode, then by time
     names = ("observations", "actions", "rewards", "next_observations", "terminals")
     return from_columns(
         lengths=np.bincount(running, minlength=len(seeds)),
-        origin=np.full(len(running), -1),  # of no dataset yet
+        origin=np.full(len(running), -1),  # these states are not in a dataset
         **{name: column[order] for name, column in zip(names, columns, strict=True)},
     )
 
 
 def episode_seeds(student_seed: int, episodes: int) -> list[int]:
-    """Seeds of a student's evaluation episodes: the same for every method."""
+    """Seeds of a student's evaluation episodes, the same for every method."""
     return [1_000_003 * (student_seed + 1) + episode for episode in range(episodes)]
 
 
-@functools.cache  # a run asks for each of its methods
+@functools.cache  # a run calls it for each of its methods
 def control_hz(gymnasium_id: str) -> float | None:
-    """Actions for each second of an environment's time; None where it does not say.
+    """Actions per second of an environment's time; None if the environment does not specify it.
 
-    MuJoCo's environments have `dt`, the classic ones `tau` or `dt`, seconds of a step.
+    The seconds per step are `dt` in MuJoCo's environments, `tau` or `dt` in the classic ones.
 
     Raises:
-      ConfigError: Gymnasium cannot make it.
+      ConfigError: Gymnasium cannot make the environment.
     """
     with make_environment(gymnasium_id) as environment:
         steps = [getattr(environment.unwrapped, name, None) for name in ("dt", "tau")]

@@ -1,9 +1,9 @@
-"""What is known of an environment without running it: sizes, limits, the rule that ends episodes.
+"""What is known of an environment without running it: sizes, limits, termination rule.
 
-Pure facts and pure functions, for parts that need a termination rule but no simulator
-(`tskd_jax.envs.simulator`), and what a config takes over from its environment. The environments
-that are known by name are `tskd_jax.envs.entries`; of any other the facts are read from the
-simulator and the data (`tskd_jax.envs.own`).
+These facts and pure functions serve code that needs a termination rule but no simulator
+(`tskd_jax.envs.simulator`). A task also holds the config values that its environment overrides.
+Environments that are known by name are in `tskd_jax.envs.entries`; for any other, the facts are
+read from the simulator and the data (`tskd_jax.envs.own`).
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ Alive = Bool[Array, "*batch"]
 
 
 def never_ends(observations: Observations) -> Alive:
-    """The rule of an environment without one, or whose rule nobody knows."""
+    """The termination rule of an environment that has none, or whose rule is unknown."""
     return jnp.ones(observations.shape[:-1], bool)
 
 
@@ -36,23 +36,24 @@ class Task:
 
     Attributes:
       name: the config's `environment.name`.
-      gymnasium_id: the environment that evaluates a policy; "" where there is none.
+      gymnasium_id: the environment that evaluates a policy; "" if there is none.
       state_size: m.
-      bounds: between what actions lie, (n,).
+      bounds: bounds of the actions, (n,).
       episode_limit: steps after which an episode is cut (a truncation, not a failure).
-      random_return, expert_return: the ends of the normalised score; None where nobody has set
-        them: scores are then returns.
+      random_return, expert_return: the returns with a normalised score of 0 and 100; None if not
+        defined, in which case scores are returns.
       alive: the environment's termination rule, (..., m) -> (...); False ends an episode.
-      rule_known: whether that is so; if not, `alive` never ends one, or is learned from recorded
-        ends (`tskd_jax.models.termination`).
-      position_size: how many leading observation entries are positions, where MuJoCo's state is
-        (x, observation[:position_size]) and the velocities behind it; None where it is not.
+      rule_known: whether `alive` is the environment's true rule. If not, it never ends an episode,
+        or is learned from recorded ends (`tskd_jax.models.termination`).
+      position_size: number of leading observation entries that are positions, if MuJoCo's state
+        consists of (x, observation[:position_size]) and the remaining entries as velocities;
+        otherwise None.
       levels: dataset level -> dataset name.
-      default_level: one of them.
-      overrides: section -> field -> value that a config has for this environment at every preset
-        (Appendix B). Neither these nor the levels are a part of what the environment is: tasks
-        that differ in nothing else are equal.
-      paper: the same, at preset `paper` alone.
+      default_level: one of `levels`.
+      overrides: section -> field -> config value for this environment at every preset
+        (Appendix B). Overrides and levels do not define the environment: tasks that differ only in
+        them compare equal.
+      paper: like `overrides`, for the preset `paper` only.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Task:
 
     @property
     def action_size(self) -> int:
-        """n."""
+        """n, the number of action dimensions."""
         return len(self.bounds.low)
 
     @property
@@ -90,7 +91,10 @@ class Task:
 
 
 def normalized_score(random_return: float | None, expert_return: float | None, returns):
-    """D4RL's score: 0 for the random policy's return, 100 for the expert's; or the return."""
+    """D4RL's score: 0 for the random policy's return, 100 for the expert's.
+
+    Without these reference returns, the score is the return itself.
+    """
     if random_return is None or expert_return is None:
         return returns
     return 100.0 * (returns - random_return) / (expert_return - random_return)

@@ -1,6 +1,6 @@
-"""Environments in the form in which D4RL's data have them; importing this module registers them.
+"""Environments with the observations of D4RL's data; importing this module registers them.
 
-- `tskd_jax/Ant-v4`: Ant-v4 with its 84 contact forces, 111 numbers.
+- `tskd_jax/Ant-v4`: Ant-v4 with its 84 contact forces, 111 numbers in all.
 - `tskd_jax/KitchenPartial-v0`, `tskd_jax/KitchenMixed-v0`: FrankaKitchen of gymnasium-robotics
   (extra `robotics`) with D4RL's 60 numbers, four subtasks each.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-ROBOT, OBJECTS = 9, 21  # positions: of the joints, of what stands in the kitchen
+ROBOT, OBJECTS = 9, 21  # numbers of positions: of the robot's joints, of the kitchen's objects
 KITCHEN_TASKS = {
     "KitchenPartial-v0": ("microwave", "kettle", "light switch", "slide cabinet"),
     "KitchenMixed-v0": ("microwave", "kettle", "bottom burner", "light switch"),
@@ -20,7 +20,7 @@ KITCHEN_TASKS = {
 class KitchenState(gymnasium.ObservationWrapper):
     """D4RL's 60 numbers: 9 joint positions, 21 object coordinates, and 30 of the goal.
 
-    The goal has a place for each of those 30 positions: where a subtask wants it, else 0.
+    The goal has an entry for each of those 30 positions: its target in a subtask, otherwise 0.
     """
 
     def __init__(self, env: gymnasium.Env, places: dict[str, Any], goals: dict[str, Any]):
@@ -33,14 +33,16 @@ class KitchenState(gymnasium.ObservationWrapper):
             self._goal[place] = goals[name]
 
     def observation(self, observation: Any) -> np.ndarray:
-        """(60,) of what FrankaKitchen gives: 9 positions, 9 velocities, 21 positions, 20 more."""
+        """(60,) from FrankaKitchen's 9 positions, 9 velocities, 21 positions and 20 others."""
         numbers = observation["observation"]
         joints, objects = numbers[:ROBOT], numbers[2 * ROBOT : 2 * ROBOT + OBJECTS]
         return np.concatenate([joints, objects, self._goal])
 
 
 def make_kitchen(tasks: tuple[str, ...], **options: Any) -> gymnasium.Env:
-    """FrankaKitchen with those subtasks: a reward of 1 for each, once; all done ends the episode.
+    """Make FrankaKitchen with the given subtasks.
+
+    Each subtask gives a reward of 1, once; the episode ends when all are done.
 
     Raises:
       ImportError: gymnasium-robotics is not installed.

@@ -1,1 +1,1 @@
-"""Evaluation: rollouts in the simulator, scores, and a check of imagined transitions."""
+"""Evaluation: rollouts, scores and their intervals, offline estimates, a check of imagination."""

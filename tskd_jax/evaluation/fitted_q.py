@@ -1,9 +1,9 @@
-"""Fitted Q evaluation: what a student is worth by the recorded data alone.
+"""Fitted Q evaluation: estimates a student's value from the recorded data alone.
 
 Not in the paper. Q(s, a) of a student π is fitted to r + γ Q(s', π(s')) on recorded transitions
-(Le, Voloshin and Yue 2019, "Batch policy learning under constraints"): a second opinion beside the
-learned world (`tskd_jax.models.referee`), with other faults. It errs where π takes actions that
-nobody recorded.
+(Le, Voloshin and Yue 2019, "Batch policy learning under constraints"). It is a second opinion
+besides the learned world (`tskd_jax.models.referee`), with different errors: it is wrong where π
+takes actions that were not recorded.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-MOST_STARTS = 1000  # states in which an episode began, at which Q is read
+MOST_STARTS = 1000  # initial states of episodes at which Q is evaluated
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class Config(TrainingConfig):
 
 @struct.dataclass
 class FittedQ:
-    """Q of each of P students.
+    """The network Q of each of P students.
 
     Attributes:
-      params: the students as leading axis.
+      params: None; parameters are passed to the methods.
       states, actions: normalisers of s and a.
-      scale: () what the net's output is multiplied by: the spread of discounted returns.
+      scale: () factor of the network's output: the standard deviation of the discounted returns.
       hidden: widths of the hidden layers.
     """
 
@@ -71,7 +71,7 @@ class FittedQ:
     hidden: tuple[int, ...] = struct.field(pytree_node=False)
 
     def init(self, key: jax.Array) -> Leaf:
-        """Fresh parameters of one student's Q."""
+        """Initialise the parameters of one student's Q."""
         size = self.states.raw.shape[1] + self.actions.raw.shape[1]
         return MLP(self.hidden, 1).init(key, jnp.zeros((1, size)))
 
@@ -87,7 +87,7 @@ class FittedQ:
 
 
 def create(config: Config, recorded: Trajectories) -> FittedQ:
-    """Q for a dataset, without parameters."""
+    """Create Q for a dataset, without parameters."""
     return FittedQ(
         params=None,
         states=fit_normalizer("gaussian", recorded.observations),
@@ -100,20 +100,20 @@ def create(config: Config, recorded: Trajectories) -> FittedQ:
 def training(
     config: Config, recorded: Trajectories, policies: Sequence[Policy], keys: jax.Array
 ) -> Training:
-    """The training of Q of all students, by TD(0) with the student's own next action.
+    """The training of all students' Q, by TD(0) with the student's own next action.
 
     A truncation is not a failure: Q bootstraps through it.
 
     Args:
-      config: of this part.
+      config: the section `config.fitted_q`.
       recorded: the dataset.
-      policies: P, of one shape.
-      keys: (P,).
+      policies: P policies with networks of the same shape.
+      keys: (P,) one per student.
     """
     model = create(config, recorded)
     names = ("observations", "actions", "rewards", "next_observations", "terminals")
     columns = tuple(np.asarray(getattr(recorded, name)) for name in names)
-    # A student's network is larger than Q's: it is asked once for each transition.
+    # A student's network is larger than Q's, so it is evaluated only once per transition.
     next_actions = np.stack([policy(recorded.next_observations) for policy in policies])
 
     def draw(data, key):
@@ -147,13 +147,13 @@ def fitted_q(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
-    """What students are worth where recorded episodes began: Q(s, π(s)).
+    """Estimate students' values Q(s, π(s)) in the initial states of recorded episodes.
 
     Args:
-      config: of this part.
+      config: the section `config.fitted_q`.
       recorded: the dataset.
-      policies: P, of one shape.
-      keys: of each pipeline seed.
+      policies: P policies with networks of the same shape.
+      keys: one per pipeline seed.
 
     Returns:
       ((P, E) discounted returns, raw units of reward, E at most 1,000; metrics of each pipeline
@@ -175,5 +175,5 @@ def fitted_q(
 
 @jax.jit
 def _values(model: FittedQ, params: Leaf, starts: np.ndarray, actions: np.ndarray) -> jax.Array:
-    """(P, E) raw units, of actions (P, E, n) in states (E, m)."""
+    """(P, E) values of actions (P, E, n) in states (E, m), raw units."""
     return model.scale * jax.vmap(model.one, (0, None, 0))(params, starts, actions)

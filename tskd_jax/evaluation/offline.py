@@ -1,8 +1,8 @@
-"""Students beside recorded data: how far their actions are off, and whether they stay within it.
+"""Compares students with recorded data: their action errors, and whether they stay within the data.
 
-Not in the paper. No simulator is needed, and nothing is trained; what neither figure says is what a
-student is worth: that is asked of the learned world (`tskd_jax.models.referee`) and of fitted Q
-evaluation (`tskd_jax.evaluation.fitted_q`).
+Not in the paper. Needs no simulator and no training. Neither figure measures a student's return,
+which the learned world (`tskd_jax.models.referee`) and fitted Q evaluation
+(`tskd_jax.evaluation.fitted_q`) estimate.
 """
 
 import operator
@@ -21,11 +21,11 @@ from tskd_jax.policy import Policy
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
-EPISODES = 8  # of each student in the learned world
-MOST_RECORDED = 200_000  # states among which the nearest is looked for
-QUANTILE = 0.95  # of the distances between recorded states: what counts as within the data
-QUERIES = 1000  # recorded states whose distances say what is near
-CHUNK = 256  # states whose nearest is looked for at once
+EPISODES = 8  # episodes of each student in the learned world
+MOST_RECORDED = 200_000  # recorded states that are searched for the nearest one
+QUANTILE = 0.95  # of the distances between recorded states; up to it, a state is within the data
+QUERIES = 1000  # recorded states whose distances determine this quantile
+CHUNK = 256  # states whose nearest neighbours are searched at once
 
 
 def action_errors(
@@ -34,18 +34,18 @@ def action_errors(
     *,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
-    """How far actions are from recorded ones in episodes that no student has seen.
+    """Compare actions with recorded ones in held-out episodes, which no student was trained on.
 
-    The better half counts by itself: a student of the best episodes is meant to differ from what
-    was done in poor ones.
+    The better half is also evaluated by itself, because a student that imitates the best episodes
+    should differ from the actions in poor ones.
 
     Args:
-      policies: P.
+      policies: P policies.
       held_out: E episodes.
 
     Returns:
-      ((P, 2, n) root mean square by dimension, in standard deviations of what was recorded there,
-      over all episodes and over those of at least the median return; metrics).
+      ((P, 2, n) root mean square error by dimension, in standard deviations of the held-out
+      actions, over all episodes and over those of at least the median return; metrics).
     """
     del callbacks
     deviation = held_out.actions.std(0)
@@ -75,19 +75,19 @@ def within_data(
     keys: jax.Array,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
-    """Which share of the states that a student visits lies where the data are.
+    """The share of the states visited by a student that lie within the data.
 
     The student is rolled out in the learned world of its seed. A state is within the data if its
-    nearest recorded one is as near as those of 95% of the recorded states are, each of which is
-    looked for in other episodes than its own. Distances are in standard deviations (L2).
+    distance to the nearest recorded state is at most the 95% quantile of recorded states' distances
+    to the nearest state of another episode. Distances are in standard deviations (L2).
 
     Args:
-      count: states of each student, drawn from those of 8 episodes.
-      worlds: of each seed.
-      policies: P, of one shape.
-      task: its termination rule and episode limit.
-      recorded: the dataset; of a large one 200,000 states, evenly.
-      keys: of each pipeline seed.
+      count: number of states per student, evenly spaced among those of 8 episodes.
+      worlds: the learned world of each seed.
+      policies: P policies with networks of the same shape.
+      task: gives the termination rule and the episode limit.
+      recorded: the dataset; if it is large, 200,000 evenly spaced states of it are searched.
+      keys: one per pipeline seed.
 
     Returns:
       ((P,) shares; metrics of each pipeline seed).
@@ -123,9 +123,9 @@ def within_data(
 def _nearest(
     queries: np.ndarray, own: np.ndarray, states: np.ndarray, episodes: np.ndarray
 ) -> np.ndarray:
-    """(Q,) L2 distances to the nearest state of another episode than a query's own."""
+    """(Q,) L2 distances from each query to the nearest state outside its own episode."""
     count = len(queries)
-    pad = -count % CHUNK  # all chunks are of one size: the kernel is compiled once
+    pad = -count % CHUNK  # all chunks have the same size, so the kernel compiles once
     queries, own = (np.concatenate([part, part[:1].repeat(pad, 0)]) for part in (queries, own))
     squares = [
         np.asarray(

@@ -1,4 +1,4 @@
-"""Returns of policies in the simulator (section 6)."""
+"""Rolls policies out in the simulator and collects their returns (section 6)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,12 +39,12 @@ def rollout(
     seeds: Sequence[int],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """(E,) undiscounted returns of the episodes of `record`."""
+    """(E,) undiscounted returns of the episodes that `record` plays."""
     return record(act, task, seeds, on_progress).returns()
 
 
 class Played(NamedTuple):
-    """What is kept of E episodes.
+    """A summary of E episodes.
 
     Attributes:
       returns: (E,) float64, undiscounted.
@@ -62,18 +62,18 @@ def play(
     limit: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Played:
-    """Episodes as of `record`, to the bit, of which only the sums are kept.
+    """Play the same episodes as `record`, bit for bit, but keep only returns and lengths.
 
     Args:
-      act: as of `record`.
-      fleet: of environments, in any number of processes.
-      seeds: (E,) of the start states.
+      act: the policy, as in `record`.
+      fleet: steps the environments, in any number of processes.
+      seeds: (E,) seeds of the start states.
       limit: steps after which an episode is cut.
       on_progress: called with (time, limit) after each time step.
     """
     returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     for time, step in enumerate(fleet.play(act, seeds, limit), 1):
-        returns[step.running] += step.rewards.astype(np.float32)  # as `Trajectories` keep them
+        returns[step.running] += step.rewards.astype(np.float32)  # as `Trajectories` store them
         lengths[step.running] += 1
         on_progress(time, limit)
     return Played(returns, lengths)
@@ -86,7 +86,7 @@ def evaluate_students(
     episodes: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """(seeds, episodes) returns of one policy for each student seed, all episodes in lockstep."""
+    """(seeds, episodes) returns of one policy per student seed, all episodes in lockstep."""
 
     acts = [started(policy) for policy in policies]
 
@@ -102,9 +102,9 @@ def evaluate_students(
 
 
 def started(policy: Policy | Actor) -> Act:
-    """What plays the episodes of one student.
+    """A function that plays the episodes of one student.
 
-    The last state of an episode that has ended is asked about, too, and may be no number.
+    It is also called with the last states of ended episodes, which may be NaN.
     """
     if isinstance(policy, Actor):
         act = policy.start()

@@ -1,7 +1,7 @@
-"""From returns to what is reported (section 6).
+"""Summarises scores for reports (section 6).
 
-`scipy.stats` takes a second to import, and is imported where it is used: commands that only answer
-a question never come here.
+Importing `scipy.stats` takes a second, so the functions that need it import it; commands that only
+print information never do.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ from tskd_jax.models.contest import welch_interval
 
 
 def summarize(scores: np.ndarray) -> dict[str, Any]:
-    """Figures of (seeds, episodes) normalised scores.
+    """Summarise (seeds, episodes) normalised scores.
 
     Returns:
       mean; stderr over seeds (0 for one seed); per_seed means; interquartile_mean over all
-      episodes, and interval: its 95% interval by a bootstrap that draws seeds and, in each seed
-      drawn, episodes (of one seed only episodes).
+      episodes, and interval: its 95% interval by a bootstrap that draws seeds and, in each drawn
+      seed, episodes (with a single seed only episodes).
     """
     per_seed = scores.mean(1)
     return {
@@ -31,13 +31,13 @@ def summarize(scores: np.ndarray) -> dict[str, Any]:
 
 
 def difference(scores: np.ndarray, others: np.ndarray) -> dict[str, Any]:
-    """How far one method is above another.
+    """The difference of two methods' mean scores.
 
     Args:
       scores, others: (seeds, episodes) normalised scores; the numbers of seeds may differ.
 
     Returns:
-      mean; interval: its 95% interval over seeds, Welch's, or None where either has one seed.
+      mean; interval: its 95% interval over seeds (Welch), or None if either method has one seed.
     """
     ones, twos = scores.mean(1), others.mean(1)
     mean = float(ones.mean() - twos.mean())
@@ -47,7 +47,7 @@ def difference(scores: np.ndarray, others: np.ndarray) -> dict[str, Any]:
 
 
 def mean_interval(x: np.ndarray) -> tuple[float, float] | None:
-    """Student's 95% interval of the mean of some numbers; None for one number."""
+    """Student's t 95% interval of the mean of several numbers; None for one number."""
     from scipy import stats
 
     if len(x) < 2:
@@ -57,7 +57,10 @@ def mean_interval(x: np.ndarray) -> tuple[float, float] | None:
 
 
 def rank_correlation(scores: np.ndarray, others: np.ndarray) -> float | None:
-    """Spearman's, of two verdicts on the same (S,) students; None where nothing ranks."""
+    """Spearman's rank correlation of two (S,) scores of the same students.
+
+    None if either assigns the same score to all students.
+    """
     from scipy import stats
 
     if min(len(set(scores.tolist())), len(set(others.tolist()))) < 2:
@@ -66,5 +69,5 @@ def rank_correlation(scores: np.ndarray, others: np.ndarray) -> float | None:
 
 
 def standard_error(x: np.ndarray) -> float:
-    """Of the mean; 0 for one number, of which nothing is known."""
+    """Standard error of the mean; 0 for one number, whose error is unknown."""
     return float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Whether imagined transitions are possible: a comparison with the simulator."""
+"""Checks whether imagined transitions are possible, by comparison with the simulator."""
 
 import numpy as np
 
@@ -16,19 +16,20 @@ def check(
     count: int,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How far claimed next states are from what the inverse dynamics' actions really lead to.
+    """Compare claimed next states with those that the inverse dynamics' actions lead to.
 
     Args:
-      task: the simulator.
+      task: gives the simulator.
       inverse_dynamics: a = f(s, s') of one seed.
       claimed: transitions (s, ·, ·, s').
-      deviation: (m,) of the recorded states; errors are in units of it.
-      count: transitions tried, drawn without replacement.
-      seed: of the draw.
+      deviation: (m,) standard deviation of the recorded states, the unit of the errors.
+      count: maximum number of transitions, drawn without replacement.
+      seed: seed of the draw.
 
     Returns:
       error: root mean square of (s' - simulator's) / deviation; nothing_moves: the same for the
-      claim s' = s, which an error must be clearly below to mean anything.
+      claim s' = s, a baseline that a meaningful error is clearly below; transitions: the number
+      tried.
     """
     rows = np.random.default_rng(seed).permutation(claimed.size)[:count]
     states, next_states = claimed.observations[rows], claimed.next_observations[rows]

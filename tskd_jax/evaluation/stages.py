@@ -1,4 +1,4 @@
-"""Stages behind the methods: what their policies are worth, and whether imagination is true."""
+"""Evaluation stages after the methods: score their policies, and check imagined transitions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def evaluate(
     *,
     callbacks: TrainingCallbacks,
 ) -> tuple[np.ndarray, Metrics]:
-    """(students, episodes) returns: for every method the same start states (section 6)."""
+    """(students, episodes) returns; start states are the same for every method (section 6)."""
     returns = evaluate_students(
         policies,
         task,
@@ -53,10 +53,11 @@ def judge(
     keys: jax.Array,
     callbacks: TrainingCallbacks,
 ) -> tuple[tuple[np.ndarray, np.ndarray], Metrics]:
-    """Of each student's episodes in the learned world of its seed, the returns and which left it.
+    """Roll each student out in the learned world of its seed.
 
     Returns:
-      ((students, episodes) returns and whether the episode left what the world knows; metrics).
+      (((students, episodes) returns, whether the episode left the region that the world knows);
+      metrics).
     """
     del callbacks
     own = referee.of_each_seed(policies, len(keys))
@@ -111,7 +112,7 @@ def check_in_simulator(
     *,
     callbacks: TrainingCallbacks,
 ) -> tuple[None, Metrics]:
-    """How far transitions are from what the simulator does, recorded ones and imagined ones."""
+    """Errors of recorded, imagined and accepted transitions against the simulator, per seed."""
     del callbacks
     deviation = recorded.observations.std(0)
     metrics: Metrics = []

@@ -1,15 +1,15 @@
-"""How sure scores are: intervals by bootstrap, and comparisons of methods (Agarwal et al. 2021).
+"""Uncertainty of scores: bootstrap intervals and comparisons of methods (Agarwal et al. 2021).
 
-*Deep Reinforcement Learning at the Edge of the Statistical Precipice*: with a handful of seeds,
-what to report is the interquartile mean, the probability that one method improves on another, and
-performance profiles, each with an interval by a bootstrap that draws anew what would be drawn anew
-if the experiment were repeated. That is first of all the seed: episodes of one student have it in
-common, and resampled as if they were independent they give intervals far too narrow.
+*Deep Reinforcement Learning at the Edge of the Statistical Precipice* recommends, for a handful of
+seeds, to report the interquartile mean, the probability that one method improves on another, and
+performance profiles, each with a bootstrap interval. The bootstrap must resample whatever would be
+drawn anew if the experiment were repeated, above all the seed: episodes of one student share it,
+and resampling them as if they were independent gives intervals that are far too narrow.
 
-A run's own interval (`interval_of_episodes`) draws seeds, and in each seed drawn, episodes. What is
-said over several datasets draws seeds in each dataset by itself (their `stratified bootstrap`):
-there a score is a seed's mean over its episodes. All intervals are 95%, between percentiles of
-`RESAMPLES` draws of a generator of its own: the same scores have the same interval.
+A run's own interval (`interval_of_episodes`) resamples seeds, and episodes in each drawn seed.
+Statistics over several datasets resample seeds in each dataset separately (the paper's `stratified
+bootstrap`); there a score is a seed's mean over its episodes. All are 95% percentile intervals of
+`RESAMPLES` draws. Each uses a generator of its own, so the same scores give the same interval.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ import numpy as np
 
 RESAMPLES = 2000
 PERCENTILES = (2.5, 97.5)
-AT_ONCE = 500_000  # numbers that are drawn and sorted at a time
+AT_ONCE = 500_000  # maximum number of scores that are drawn and sorted at once
 
 Interval = tuple[float, float]
 
@@ -28,19 +28,19 @@ def interquartile_mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
     x = np.moveaxis(x, axis, -1)
     cut = x.shape[-1] // 4
     end = x.shape[-1] - cut
-    # What `scipy.stats.trim_mean` does, whose import takes a second.
+    # The same as `scipy.stats.trim_mean`, whose import takes a second.
     return np.partition(x, (cut, end - 1))[..., cut:end].mean(-1)
 
 
 def interval_of_episodes(scores: np.ndarray, resamples: int = RESAMPLES) -> Interval:
     """The interval of the interquartile mean over all episodes.
 
-    Seeds are drawn with replacement, and of each seed drawn its episodes. Of a single seed only
-    episodes can be drawn: nothing is said then of what another seed would give.
+    Seeds are drawn with replacement, and episodes in each drawn seed. With a single seed only
+    episodes can be drawn, so the interval does not cover the variation between seeds.
 
     Args:
       scores: (seeds, episodes).
-      resamples: how many draws.
+      resamples: number of draws.
     """
     if np.ptp(scores) == 0:
         return float(scores.flat[0]), float(scores.flat[0])
@@ -56,7 +56,7 @@ def interval_of_episodes(scores: np.ndarray, resamples: int = RESAMPLES) -> Inte
 
 
 def _blocks(resamples: int, size: int) -> Iterator[int]:
-    """How many resamples of so many numbers are drawn at a time."""
+    """Split `resamples` draws of `size` numbers each into blocks of at most AT_ONCE numbers."""
     most = max(1, AT_ONCE // size)
     while resamples > 0:
         yield min(most, resamples)
@@ -64,16 +64,16 @@ def _blocks(resamples: int, size: int) -> Iterator[int]:
 
 
 def percentiles(found: np.ndarray) -> Interval:
-    """Between which 95% of the resampled statistics lie."""
+    """The interval that contains the middle 95% of the resampled statistics."""
     low, high = np.percentile(found, PERCENTILES)
     return float(low), float(high)
 
 
-# Over several datasets, of each of which a method has the scores of some seeds.
+# Statistics over several datasets; a method has the scores of several seeds on each.
 
 
 def resampled(scores: Sequence[np.ndarray], rng: np.random.Generator, count: int) -> np.ndarray:
-    """(count, all seeds) scores, drawn with replacement in each dataset by itself."""
+    """(count, all seeds) scores, drawn with replacement in each dataset separately."""
     drawn = [one[rng.integers(len(one), size=(count, len(one)))] for one in scores]
     return np.concatenate(drawn, 1)
 
@@ -83,15 +83,15 @@ def stratified_interval(
     statistic: Callable[[np.ndarray], np.ndarray],
     resamples: int = RESAMPLES,
 ) -> Interval | None:
-    """The interval of a statistic of all scores.
+    """The interval of a statistic of all scores, by a stratified bootstrap.
 
     Args:
-      scores: (seeds,) of each dataset, whose numbers of seeds may differ.
+      scores: (seeds,) of each dataset; the numbers of seeds may differ.
       statistic: (count, all seeds) -> (count,), such as `interquartile_mean`.
-      resamples: how many draws.
+      resamples: number of draws.
 
     Returns:
-      None where each dataset has one seed, from which nothing can be drawn.
+      The interval; None if each dataset has only one seed, so that resampling is impossible.
     """
     if all(len(one) == 1 for one in scores):
         return None
@@ -102,15 +102,15 @@ def stratified_interval(
 
 
 def optimality_gap(scores: np.ndarray, desired: float = 100.0) -> np.ndarray:
-    """How far (…, N) scores are below a desired one on average; what is above counts as equal."""
+    """The mean shortfall of (…, N) scores from a desired score; higher scores count as equal."""
     return desired - np.minimum(scores, desired).mean(-1)
 
 
 def probability_of_improvement(ones: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
-    """P(X > Y) + ½ P(X = Y): how likely a seed of one method scores above one of another.
+    """P(X > Y) + ½ P(X = Y): the probability that a seed of one method scores above one of another.
 
-    The share of pairs of seeds (the Mann-Whitney U statistic by the number of pairs), averaged
-    over datasets.
+    It is the share of such pairs of seeds (the Mann-Whitney U statistic divided by the number of
+    pairs), averaged over datasets.
 
     Args:
       ones, others: (seeds,) scores of each dataset; the numbers of seeds may differ.
@@ -124,13 +124,14 @@ def probability_of_improvement(ones: Sequence[np.ndarray], others: Sequence[np.n
 def improvement_interval(
     ones: Sequence[np.ndarray], others: Sequence[np.ndarray], resamples: int = RESAMPLES
 ) -> Interval | None:
-    """The interval of `probability_of_improvement`; seeds of both methods are drawn.
+    """The interval of `probability_of_improvement`; seeds of both methods are resampled.
 
-    A bootstrap draws what it has seen: where every seed of one method is above every seed of the
-    other, so it is in all resamples, and the interval is 1 … 1, however few the seeds.
+    A bootstrap draws only observed scores. If every seed of one method is above every seed of the
+    other, this holds in all resamples, and the interval is 1 … 1, however few the seeds.
 
     Returns:
-      None where each method has one seed on each dataset, from which nothing can be drawn.
+      The interval; None if both methods have only one seed on each dataset, so that resampling is
+      impossible.
     """
     pairs = list(zip(ones, others, strict=True))
     if all(len(one) == len(other) == 1 for one, other in pairs):
@@ -147,13 +148,16 @@ def improvement_interval(
 
 
 def _share_above(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(R,) of (R, S) and (R, T) scores, the share of the S · T pairs with the first above."""
+    """(R,) share of the S · T pairs of (R, S) and (R, T) scores in which the first is higher.
+
+    Equal pairs count half.
+    """
     left, right = ones[:, :, None], others[:, None, :]
     return (left > right).mean((1, 2)) + 0.5 * (left == right).mean((1, 2))
 
 
 def performance_profile(scores: Sequence[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
-    """(T,) the share of all scores above each threshold.
+    """(T,) share of all scores above each threshold.
 
     Args:
       scores: (seeds,) of each dataset.
@@ -165,11 +169,11 @@ def performance_profile(scores: Sequence[np.ndarray], thresholds: np.ndarray) ->
 def profile_bands(
     scores: Sequence[np.ndarray], thresholds: np.ndarray, resamples: int = RESAMPLES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(T,) lower and (T,) upper ends of the interval of a profile, at each threshold by itself."""
+    """(T,) lower and (T,) upper ends of a profile's interval, for each threshold separately."""
     rng = np.random.default_rng(0)
     above, total = 0.0, sum(map(len, scores))
     for one in scores:
-        # How often each seed is drawn, instead of the draws.
+        # Draw how often each seed occurs, instead of single seeds.
         times = rng.multinomial(len(one), np.full(len(one), 1 / len(one)), size=resamples)
         above = above + times @ (one[:, None] > thresholds)
     low, high = np.percentile(above / total, PERCENTILES, axis=0)

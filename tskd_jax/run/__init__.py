@@ -1,1 +1,1 @@
-"""A run's folder: what is done, checkpoints, metrics, progress."""
+"""A run and its folder: finished stages, checkpoints, metrics, progress."""

@@ -1,7 +1,8 @@
-"""Pytrees as folders (orbax), whole or not at all, and believed only if their bytes are as written.
+"""Pytrees as folders (orbax), written atomically and loaded only if their checksum matches.
 
-A folder is written aside, forced to the disk and renamed. Its checksum is kept by the caller, away
-from it: what a killed process left behind has none, and what was altered since has another.
+A folder is written under a temporary name, flushed to the disk and renamed. The caller keeps its
+checksum elsewhere: a folder that a killed process left behind has none, and an altered folder has
+another one.
 """
 
 import errno
@@ -19,19 +20,19 @@ from tskd_jax.errors import WorkdirError
 from tskd_jax.run.files import to_disk
 from tskd_jax.run.progress import quiet_dependencies
 
-# Bytes that orbax takes beside the numbers: names, types and shapes of an array; of all.
+# Bytes that orbax writes in addition to the numbers: per array (name, type, shape), per folder.
 OF_ARRAY, OF_FOLDER = 1024, 65536
 
 
 class Damaged(Exception):
-    """A folder is not what was written; the message says how, without its name."""
+    """A folder is not as it was written; the message says why, without the folder's name."""
 
 
 def save(path: Path, tree: Any) -> str:
-    """Write a pytree of nested dicts and give back the checksum of its files.
+    """Write a pytree of nested dicts; returns the checksum of its files.
 
     Raises:
-      WorkdirError: the disk is full or refuses.
+      WorkdirError: the folder cannot be written, for example because the disk is full.
     """
     aside = path.with_name(f".{path.name}.partial")
     try:
@@ -46,7 +47,7 @@ def save(path: Path, tree: Any) -> str:
         shutil.rmtree(path, ignore_errors=True)
         os.rename(aside, path)
         to_disk(path.parent)
-    except Exception as error:  # the libraries below raise their own kinds for a full disk
+    except Exception as error:  # orbax's libraries raise errors of their own for a full disk
         shutil.rmtree(aside, ignore_errors=True)
         raise WorkdirError(
             f"{path}: cannot be written ({reason(error)}); make room, or choose another --workdir; "
@@ -56,10 +57,10 @@ def save(path: Path, tree: Any) -> str:
 
 
 def load(path: Path, checksum: str) -> Any:
-    """The pytree of a folder, as nested dicts of arrays.
+    """Load the pytree of a folder, as nested dicts of arrays.
 
     Raises:
-      Damaged: it is missing, or its files are not those that the checksum was taken of.
+      Damaged: the folder is missing, cannot be read, or does not match the checksum.
     """
     if not path.is_dir():
         raise Damaged("it is missing")
@@ -74,7 +75,7 @@ def load(path: Path, checksum: str) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be done, on one line and without what libraries add to it."""
+    """The cause of an error on one line, without the text that libraries add to known causes."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
     for known in ("No space left on device", "File too large", "Read-only file system"):
         if known in text:
@@ -83,11 +84,11 @@ def reason(error: Exception) -> str:
 
 
 def _checksum(folder: Path) -> str:
-    """SHA-256 of the names and contents of all files of a folder."""
+    """SHA-256 of the names and contents of all files in a folder."""
     sha = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         sha.update(f"{path.relative_to(folder).as_posix()}\n".encode())
-        if path.is_symlink():  # nothing of ours is one, and none is followed
+        if path.is_symlink():  # `save` creates none, and none is followed
             sha.update(f"link to {os.readlink(path)}".encode())
         elif path.is_file():
             with path.open("rb") as file:
@@ -96,9 +97,10 @@ def _checksum(folder: Path) -> str:
 
 
 def _check_room(path: Path, tree: Any) -> None:
-    """Raise OSError where the tree will not fit: orbax would fill the screen with its threads' own.
+    """Raise OSError if the tree will not fit: orbax's threads would fill the screen with errors.
 
-    Room is taken and given back, so that quotas and limits count, not only the disk's size.
+    The space is allocated and freed again, so that quotas and limits count, not only the free
+    space.
     """
     if not hasattr(os, "posix_fallocate"):
         return
@@ -108,7 +110,7 @@ def _check_room(path: Path, tree: Any) -> None:
         with path.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not every file system can
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems cannot allocate
             raise
     finally:
         path.unlink(missing_ok=True)
@@ -118,9 +120,9 @@ def _checkpointer():
     import orbax.checkpoint as ocp
 
     quiet_dependencies()
-    # What it raises becomes one line; its threads log it with their tracebacks, too.
+    # Errors that it raises become one line; its threads also log them with tracebacks.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    # Of a job's processes only the first writes and reads: orbax must not wait for the others.
+    # Only the first process of a job writes and reads, so orbax must not wait for the others.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
     )
@@ -129,7 +131,7 @@ def _checkpointer():
 
 
 def _pack(leaf: Any) -> Any:
-    """An array as orbax takes it: one without entries is refused, so its shape is kept instead."""
+    """Convert an array for orbax, which refuses empty arrays: their shape is stored instead."""
     leaf = np.asarray(leaf)
     if leaf.size:
         return leaf

@@ -1,9 +1,9 @@
-"""Stages that several runs share while all of them run: each is made by one process at a time.
+"""Stages that several concurrent runs share: only one process at a time computes each stage.
 
-    FOLDER/KEY    locked by the process that makes the stage of that key; removed when it is done
+    FOLDER/KEY    locked by the process that computes the stage with that key; removed at the end
 
-A process that finds a stage claimed waits. The claim dies with its holder: then one of those that
-wait makes the stage, and goes on from the checkpoints that the dead one left.
+A process that finds a stage claimed waits. A claim ends with its holder's process: then one of the
+waiting processes computes the stage, starting from the checkpoints that the dead one left.
 """
 
 import time
@@ -15,16 +15,16 @@ from typing import IO
 from tskd_jax.machine.signals import Request
 from tskd_jax.run import lock
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two looks at a claim
-WAITS = "waits for"  # in the line that says so
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two checks of a claim
+WAITS = "waits for"  # in the line that reports the waiting
 
 
 class Claims:
     """The claims of one run.
 
     Args:
-      folder: the same for all runs that share stages; made where it does not exist.
-      run: name of this run, which others that wait are shown.
+      folder: the same for all runs that share stages; created if it does not exist.
+      run: name of this run, shown to runs that wait for it.
       request: whether a signal has asked the run to end.
       report: called with a line for the user.
     """
@@ -35,11 +35,13 @@ class Claims:
 
     @contextmanager
     def hold(self, key: str, name: str) -> Iterator[str]:
-        """Claim a stage, or wait until its claim is free; gives who held it, "" for nobody.
+        """A context that holds the claim of a stage, after waiting until it is free.
+
+        It yields the last other holder, or "" if there was none.
 
         Args:
-          key: of the stage.
-          name: of the stage, for the eye.
+          key: key of the stage.
+          name: name of the stage, for display.
 
         Raises:
           Interrupted: a signal asked the run to end.
@@ -49,7 +51,7 @@ class Claims:
         try:
             yield holder
         finally:
-            (self._folder / key).unlink(missing_ok=True)  # before it is free
+            (self._folder / key).unlink(missing_ok=True)  # before closing the file frees the lock
             file.close()
 
     def _wait(self, path: Path, name: str) -> tuple[IO[str], str]:
@@ -67,7 +69,7 @@ class Claims:
 
 
 def growing_pauses() -> Iterator[float]:
-    """Seconds to sleep between two looks at what another process holds."""
+    """Seconds to sleep between checks of a lock that another process holds."""
     pause = FIRST_PAUSE
     while True:
         yield pause

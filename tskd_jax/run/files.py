@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and JSON that notices when it was altered."""
+"""Atomically written files, and JSON files with a checksum."""
 
 import csv
 import hashlib
@@ -15,10 +15,10 @@ import numpy as np
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` when the block ends without an error.
+    """A temporary path that replaces `path` when the block ends without an error.
 
-    What was written is on the disk before the name is: a power failure leaves the old file or the
-    new one.
+    The content is flushed to the disk before the file is renamed: a power failure leaves the old
+    file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def to_disk(path: Path) -> None:
-    """Force a file, or the entries of a folder, to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -42,12 +42,12 @@ def to_disk(path: Path) -> None:
 
 
 def share(source: Path, target: Path) -> None:
-    """Put the files of one folder into another of that name: the same files, or copies of them."""
+    """Replace the folder `target` by one with the files of `source`, hard-linked or else copied."""
 
     def link(source: str, target: str) -> None:
         try:
             os.link(source, target)
-        except OSError:  # not every file system can
+        except OSError:  # some file systems have no hard links
             shutil.copy2(source, target)
 
     shutil.rmtree(target, ignore_errors=True)
@@ -55,12 +55,12 @@ def share(source: Path, target: Path) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], digits: int | None = 6) -> None:
-    """Write a CSV file, whole or not at all.
+    """Write a CSV file atomically.
 
     Args:
-      path: of the file.
-      rows: with the same columns.
-      digits: significant ones of numbers that are not whole; None: all.
+      path: path of the file.
+      rows: at least one row; all have the same columns.
+      digits: significant digits of floats; None: all.
     """
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -70,18 +70,18 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], digits: int | None = 6
 
 
 def rounded(value: Any, digits: int | None = 6) -> Any:
-    """A number that is not whole as text of so many significant digits; all else as it is."""
+    """A float as text with `digits` significant digits; any other value unchanged."""
     return f"{value:.{digits}g}" if isinstance(value, float) and digits else value
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all; arrays become lists."""
+    """Write a JSON file atomically; arrays become lists."""
     with replacing(path) as temporary:
         temporary.write_text(to_json(content) + "\n")
 
 
 def to_json(content: Any) -> str:
-    """JSON with arrays as lists."""
+    """Convert to JSON text, with arrays as lists."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, np.generic | np.ndarray):
@@ -92,15 +92,15 @@ def to_json(content: Any) -> str:
 
 
 def json_digest(content: Any) -> str:
-    """SHA-256 of what `content` is after a round trip through a JSON file."""
+    """SHA-256 of `content` as it is after a round trip through a JSON file."""
     content = json.loads(to_json(content))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file that carries its own checksum, and a twin for the case that it is damaged.
+    """Write a JSON file with its own checksum, and a copy in case the file is damaged.
 
-    The twin is written second and may be one step behind.
+    The copy is written second, so it may be one version behind.
     """
     content = {key: value for key, value in content.items() if key != _SEAL}
     for place in (path, _twin(path)):
@@ -108,11 +108,11 @@ def write_sealed(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """What `write_sealed` wrote.
+    """Read what `write_sealed` wrote.
 
     Returns:
-      (the content, or None where neither file can be believed or there is none; a line about the
-      damage, or None where there is none).
+      (the content, or None if both files are damaged or missing; a line about the damage, or None
+      if there is none).
     """
     if not path.exists() and not _twin(path).exists():
         return None, None

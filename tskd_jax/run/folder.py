@@ -1,12 +1,12 @@
-"""A run's folder: whose it is, who works in it, and what in it can be believed.
+"""A run's folder: its config, its lock, and the manifest that its contents are checked against.
 
-config.json          the config, and the manifest's counterpart: another config is refused
-manifest.json        what is done, and checksums of all that is below; see `stages` and `unfinished`
-manifest.copy.json   the same, for the case that it is damaged
-lock                 held by the process that works here
+config.json          the run's config; the folder refuses any other config
+manifest.json        finished stages and checksums of all data; see `stages` and `unfinished`
+manifest.copy.json   a copy of the manifest, in case it is damaged
+lock                 held by the process that uses the folder
 
-Of a job of several processes only the first touches the folder; it tells the others what the
-manifest holds, and each keeps it up to date.
+In a job of several processes only the first accesses the folder. It sends the manifest to the
+others, and each process keeps its own copy up to date.
 """
 
 import json
@@ -20,27 +20,27 @@ from tskd_jax.errors import WorkdirError
 from tskd_jax.machine import hosts
 from tskd_jax.run import checkpoints, files, lock
 
-FORMAT = 2  # of the manifest and of what is below it
-OWN_FILES = ("lock", ".config.json.partial")  # what a run leaves that was killed while it began
+FORMAT = 2  # version of the manifest and of the data that it describes
+OWN_FILES = ("lock", ".config.json.partial")  # left by a run that was killed at its start
 TABLES = ("stages", "checkpoints", "parts", "partial_seconds")  # of the manifest
-KEY_DIGITS = 12  # of a stage's key, in the names of folders
+KEY_DIGITS = 12  # leading digits of a stage's key in the names of folders
 
 
 class Folder:
-    """One run's folder, claimed and locked for as long as it is open.
+    """One run's folder, locked until `close`.
 
     Args:
-      path: made where it does not exist.
-      config: what determines the run's results, for JSON.
-      report: called with a line about what was damaged.
+      path: the folder; created if it does not exist.
+      config: everything that determines the run's results, as plain data for JSON.
+      report: called with a line about each damaged file.
 
     Attributes:
       path: the folder.
-      manifest: what `manifest.json` holds; `write_manifest` writes it.
+      manifest: the contents of `manifest.json`; `write_manifest` saves it.
 
     Raises:
-      WorkdirError: the folder is another config's, another process's, of another format, holds
-        something else, or cannot be written.
+      WorkdirError: the folder belongs to another config, process or format, holds no run, or
+        cannot be written.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], report: Callable[[str], None]):
@@ -52,26 +52,26 @@ class Folder:
         self.manifest: dict[str, Any] = hosts.from_first(lambda: self._claim(config))
 
     def write_manifest(self) -> None:
-        """Write the manifest, sealed and with its copy."""
+        """Write the manifest with its checksum, and its copy."""
         if self._first:
             files.write_sealed(self.path / "manifest.json", self.manifest)
 
     def remove(self, path: Path) -> None:
-        """Remove a folder, if it is there, and the one that it was in, if nothing else is."""
+        """Remove a folder if it exists, and its parent if that is then empty."""
         if self._first:
             shutil.rmtree(path, ignore_errors=True)
             with suppress(OSError):
                 path.parent.rmdir()
 
     def close(self) -> None:
-        """Free the lock. Where nothing was done, what this process made is removed."""
+        """Release the lock. If the run has saved nothing, remove what this process created."""
         if self._made and self._is_empty():
             self._unmake()
         elif self._lock is not None:
             self._lock.close()
 
     def _is_empty(self) -> bool:
-        """Whether there is nothing but what a run begins with."""
+        """Whether the folder holds only the files that a run starts with."""
         return {path.name for path in self.path.glob("*")} <= {"config.json", *OWN_FILES}
 
     def _claim(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Folder:
             self._made.insert(0, path)
 
     def _unmake(self) -> None:
-        """Remove what this process made, as far as nothing of others is in it; free the lock."""
+        """Remove what this process created, except non-empty folders; release the lock."""
         for path in self._made:
             with suppress(OSError):
                 path.rmdir() if path.is_dir() else path.unlink()
@@ -113,12 +113,12 @@ class Folder:
 
 
 def folder_name(name: str, key: str) -> str:
-    """The name of the folder of a stage, or of a training or parts in it."""
+    """The folder name of a stage, or of a training or the parts in it."""
     return f"{name}-{key[:KEY_DIGITS]}"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of another run's folder; empty where it cannot be believed, or is older."""
+    """The manifest of another run's folder; empty if missing, damaged or of another format."""
     manifest, _ = files.read_sealed(path / "manifest.json")
     return manifest if manifest and manifest.get("format") == FORMAT else {}
 
@@ -136,7 +136,7 @@ def differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -
 
 
 def _check_that_it_is_a_run(path: Path) -> None:
-    """Refuse a folder that is neither empty nor a run's."""
+    """Refuse a folder that is neither empty nor a run's folder."""
     if any((path / name).exists() for name in ("config.json", "manifest.json")):
         return
     if any(file.name not in OWN_FILES for file in path.iterdir()):
@@ -146,10 +146,10 @@ def _check_that_it_is_a_run(path: Path) -> None:
 def _claimed_manifest(
     path: Path, config: dict[str, Any], report: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The manifest of a folder that is of that config; the config is written where it is missing.
+    """Read or create the manifest of a folder, and check or write its config.
 
     Raises:
-      WorkdirError: the folder is of another config or format.
+      WorkdirError: the folder belongs to another config or format.
     """
     manifest, problem = files.read_sealed(path / "manifest.json")
     if manifest is not None and manifest.get("format") != FORMAT:
@@ -170,7 +170,7 @@ def _settle_config(
     manifest: dict[str, Any] | None,
     report: Callable[[str], None],
 ) -> None:
-    """Write a new folder's config, or compare that of an old one."""
+    """Write the config into a new folder, or compare it with that of an existing one."""
     known = manifest and manifest.get("config")
     file = path / "config.json"
     theirs = _read_config(file)
@@ -192,7 +192,7 @@ def _settle_config(
 
 
 def _read_config(path: Path) -> dict[str, Any] | None:
-    """The config of a folder; None where there is none, or it cannot be read as one."""
+    """Read a config; None if the file is missing or is not a JSON object."""
     try:
         config = json.loads(path.read_text())
     except (FileNotFoundError, ValueError, RecursionError):
@@ -201,7 +201,7 @@ def _read_config(path: Path) -> dict[str, Any] | None:
 
 
 def _sweep(path: Path, manifest: dict[str, Any]) -> None:
-    """Remove what a killed process left half-written, or had no time to remove."""
+    """Remove folders that a killed process left incomplete or had no time to remove."""
     left = list(path.glob("stages/.*.partial"))
     for place, table in (("training", "checkpoints"), ("parts", "parts")):
         known = {folder_name(name, key) for key, names in manifest[table].items() for name in names}

@@ -1,7 +1,8 @@
-"""A lock on a file that dies with its process.
+"""A file lock that ends with its process.
 
-It is a POSIX record lock: the system frees it when the process ends, however it ends. On a shared
-file system it holds between machines where that passes locks on (docs/scaling.md).
+It is a POSIX record lock: the operating system releases it when the process ends, however it ends.
+On a shared file system it works across machines if the file system supports that
+(docs/scaling.md).
 """
 
 import fcntl
@@ -14,13 +15,13 @@ from tskd_jax.errors import InUseError
 
 
 def hold(path: Path) -> IO[str]:
-    """Lock a file, made where it does not exist, as long as the file that is given back is open.
+    """Lock a file for as long as the returned file stays open; create it if it does not exist.
 
-    The lock is the process's: it may take it again. The file says who holds it.
+    The lock belongs to the process, which may take it again. The file's content names the holder.
 
     Raises:
-      InUseError: another living process holds it.
-      OSError: the file cannot be made or locked.
+      InUseError: another running process holds the lock.
+      OSError: the file cannot be created or locked.
     """
     file, holder = try_hold(path)
     if file is None:
@@ -31,17 +32,17 @@ def hold(path: Path) -> IO[str]:
 
 
 def try_hold(path: Path, purpose: str = "") -> tuple[IO[str] | None, str]:
-    """As `hold`, without an error where another process holds it.
+    """Like `hold`, but return the holder if another process holds the lock.
 
     Args:
-      path: of the file.
-      purpose: what the process holds it for, for the eyes of others.
+      path: path of the file.
+      purpose: what the lock is for, shown to other processes.
 
     Returns:
-      (the open file, ""), or (None, who holds it, such as "process 12 on node-3").
+      (the open file, ""), or (None, the holder, such as "process 12 on node-3").
 
     Raises:
-      OSError: the file cannot be made or locked.
+      OSError: the file cannot be created or locked.
     """
     while True:
         file = path.open("a+")
@@ -52,7 +53,7 @@ def try_hold(path: Path, purpose: str = "") -> tuple[IO[str] | None, str]:
             holder = file.read().strip() or "another process"
             file.close()
             return None, holder
-        # A holder that removes its folder may have removed this file after it was opened here.
+        # The previous holder may have removed the file after it was opened here.
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             break
         file.close()

@@ -1,6 +1,6 @@
-"""metrics.csv and tensorboard/: loss, norms and rate of every training, each step once.
+"""metrics.csv and tensorboard/: loss, norms and speed of every training, each step once.
 
-A training is named by its stage and the beginning of that stage's key: names may repeat.
+A training is identified by its name and the first digits of its stage's key, as names may repeat.
 """
 
 import csv
@@ -17,12 +17,12 @@ HEADER = ["stage", "key", "step", "metric", "value"]
 
 
 class Metrics:
-    """The metrics of a run's folder. The CSV file leads; tensorboard/ is made from it.
+    """The metrics of a run. The CSV file is the original; tensorboard/ is rebuilt from it.
 
     Args:
-      folder: of the run.
-      config: of the run, for trackers that show it.
-      track: names of `trackers.OTHERS` that are told, too.
+      folder: the run's folder.
+      config: the run's config, for trackers that show it.
+      track: names of further trackers, from `trackers.OTHERS`.
       report: called with a line for the user.
     """
 
@@ -40,7 +40,7 @@ class Metrics:
         self._keys: dict[str, str] = {}
 
     def log(self, name: str, key: str, step: int, metrics: dict[str, float]) -> None:
-        """Note the metrics of a training after so many steps."""
+        """Record the metrics of a training after `step` steps."""
         training = [name, key[:KEY_DIGITS], str(step)]
         rows = [[*training, metric, f"{value:.6g}"] for metric, value in metrics.items()]
         board = self._begun()
@@ -51,14 +51,14 @@ class Metrics:
             self._log(tracker, rows)
 
     def finish(self, results: Mapping[str, float]) -> None:
-        """Tell the trackers what the run has found."""
+        """Send the run's results to the trackers."""
         for tracker in (self._begun(), *self._told()):
             tracker.finish(results)
 
     def forget_after(self, name: str, key: str, step: int) -> None:
-        """Drop what a training noted behind that step: it goes on from there.
+        """Drop a training's metrics after a step, from which it resumes.
 
-        What another tracker was told stays there, and stands there twice.
+        Other trackers keep them, and so have these steps twice.
         """
         if not self._path.exists():
             return
@@ -73,7 +73,7 @@ class Metrics:
             path.write_bytes(text.getvalue().encode())
 
     def close(self) -> None:
-        """Flush what is buffered."""
+        """Flush buffered metrics and close all trackers."""
         self._close_board()
         for tracker in self._others or ():
             tracker.close()
@@ -85,7 +85,7 @@ class Metrics:
             self._board = None
 
     def _begun(self) -> Tracker:
-        """tensorboard/, with all that is in the CSV file."""
+        """The TensorBoard tracker; when created, it gets all metrics in the CSV file."""
         if self._board is None:
             self._board = TensorBoard(self._path.parent)
             if self._path.exists():
@@ -104,7 +104,7 @@ class Metrics:
     def _log(self, tracker: Tracker, rows: Sequence[Sequence[str]]) -> None:
         together: dict[tuple[str, int], dict[str, float]] = {}
         for name, key, step, metric, value in rows:
-            # A second training of that name needs another curve.
+            # A second training of the same name needs a separate curve.
             curve = name if self._keys.setdefault(name, key) == key else f"{name}-{key}"
             together.setdefault((curve, int(step)), {})[metric] = float(value)
         for (curve, step), metrics in together.items():
@@ -112,10 +112,12 @@ class Metrics:
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """All rows of a metrics.csv but torn or altered ones: they are for the eye, and no result.
+    """Read all rows of a metrics.csv.
+
+    Incomplete or invalid rows are skipped: metrics are only for display, not part of the result.
 
     Returns:
-      (stage, key, step, metric, value) each, as text.
+      Rows (stage, key, step, metric, value), as text.
     """
     lines = path.read_text(errors="replace").splitlines(keepends=True)
     return [row for row in csv.reader(filter(_is_whole, lines)) if _is_row(row)]

@@ -1,4 +1,4 @@
-"""What a run shows: bars and lines."""
+"""A run's output: progress bars and lines."""
 
 import logging
 import time
@@ -6,11 +6,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-LINE_SECONDS = 30.0  # between two progress lines where there is no terminal
+LINE_SECONDS = 30.0  # between two progress lines if the output is not a terminal
 
 
 class Bar:
-    """A progress bar on a terminal; elsewhere a line now and then."""
+    """A progress bar on a terminal; elsewhere an occasional line."""
 
     def __init__(self, out, name: str):
         self._out, self._name = out, name
@@ -19,7 +19,7 @@ class Bar:
         self._started: tuple[float, int] | None = None
 
     def update(self, done: int, total: int, metrics: dict[str, float]) -> None:
-        """Show how much is done, and how long the rest takes at this rate."""
+        """Show how much is done, and the estimated time for the rest."""
         loss = f"loss {metrics['loss']:.4g}" if "loss" in metrics else ""
         if self._out.isatty():
             if self._bar is None:
@@ -51,7 +51,7 @@ def quiet_dependencies() -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them."""
+    """A duration in readable form, such as 1h05m, 2m10s or 3.2s."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -60,7 +60,7 @@ def duration(seconds: float) -> str:
 
 
 def in_words(metrics: dict[str, Any]) -> str:
-    """The numbers among a stage's metrics, on one line."""
+    """Format the numbers among a stage's metrics on one line."""
     shown = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

@@ -1,6 +1,6 @@
-"""A run: stages with one folder, in which each is kept once it is done.
+"""A run: a sequence of stages whose results are saved in one folder as they finish.
 
-What is in the folder: `folder`, `stages`, `unfinished`.
+The modules `folder`, `stages` and `unfinished` describe the contents of the folder.
 """
 
 import json
@@ -28,29 +28,29 @@ RESERVED = (*TABLES, "format", "config")
 
 
 class Stopped(Exception):
-    """The stage named by --stop_after is done."""
+    """The stage that --stop_after names is done."""
 
 
 class Run:
     """One run in one working directory.
 
     Args:
-      workdir: created where it does not exist. A directory of another config, or in which another
-        process works, is refused.
-      config: what determines the result, for JSON.
+      workdir: created if it does not exist. A directory of another config, or one that another
+        process uses, is refused.
+      config: everything that determines the result, as plain data for JSON.
       seeds: names of the seeds in the stages' metrics.
-      checkpoint_seconds: between two checkpoints of a training.
-      stop_after: name of the stage, or of a group of stages, after which to stop.
-      out: where lines and bars go.
+      checkpoint_seconds: seconds between two checkpoints of a training.
+      stop_after: name of the stage, or of the group of stages, after which to stop.
+      out: stream for lines and progress bars.
       request: whether a signal has asked the run to end.
-      reuse: folders of other runs; a stage that one of them has made of the same is taken from it.
-      track: `trackers` that are told of the metrics.
-      claims: a folder of the runs in `reuse` and this one, which may all be under way: each stage
-        is made by one of them, and the others wait for it.
+      reuse: folders of other runs; a stage with the same key in one of them is taken from there.
+      track: names of `trackers` to send metrics to.
+      claims: a folder shared by this run and those in `reuse`, if they may run concurrently: one of
+        them computes each stage, and the others wait for it.
 
     Attributes:
       path: the working directory.
-      used: the keys of the stages that were asked for, in that order.
+      used: the keys of the requested stages, in order.
 
     Raises:
       WorkdirError: the directory belongs to another config, process or version, or cannot be
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What `manifest.json` holds."""
+        """The contents of `manifest.json`."""
         return self._folder.manifest
 
     # Stages
@@ -108,28 +108,29 @@ class Run:
         keys: jax.Array | None = None,
         seeds: Sequence[int] | None = None,
     ) -> Any:
-        """The result of a call, made once for equal arguments; saved, or as it was saved.
+        """Compute and save the result of a call, or load it if the same call is saved already.
 
-        A result whose files are not as they were written is computed again.
+        A saved result whose files are damaged is computed again.
 
         Args:
-          name: for the eye; dots group (`student.bc`).
-          function: (config, *inputs, callbacks=…, and `keys` where it takes them) -> (result,
-            metrics). The result is what `serialization.flatten` takes; metrics are a dict, or a
+          name: for display; dots denote groups (`student.bc`).
+          function: (config, *inputs, callbacks=…, and `keys` if it has this parameter) -> (result,
+            metrics). The result must be valid for `serialization.flatten`; metrics are a dict, or a
             list with a dict for each seed.
-          config: of the function.
-          inputs: what the result is made of; data, or what has a fingerprint (a `Task`).
-          keys: (S,) randomness; of no account where the function takes none.
-          seeds: names of the seeds in the metrics, where they are not the run's.
+          config: first argument of the function.
+          inputs: the data that the result depends on; anything with a fingerprint (such as a
+            `Task`).
+          keys: (S,) random keys; ignored if the function takes none.
+          seeds: names of the seeds in the metrics, if they differ from the run's.
 
         Returns:
           The result, with read-only NumPy arrays; the same in all processes of a job.
 
         Raises:
           Interrupted: a signal asked the run to end.
-          Stopped: the run was to stop after this stage.
+          Stopped: --stop_after names this stage or its group.
           WorkdirError: the result cannot be written.
-          TypeError: something in the arguments has no fingerprint, or the result is no data.
+          TypeError: an argument has no fingerprint, or the result cannot be serialised.
         """
         call = Call(name, function, config, inputs, keys, seeds or self._seeds)
         key = self._stages.key(call)
@@ -142,18 +143,18 @@ class Run:
     def key(
         self, function: Callable[..., Any], config: Any, *inputs: Any, keys: jax.Array | None = None
     ) -> str:
-        """The key that a stage has with these arguments."""
+        """The key of a stage with these arguments."""
         return self._stages.key(Call("", function, config, inputs, keys, ()))
 
     def freeze(self, value: Any) -> Any:
-        """A large input with read-only arrays, which later stages do not hash again."""
+        """Return a large input with read-only arrays, which later stages do not hash again."""
         return self._stages.freeze(value)
 
     def metrics(self, key_or_name: str) -> dict[str, Any]:
-        """The metrics of a stage: by its key, or of the last one of that name.
+        """The metrics of a stage, given its key or its name (the last stage of that name).
 
         Raises:
-          KeyError: there is none.
+          KeyError: there is no such stage.
         """
         stages = self.manifest["stages"]
         key = self._keys.get(key_or_name, key_or_name)
@@ -165,25 +166,25 @@ class Run:
         return stages[key]["metrics"]
 
     def stop_if_requested(self, name: str) -> None:
-        """Stop here if `--stop_after` names this stage, or a group that it belongs to.
+        """Stop if `--stop_after` names this stage or its group.
 
         Raises:
-          Stopped: it does.
+          Stopped: the run ends here.
         """
         if self._stop_after and f"{name}.".startswith(f"{self._stop_after}."):
             raise Stopped(name)
 
     def callbacks(self, key: str, name: str) -> TrainingCallbacks:
-        """Progress, metrics and checkpoints for a training in the stage of that key."""
+        """Callbacks for progress, metrics and checkpoints of a training in the stage `key`."""
         return self._unfinished.callbacks(key, name)
 
     # Files and lines
 
     def record(self, section: str, name: str, content: Any) -> None:
-        """Note something small in the manifest: `manifest[section][name]`, for JSON.
+        """Store a small JSON value in the manifest, as `manifest[section][name]`.
 
         Raises:
-          ValueError: the section is one that the run itself keeps.
+          ValueError: the section is reserved for the run itself.
         """
         if section in RESERVED:
             raise ValueError(f"the manifest's {section} is written by stages only")
@@ -194,16 +195,16 @@ class Run:
             self._folder.write_manifest()
 
     def publish(self, results: Mapping[str, float]) -> None:
-        """Tell the trackers what the run has found: name -> number."""
+        """Send the run's results to the trackers: name -> number."""
         if self._unfinished.metrics:
             self._unfinished.metrics.finish(results)
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file, whole or not at all."""
+        """Write a JSON file atomically."""
         files.write_json(self.path / name, content)
 
     def replacing(self, name: str) -> AbstractContextManager[Path]:
-        """A temporary path that takes the place of `name` when the block ends without an error."""
+        """A temporary path that replaces `name` when the block ends without an error."""
         return files.replacing(self.path / name)
 
     def report(self, line: str) -> None:
@@ -211,8 +212,8 @@ class Run:
         tqdm.write(line, file=self.out)
 
     def close(self) -> None:
-        """Flush what is buffered and free the lock. A run that came to nothing leaves nothing."""
-        with suppress(OSError):  # metrics for the eye must not hide what ended the run
+        """Flush the metrics and release the lock. A run that saved nothing leaves no files."""
+        with suppress(OSError):  # an error in writing metrics must not hide why the run ended
             if self._unfinished.metrics:
                 self._unfinished.metrics.close()
         self._folder.close()

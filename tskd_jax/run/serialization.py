@@ -1,13 +1,13 @@
-"""Values as a JSON description and named arrays, without pickle; and fingerprints of values.
+"""Serialises values to a JSON description and named arrays, without pickle; fingerprints values.
 
-A description (`spec`) is what JSON holds: None, bool, int, float and str stand for themselves, and
-everything else is an object that names its kind:
+In a description (`spec`), None, bool, int, float and str stand for themselves, and everything else
+is a JSON object that names its kind:
 
 {"list": [spec, …]}                         likewise {"tuple": [spec, …]}
 {"dict": [[spec of a key, spec], …]}        in the dict's order
 {"class": "module:qualname", "fields": {name: spec}}   a frozen dataclass or NamedTuple of tskd_jax
-{"array": name}                             of NumPy or JAX; `name` is its key among the arrays
-{"scalar": dtype, "value": number}          of NumPy
+{"array": name}                             a NumPy or JAX array; `name` is its key in the arrays
+{"scalar": dtype, "value": number}          a NumPy scalar
 {"key": name, "impl": generator}            typed keys of `jax.random`; their data is an array
 """
 
@@ -28,35 +28,35 @@ import numpy as np
 PACKAGE = __name__.partition(".")[0]
 PLAIN = (type(None), bool, int, float, str)
 SCALAR_KINDS = "biuf"  # bool, signed, unsigned, floating
-MAX_SCALAR_BYTES = 8  # wider ones do not survive being a Python number
+MAX_SCALAR_BYTES = 8  # wider scalars lose precision as Python numbers
 
 ArrayDigest = Callable[[Any], str]
 
 
 def flatten(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
-    """Describe a value, and collect the arrays in it.
+    """Describe a value and collect its arrays.
 
     Args:
-      value: made of None, bool, int, float, str, lists, tuples, dicts, arrays, typed keys, and
-        frozen dataclasses (of flax, or plain) and NamedTuples of this package.
+      value: consists of None, bool, int, float, str, lists, tuples, dicts, arrays, typed keys, and
+        this package's frozen dataclasses (plain or flax) and NamedTuples.
 
     Returns:
-      (what JSON holds; the arrays by name, on the host). An array that occurs several times is
-      stored once.
+      (the description, for JSON; the arrays by name, on the host). An array that occurs several
+      times is stored once.
 
     Raises:
-      TypeError: something else is in it.
+      TypeError: the value contains anything else.
     """
     store = _Store()
     return _describe(value, store.name_of, _class_name, _refuse), store.arrays
 
 
 def restore(spec: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The value that `flatten` described; its arrays are those that are given.
+    """Rebuild the value that `flatten` described, from the given arrays.
 
     Raises:
-      TypeError, ValueError, KeyError, AttributeError, ImportError: it is no such description, or
-        classes have changed since.
+      TypeError, ValueError, KeyError, AttributeError, ImportError: the description is invalid, or
+        classes have changed since it was written.
     """
     again = functools.partial(restore, arrays=arrays)
     if type(spec) in PLAIN:
@@ -80,7 +80,7 @@ def restore(spec: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def array_digest(array: Any) -> str:
-    """SHA-256 of an array's type, shape and numbers, wherever it lies and in whatever order."""
+    """SHA-256 of an array's type, shape and numbers, whatever its device or memory layout."""
     array = np.asarray(array)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -90,16 +90,16 @@ def array_digest(array: Any) -> str:
 
 
 def fingerprint(value: Any, digest: ArrayDigest = array_digest) -> str:
-    """SHA-256 of a value's content: equal for equal content, be it NumPy's or JAX's.
+    """SHA-256 of a value's content; equal for equal content in NumPy or JAX arrays.
 
     Args:
-      value: as of `flatten`, and read-only mappings. Dataclasses may also be foreign or not frozen.
-        Functions and classes count by module and qualified name (bound methods and partial
-        functions also by what they are bound to). The order of a dict does not count.
-      digest: of an array.
+      value: as for `flatten`; also read-only mappings, and dataclasses that are not frozen or not
+        of this package. Functions and classes are identified by module and qualified name (bound
+        methods and partial functions also by what is bound). The order of a dict does not count.
+      digest: computes the digest of an array.
 
     Raises:
-      TypeError: something else is in it, which has no content to go by.
+      TypeError: the value contains anything else, whose content is unknown.
     """
 
     spec = _describe(value, lambda array, _: digest(array), _any_class_name, _describe_more)
@@ -107,20 +107,20 @@ def fingerprint(value: Any, digest: ArrayDigest = array_digest) -> str:
 
 
 class FrozenArrays:
-    """Digests of arrays that nobody changes, so that each is computed once."""
+    """Digests of immutable arrays, each computed only once."""
 
     def __init__(self) -> None:
         self._digests: dict[int, tuple[weakref.ref, str | None]] = {}
 
     def freeze(self, array: np.ndarray) -> np.ndarray:
-        """A read-only view of an array, whose digest is remembered as long as the view lives."""
+        """A read-only view of an array, whose digest is cached as long as the view exists."""
         view = array.view()
         view.flags.writeable = False
         self._remember(view, None)
         return view
 
     def digest(self, array: Any) -> str:
-        """As `array_digest`; computed once for what is frozen, and for JAX's, which always is."""
+        """Like `array_digest`, but cached for frozen arrays and JAX arrays, which are immutable."""
         reference, known = self._digests.get(id(array), (None, None))
         frozen = reference is not None and reference() is array
         if frozen and known is not None:
@@ -134,7 +134,7 @@ class FrozenArrays:
         place = id(array)
 
         def forget(reference: weakref.ref) -> None:
-            # Another array may have its place by now.
+            # Another array may have reused this id by now.
             if self._digests.get(place, (None, None))[0] is reference:
                 del self._digests[place]
 
@@ -142,14 +142,14 @@ class FrozenArrays:
 
 
 class _Store:
-    """Arrays by name: numbered as they are met."""
+    """Collects arrays, named by consecutive numbers."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
         self._names: dict[int, str] = {}
 
     def name_of(self, array: Any, shared: bool) -> str:
-        """The name of an array; `shared`: it belongs to the value, and is stored once."""
+        """Store an array and return its name; if `shared`, a repeated array is stored only once."""
         if shared and id(array) in self._names:
             return self._names[id(array)]
         name = str(len(self.arrays))
@@ -165,13 +165,13 @@ def _describe(
     class_name: Callable[[type], str],
     otherwise: Callable[[Any, Callable[[Any], Any]], Any],
 ) -> Any:
-    """A value's description.
+    """Describe a value.
 
     Args:
-      value: to be described.
-      reference: (array, whether it lives as long as the value) -> what stands for it.
-      class_name: of a dataclass or NamedTuple.
-      otherwise: (a value of no kind above, how to describe what is in it) -> description.
+      value: the value to describe.
+      reference: (array, whether it lives as long as the value) -> its name in the description.
+      class_name: gives the name of a dataclass or NamedTuple.
+      otherwise: (a value of another kind, a function that describes its parts) -> description.
     """
 
     def describe(part: Any) -> Any:
@@ -202,14 +202,14 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _numbers(array: Any) -> Any:
-    """The array, which holds numbers; those of JAX that NumPy lacks (bfloat16) are of kind V."""
+    """Return the array if it holds numbers; JAX types that NumPy lacks (bfloat16) have kind V."""
     if array.dtype.kind not in (*SCALAR_KINDS, "c", "V") or array.dtype.names:
         raise TypeError(f"an array of {array.dtype} cannot be stored: it holds no numbers")
     return array
 
 
 def _without_order(spec: Any) -> Any:
-    """A description in which the entries of a dict are sorted."""
+    """The description with the entries of each dict sorted."""
     match spec:
         case list():
             return [_without_order(item) for item in spec]
@@ -241,7 +241,7 @@ def _any_class_name(cls: type) -> str:
 
 
 def _class_name(cls: type) -> str:
-    """The name by which `restore` finds a class again."""
+    """The name by which `restore` finds a class."""
     name = _any_class_name(cls)
     if _class_named(name) is not cls:
         raise TypeError(f"a {name} cannot be stored: that name is another class's")
@@ -249,7 +249,7 @@ def _class_name(cls: type) -> str:
 
 
 def _class_named(name: str) -> type:
-    """A class of this package whose values are data."""
+    """Look up a frozen dataclass or NamedTuple of this package by its name."""
     module, _, qualname = name.partition(":")
     # Importing __main__ would run the command.
     if not module.startswith(f"{PACKAGE}.") or module.endswith("__main__"):
@@ -285,7 +285,7 @@ def _refuse(value: Any, _describe: Callable[[Any], Any]) -> Any:
 
 
 def _describe_more(value: Any, describe: Callable[[Any], Any]) -> Any:
-    """A function by its name, and what it is bound to; a read-only mapping as a dict."""
+    """Describe a function by its name and what is bound to it; a read-only mapping as a dict."""
     if isinstance(value, MappingProxyType):
         return describe(dict(value))
     if isinstance(value, functools.partial):

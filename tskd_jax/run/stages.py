@@ -1,12 +1,12 @@
-"""Stages: calls whose results are kept by the fingerprint of what they were given.
+"""Stages: calls whose results are saved under the fingerprint of their arguments.
 
-stages/NAME-KEY/     the arrays of a finished stage's result (orbax); KEY is the key's beginning
+stages/NAME-KEY/     the arrays of a finished stage's result (orbax); KEY is the start of the key
 
-The manifest has a record under `stages`[key]: `name`, `seconds`, `metrics`, `files` (the checksum
-of the folder), `content` (the fingerprint of the result) and `spec` (its description, see
-`serialization`). A key covers the function's name, its config, its inputs, its randomness and the
-version of this package: equal calls are made once, whoever makes them, and what was made of another
-result has another key.
+The manifest has a record `stages[key]`: `name`, `seconds`, `metrics`, `files` (the checksum of the
+folder), `content` (the fingerprint of the result) and `spec` (its description, see
+`serialization`). A key covers the function's name, its config, its inputs, its random keys and the
+version of this package. Equal calls are therefore computed once, whatever code makes them, and a
+result that was computed from other inputs has another key.
 """
 
 import inspect
@@ -42,12 +42,12 @@ class Call:
     """A stage's call.
 
     Attributes:
-      name: for the eye; dots group.
-      function: (config, *inputs, callbacks=…, and `keys` where it takes them) -> (result, metrics:
-        a dict, or a list with a dict for each seed).
-      config: of the function.
-      inputs: what the result is made of.
-      keys: (seeds,) randomness, or None.
+      name: for display; dots denote groups.
+      function: (config, *inputs, callbacks=…, and `keys` if it has this parameter) -> (result,
+        metrics: a dict, or a list with a dict for each seed).
+      config: first argument of the function.
+      inputs: the data that the result depends on.
+      keys: (seeds,) random keys, or None.
       seeds: names of the seeds in the metrics.
     """
 
@@ -59,7 +59,7 @@ class Call:
     seeds: Sequence[int]
 
     def randomness(self) -> dict[str, Any]:
-        """`keys`, where the function takes them: what does not is the same whatever they are."""
+        """`keys`, if the function has this parameter; otherwise they do not affect the result."""
         takes_keys = "keys" in inspect.signature(self.function).parameters
         return {"keys": self.keys} if takes_keys else {}
 
@@ -68,12 +68,13 @@ class StageCache:
     """The finished stages of a run.
 
     Args:
-      folder: of the run.
-      unfinished: what stages leave before they are done.
+      folder: the run's folder.
+      unfinished: checkpoints, parts and metrics of stages that are not done.
       request: whether a signal has asked the run to end.
       report: called with a line for the user.
-      reuse: folders of other runs, whose stages are taken over where the keys are the same.
-      claims: where those other runs may be under way: what one of them makes is waited for.
+      reuse: folders of other runs, from which stages with the same key are taken.
+      claims: given if those runs may run concurrently; a stage that one of them is computing is
+        waited for.
     """
 
     def __init__(
@@ -91,22 +92,23 @@ class StageCache:
         self._frozen = FrozenArrays()
 
     def key(self, call: Call) -> str:
-        """The fingerprint of a call; of the first process in all."""
+        """The fingerprint of a call; all processes use that of the first."""
         given = (call.function, call.config, call.inputs, call.randomness(), __version__)
         return hosts.from_first(lambda: serialization.fingerprint(given, self._frozen.digest))
 
     def freeze(self, value: Any) -> Any:
-        """The value with read-only arrays, whose content is not hashed again for later keys."""
+        """The value with read-only arrays, which later keys do not hash again."""
         return self._restore(*serialization.flatten(value))
 
     def result(self, key: str, call: Call) -> Any:
-        """The result of a call: of an earlier one with this key, or computed and saved."""
+        """The result of a call: loaded if one with this key is saved, otherwise computed."""
         if kept := self._kept(key, call):
             return kept[0]
         if self._claims is None:
             return self._compute(key, call)
         with self._claims.hold(key, call.name) as maker:
-            # Made by another run since it was looked for; damaged here, it is computed again.
+            # Another run may have finished the stage since `_kept` was called above. A stage that
+            # is damaged in this run is computed again.
             if key not in self._stages and (kept := self._kept(key, call)):
                 return kept[0]
             if maker:
@@ -116,7 +118,7 @@ class StageCache:
             return self._compute(key, call)
 
     def _kept(self, key: str, call: Call) -> tuple[Any] | None:
-        """(the result,) that this run or another has kept; None where there is none to believe."""
+        """(the result,) saved by this run or another; None if there is none or it is damaged."""
         known = key in self._stages
         if not known and not self._take_over(key, call.name):
             return None
@@ -161,7 +163,7 @@ class StageCache:
             **call.randomness(),
         )
         seconds = before + time.perf_counter() - begin
-        # The same in all processes to the bit, whatever their machines are.
+        # All processes use the first one's result, so that it is the same to the bit.
         made = hosts.from_first(lambda: _as_data(call, result, metrics, seconds))
         arrays = made.pop("arrays")
         result = self._restore(made["spec"], arrays)
@@ -174,14 +176,14 @@ class StageCache:
     def _save(
         self, key: str, made: dict[str, Any], arrays: dict[str, np.ndarray], content: str
     ) -> None:
-        """Save a result, and note it in the manifest."""
+        """Save a result and its record in the manifest."""
         old = self._place(key) if key in self._stages else None
         before = self._stages.get(key, {}).get("content", content)
         place = self._folder.path / "stages" / folder_name(made["name"], key)
         checksum = hosts.from_first(lambda: checkpoints.save(place, arrays or NO_ARRAYS))
         self._stages[key] = made | {"files": checksum, "content": content}
         self._finish(key)
-        if old and old != place:  # it had another name
+        if old and old != place:  # the stage had another name
             self._folder.remove(old)
         if content != before:
             self._report(
@@ -189,7 +191,7 @@ class StageCache:
             )
 
     def _finish(self, key: str) -> None:
-        """Write the manifest, in which a stage is done, and remove what it left on the way."""
+        """Write the manifest with the finished stage, and remove its checkpoints and parts."""
         left = self._unfinished.drop(key)
         self._folder.write_manifest()
         for path in left:
@@ -198,7 +200,7 @@ class StageCache:
     # Other runs
 
     def _take_over(self, key: str, name: str) -> bool:
-        """Take a finished stage over from another run that has it."""
+        """Take a finished stage from another run; returns whether one has it."""
         record = hosts.from_first(lambda: self._found_elsewhere(key, name))
         if not record:
             return False
@@ -208,7 +210,8 @@ class StageCache:
     def _found_elsewhere(self, key: str, name: str) -> dict[str, Any]:
         """The record of another run's stage, whose files are put into this run's folder.
 
-        Files are shared where the file system can; they are believed as any others, by checksum.
+        Files are hard-linked if the file system supports it, and verified by checksum like any
+        others. The record is empty if no run has the stage.
         """
         for other in self._reuse:
             record = read_manifest(other).get("stages", {}).get(key)
@@ -231,11 +234,11 @@ def _share(source: Path, target: Path) -> None:
 
 
 def _as_data(call: Call, result: Any, metrics: Any, seconds: float) -> dict[str, Any]:
-    """A stage's record, as far as it is known before it is saved, and the result's arrays."""
+    """A stage's record before it is saved, together with the result's arrays."""
     spec, arrays = serialization.flatten(result)
     metrics = json.loads(files.to_json(metrics))
     if not isinstance(metrics, dict):
-        # A wrong name must not cost the result of hours.
+        # Wrong names of seeds must not cost the result of hours of computation.
         named = len(call.seeds) == len(metrics)
         metrics = metrics_of_seeds(call.seeds if named else range(len(metrics)), metrics)
     return {

@@ -1,4 +1,4 @@
-"""Where the metrics of a run go besides metrics.csv: TensorBoard, Weights & Biases, MLflow.
+"""Trackers of a run's metrics besides metrics.csv: TensorBoard, Weights & Biases, MLflow.
 
 A curve has the same name in all of them: STAGE/METRIC, over the updates of its training.
 """
@@ -14,18 +14,18 @@ from tskd_jax.errors import ConfigError
 
 
 class Tracker(Protocol):
-    """What takes metrics."""
+    """A receiver of metrics."""
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of a training after so many updates."""
+        """Record the metrics of a training after `step` updates."""
         ...
 
     def finish(self, results: Mapping[str, float]) -> None:
-        """What the run has found, at its end."""
+        """Record the run's results, at its end."""
         ...
 
     def close(self) -> None:
-        """Flush what is buffered; nothing follows."""
+        """Flush buffered metrics; no further calls follow."""
         ...
 
 
@@ -55,9 +55,9 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases, by whose own variables it is led (WANDB_PROJECT, WANDB_MODE, …).
+    """A run of Weights & Biases, configured by its own variables (WANDB_PROJECT, WANDB_MODE, …).
 
-    The same folder is the same run: one that was killed goes on there, too.
+    The same folder always maps to the same run there, so that a killed run resumes it.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
@@ -91,9 +91,9 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of MLflow, by whose own variables it is led (MLFLOW_TRACKING_URI, …).
+    """A run of MLflow, configured by its own variables (MLFLOW_TRACKING_URI, …).
 
-    The same folder is the same run: one that was killed goes on there, too.
+    The same folder always maps to the same run there, so that a killed run resumes it.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
@@ -121,7 +121,7 @@ class MLflow:
         self._mlflow.end_run()
 
 
-# --track's word, the name of the package that it needs -> what makes it.
+# Value of --track, which is also the name of the required package -> constructor.
 OTHERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
     "wandb": WeightsAndBiases,
     "mlflow": MLflow,
@@ -129,10 +129,10 @@ OTHERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
 
 
 def check(names: Sequence[str]) -> None:
-    """Refuse what is no tracker, or not installed.
+    """Check the names of trackers.
 
     Raises:
-      ConfigError: says which.
+      ConfigError: a name is not a tracker, or its package is not installed.
     """
     for name in names:
         if name not in OTHERS:
@@ -145,11 +145,11 @@ def check(names: Sequence[str]) -> None:
 
 
 class Guarded:
-    """A tracker whose end is not the run's: what goes wrong there is reported once.
+    """A tracker that cannot fail the run: its first error is reported and it is dropped.
 
     Args:
-      name: of the tracker.
-      make: makes it.
+      name: name of the tracker.
+      make: creates the tracker.
       report: called with a line for the user.
     """
 

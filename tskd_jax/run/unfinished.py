@@ -1,11 +1,12 @@
-"""What a stage leaves in the folder before it is done: checkpoints, finished parts, metrics.
+"""What a stage saves in the folder before it is done: checkpoints, finished parts, metrics.
 
     training/NAME-KEY/STEP/  the last two checkpoints of a training; removed once its stage is done
-    parts/NAME-KEY/PART/     finished parts of what is no training; removed likewise
-    metrics.csv              loss, norms and rate of every training; tensorboard/ has the same
+    parts/NAME-KEY/PART/     finished parts of other computations; removed likewise
+    metrics.csv              loss, norms and speed of every training; tensorboard/ has the same
 
-The manifest has their checksums, below the key of their stage: `checkpoints[key][name][step]` and
-`parts[key][name][part]`; `partial_seconds[key][name]` is the time that the checkpoints hold.
+The manifest has their checksums under the key of their stage: `checkpoints[key][name][step]` and
+`parts[key][name][part]`. `partial_seconds[key][name]` is the computing time up to the last
+checkpoint.
 """
 
 import time
@@ -28,23 +29,23 @@ from tskd_jax.run.progress import Bar
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.training import TrainState
 
-KEPT_CHECKPOINTS = 2  # of a training: should the last one be damaged, there is the one before
+KEPT_CHECKPOINTS = 2  # of a training: if the last one is damaged, the one before it is used
 TABLES = ("checkpoints", "parts", "partial_seconds")
-# Seconds. The rate of a shorter chunk is mostly noise, and not worth measuring the peak for.
+# Seconds. The speed of a shorter chunk is mostly noise and not worth measuring the peak for.
 LEAST_TIMED = 0.25
 
 
 class Unfinished:
-    """The stages of a run that are not done.
+    """The unfinished stages of a run.
 
     Args:
-      folder: of the run.
-      checkpoint_seconds: between two checkpoints of a training.
+      folder: the run's folder.
+      checkpoint_seconds: seconds between two checkpoints of a training.
       request: whether a signal has asked the run to end.
-      out: where bars go.
+      out: stream for progress bars.
       report: called with a line for the user.
-      config: of the run, for trackers that show it.
-      track: `trackers` that are told of the metrics.
+      config: the run's config, for trackers that show it.
+      track: names of `trackers` to send metrics to.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Unfinished:
         self.metrics = Metrics(folder.path, config, track, report) if first else None
 
     def callbacks(self, key: str, name: str) -> TrainingCallbacks:
-        """Progress, metrics and checkpoints for a training in the stage of that key."""
+        """Callbacks for progress, metrics and checkpoints of a training in the stage `key`."""
         training = _Training(self, key, name)
         parts = _Parts(self, key, name)
         return TrainingCallbacks(
@@ -80,28 +81,30 @@ class Unfinished:
         )
 
     def seconds(self, key: str) -> float:
-        """How long earlier processes took for what a stage goes on from."""
+        """Seconds that earlier processes spent on the checkpoints from which a stage resumes."""
         return sum(self.folder.manifest["partial_seconds"].get(key, {}).values())
 
     def drop(self, key: str) -> list[Path]:
-        """Forget all of a stage, which is done.
+        """Drop a finished stage's entries from the manifest.
 
         Returns:
-          The folders to be removed, once the manifest is written.
+          Its folders, to be removed once the manifest is written.
         """
         for table in TABLES:
             self.folder.manifest[table].pop(key, None)
         return _folders_of(self.folder.path, key)
 
     def take_over(self, key: str, others: Sequence[Path]) -> str:
-        """Go on from what another run left of a stage whose process has ended.
+        """Take over checkpoints and parts of a stage that another run left unfinished.
+
+        If several runs have any, those with the most computing time are taken.
 
         Args:
-          key: of the stage.
-          others: folders of other runs; none of them is making the stage.
+          key: key of the stage.
+          others: folders of other runs; none of them is currently computing the stage.
 
         Returns:
-          The name of the run; "" where none has left anything, or this run itself has.
+          The name of the run; "" if no run has left anything, or this run has its own.
         """
         manifest = self.folder.manifest
         if any(manifest[table].get(key) for table in TABLES):
@@ -123,11 +126,11 @@ class Unfinished:
         return other.name
 
     def known(self, table: str, key: str, name: str) -> dict[str, str]:
-        """The checksums that the manifest has of a training's checkpoints or of parts, to read."""
+        """The manifest's checksums of a training's checkpoints or of parts; adds no table."""
         return self.folder.manifest[table].get(key, {}).get(name, {})
 
     def table(self, table: str, key: str, name: str) -> dict[str, str]:
-        """The same, to write into."""
+        """Like `known`, but adds the table to the manifest if it is missing, for new entries."""
         return self.folder.manifest[table].setdefault(key, {}).setdefault(name, {})
 
 
@@ -147,7 +150,7 @@ class _Training:
         if chunk >= LEAST_TIMED * metrics.get("steps_per_second", np.inf):
             share = metrics["matmul_flops_per_second"] / (matmul_peak() * jax.device_count())
             metrics = metrics | {"share_of_matmul_peak": share}
-        if not metrics:  # not of a training, which `save` ends when it has saved
+        if not metrics:  # no training: a training is interrupted by `save`, after a checkpoint
             self._unfinished.request.stop_if_requested(f"in {self._name}, which begins again")
         elif self._unfinished.metrics:
             metrics = metrics | {"seconds": time.perf_counter() - self._began}
@@ -204,7 +207,7 @@ class _Training:
 
 
 class _Parts:
-    """Finished parts of what is computed part by part inside a stage."""
+    """Finished parts of a computation inside a stage."""
 
     def __init__(self, unfinished: Unfinished, key: str, name: str):
         self._unfinished, self._key, self._name = unfinished, key, name
@@ -231,7 +234,7 @@ class _Parts:
 
 
 def _folders_of(run: Path, key: str) -> list[Path]:
-    """The folders that an unfinished stage has in a run's folder."""
+    """The folders of an unfinished stage in a run's folder."""
     name = folder_name("*", key)
     return [path for place in ("training", "parts") for path in run.glob(f"{place}/{name}")]
 
@@ -242,7 +245,7 @@ def _train_state_dict(state: TrainState) -> Any:
 
 
 def _load_train_state(path: Path, checksum: str, like: TrainState) -> TrainState:
-    """A saved state in the structure of `like`; Damaged where it is not, or does not fit."""
+    """Load a state with the structure of `like`; raise Damaged if it is damaged or does not fit."""
     tree = hosts.from_first(lambda: checkpoints.load(path, checksum), (Damaged,))
     plain = like.replace(key=jax.random.key_data(like.key))
     try:

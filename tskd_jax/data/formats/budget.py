@@ -1,23 +1,23 @@
-"""Of how much a file may be read: no more than the memory that is free."""
+"""Limits how much of a file may be read to the free memory."""
 
 from tskd_jax.errors import DatasetError
 from tskd_jax.machine import memory
 
-# Of reading, beside the array itself: conversion to single precision, masks.
+# Memory to read an array, in multiples of its size: itself, its single-precision copy, and masks.
 COPIES = 3
 
 
 class Budget:
-    """What may still be read: the memory that is free."""
+    """The number of bytes that may still be read: initially the free memory."""
 
     def __init__(self) -> None:
         self._left = memory.of_host()[0]
 
     def spend(self, size: int, what: str) -> None:
-        """Take so many bytes off.
+        """Subtract `size` bytes; `what` names their purpose in messages.
 
         Raises:
-          DatasetError: there are fewer.
+          DatasetError: fewer bytes are left.
         """
         if size > self._left:
             raise DatasetError(

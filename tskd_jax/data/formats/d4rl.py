@@ -1,7 +1,7 @@
 """D4RL's HDF5 format, read and written without the d4rl package.
 
-`d4rl.qlearning_dataset` drops the rows at timeouts and pairs terminal rows with a wrong next state,
-so the file is read, not that view.
+The file itself is read, because `d4rl.qlearning_dataset` drops the rows at timeouts and pairs
+terminal rows with a wrong next state.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ from tskd_jax.errors import DatasetError, first_line
 
 
 def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
-    """The columns of one HDF5 file in D4RL's format.
+    """Read the columns of one HDF5 file in D4RL's format.
 
     Keys: observations (N, m), actions (N, n), rewards and terminals (N,) or (N, 1), and optionally
-    next_observations (N, m) and timeouts (N,) or (N, 1); all else is left alone. They may be below
-    one group, or have other names if `keys` says so.
+    next_observations (N, m) and timeouts (N,) or (N, 1); other keys are ignored. They may be below
+    one group, or have the names that `keys` gives.
 
     Raises:
       DatasetError: not an HDF5 file, or a key is missing, misshapen, not numeric, or not in the
@@ -37,7 +37,7 @@ def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
 
 
 def to_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
-    """D4RL's arrays of trajectories; the last row of a truncated episode is a timeout."""
+    """Convert trajectories to D4RL's arrays; the last row of a truncated episode is a timeout."""
     timeouts = np.zeros(trajectories.size, bool)
     timeouts[trajectories.ends] = ~trajectories.terminals[trajectories.ends]
     return {
@@ -53,9 +53,10 @@ def to_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
 def write(
     path: Path, trajectories: Trajectories, attributes: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
-    """Write trajectories in D4RL's HDF5 format, with attributes of the file's own.
+    """Write trajectories in D4RL's HDF5 format, with the given attributes of the file.
 
-    One more key, `infos/source`, says where a row comes from: 0 recorded, 1 imagined, 2 stitched.
+    An additional key, `infos/source`, gives the source of a row: 0 recorded, 1 imagined, 2
+    stitched.
     """
     with h5py.File(path, "w") as file:
         file.attrs.update(attributes)
@@ -67,10 +68,10 @@ def write(
 
 
 def read_with_package(name: str) -> Columns:
-    """Columns through the optional `d4rl` package: `gym.make(name).get_dataset()`.
+    """Read columns with the optional `d4rl` package: `gym.make(name).get_dataset()`.
 
     Raises:
-      DatasetError: the packages are not installed, or know no such environment.
+      DatasetError: the packages are not installed, or do not know the environment.
     """
     try:
         import d4rl  # noqa: F401  # pyright: ignore[reportMissingImports]

@@ -1,4 +1,4 @@
-"""A folder with one file for each episode: npz or CSV."""
+"""A folder with one npz or CSV file per episode."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SUFFIXES = (npz.SUFFIX, *tables.CSV)
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Its episodes, in the order of the numbers in their names."""
+    """The episode files of a folder, in the order of the numbers in their names."""
     files = [one for one in folder.iterdir() if one.suffix in SUFFIXES and one.is_file()]
     pieces = {one: re.split(r"(\d+)", one.name) for one in files}
     return sorted(
@@ -27,13 +27,13 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
-    """The columns of all episodes, each of which ends with its file.
+    """Read the columns of all episodes; each episode ends with its file.
 
-    A file has D4RL's keys or a table's columns. It may have one observation more than actions, the
-    last one, and `terminals` as one flag for the whole episode.
+    A file has D4RL's keys or a table's columns. An npz file may have T + 1 observations for T
+    actions, and `terminals` as one flag for the whole episode.
 
     Raises:
-      DatasetError: there are none, or they differ in what they hold.
+      DatasetError: there are no episodes, or their columns or sizes differ.
     """
     files = files_of(folder)
     if not files:
@@ -58,12 +58,12 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
 
 
 def _read_one(file: Path, keys: Keys, budget: Budget, warn: Callable[[str], None]) -> Columns:
-    """One episode's columns, with next states where there is one more observation."""
+    """Read one episode's columns, with next states if there are T + 1 observations."""
     if file.suffix in tables.CSV:
         return tables.read_csv(file, replace(keys, episode=""), warn, ("terminals",))
     arrays = npz.load(file, budget)
 
-    # Whatever `terminals` is called, the end of the file ends the episode.
+    # `terminals` is optional: the end of the file ends the episode.
     columns = gather(str(file), list(arrays), npz.reader(arrays), keys, warn, ("terminals",))
     found = dict(columns.arrays)
     if found["rewards"].ndim != 1 or found["observations"].ndim != 2:

@@ -1,4 +1,4 @@
-"""Columns out of a file of named arrays (HDF5, npz), whichever way it names them."""
+"""Gathers columns from a file of named arrays (HDF5, npz), whatever names it uses."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from tskd_jax.data.arrays import RANKS, Columns
 from tskd_jax.data.keys import ARRAYS, Keys, ends_of, find
 from tskd_jax.errors import DatasetError
 
-ANY_RANK = 0  # a vector's part may be one number a row, or several
+ANY_RANK = 0  # a part of a vector may have one number per row, or several
 
 
 def gather(
@@ -19,14 +19,14 @@ def gather(
     warn: Callable[[str], None],
     optional: Sequence[str] = (),
 ) -> Columns:
-    """What each role holds: one array, or several side by side.
+    """Gather the column of each role from one array, or from several side by side.
 
     Args:
-      name: of the file, for messages.
+      name: name of the file, for messages.
       available: the names of its arrays, "group/key" for those below a group.
-      read: (key, rank) -> the array of that rank, or for rank 0 of rank 1 or 2.
-      keys: which of them hold what.
-      warn: called with what was not as D4RL has it.
+      read: (key, rank) -> the array of that rank; for rank 0, of rank 1 or 2.
+      keys: the user's choice of arrays for roles.
+      warn: called with each deviation from D4RL's format.
       optional: required roles that may be missing.
 
     Raises:
@@ -36,7 +36,7 @@ def gather(
     group = _only_group(available)
     if group:
         customary = {role: tuple(f"{group}/{one}" for one in ARRAYS[role]) for role in ARRAYS}
-    # An episode's number says where it ends.
+    # If rows have episode numbers, these give the ends of episodes: `terminals` may be missing.
     found = find(name, available, keys, customary, ("terminals",) if keys.episode else optional)
     if group and any(one.startswith(f"{group}/") for chosen in found.values() for one in chosen):
         warn(f"{name}: read from its group {group!r}")
@@ -58,10 +58,10 @@ def gather(
 
 
 def side_by_side(name: str, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """((N, m) parts of rank 1 or 2 as one, the names of its dimensions).
+    """Join parts of rank 1 or 2 to (one (N, m) array, the names of its dimensions).
 
     Raises:
-      DatasetError: they have different numbers of rows.
+      DatasetError: the parts have different numbers of rows.
     """
     if len({len(part) for part in parts.values()}) > 1:
         rows = ", ".join(f"{key} {len(part)}" for key, part in parts.items())
@@ -74,6 +74,6 @@ def side_by_side(name: str, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray
 
 
 def _only_group(available: Sequence[str]) -> str:
-    """The group that holds observations, where one does and the file itself does not."""
+    """The group that holds `observations`, if exactly one does and the root does not; else ""."""
     places = {one.rpartition("/")[0] for one in available if one.split("/")[-1] == "observations"}
     return places.pop() if len(places) == 1 else ""

@@ -1,7 +1,7 @@
-"""Arrays out of an HDF5 file that may come from anywhere.
+"""Reads arrays from HDF5 files of untrusted origin.
 
-Nothing outside the file is read (links, external and virtual storage are refused), and what an
-array says of its size is compared with the machine's memory and with the file before it is read.
+Nothing outside the file is read: links, external and virtual storage are refused. Before an array
+is read, its declared size is compared with the free memory and with the stored bytes.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from tskd_jax.data.formats.budget import COPIES, Budget
 from tskd_jax.errors import DatasetError, first_line
 from tskd_jax.machine import memory
 
-# Filters that the package hdf5plugin brings, by their number in the HDF Group's register.
+# Filters in the package hdf5plugin, by their number in the HDF Group's registry.
 PLUGINS = {
     307: "bzip2",
     32001: "Blosc",
@@ -27,23 +27,24 @@ PLUGINS = {
     32017: "SZ",
     32026: "Blosc2",
 }
-# gzip packs at most 1032 to 1. What claims more of its stored bytes claims what was never written.
+# gzip compresses at most 1032 to 1. An array above MOST_PACKED was never written in full. Arrays of
+# at most SMALL bytes are not checked.
 MOST_PACKED, SMALL = 2000, 2**24
 
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to read; whatever h5py raises while it is read is one line.
+    """Open an HDF5 file for reading; errors of h5py inside the block become a DatasetError.
 
     Raises:
-      DatasetError: it is not such a file, is damaged, or another program writes to it.
+      DatasetError: the file is not HDF5 or is damaged, or another program is writing to it.
     """
     try:
         with h5py.File(path, "r") as file:
             yield file
     except DatasetError:
         raise
-    except Exception as error:  # h5py raises nearly any where the file's structures are damaged
+    except Exception as error:  # h5py raises almost any type of error on a damaged file
         reason = first_line(error)
         if "unable to lock file" in reason or "already open for write" in reason:
             raise DatasetError(
@@ -59,9 +60,9 @@ class Reader:
     """Reads arrays of one open file.
 
     Args:
-      path: of the file, for messages.
+      path: path of the file, for messages.
       group: the open file, or a group of it.
-      budget: shared by all that is read of one file.
+      budget: memory budget, shared by all readers of one file.
     """
 
     def __init__(self, path: Path, group: h5py.Group, budget: Budget | None = None):
@@ -69,11 +70,11 @@ class Reader:
         self._budget = budget or Budget()
 
     def has(self, key: str) -> bool:
-        """Whether there is a key of that name, a link included; nothing is opened."""
+        """Whether a key exists, possibly as a link; nothing is opened."""
         return self._group.get(key, getlink=True) is not None
 
     def arrays(self, depth: int = 2) -> list[str]:
-        """All that could be read by name: arrays and links, "group/key" below so many groups."""
+        """Names of all arrays and links, as "group/key" inside groups, `depth` groups deep."""
         found = [key for key in self._group if not self._is_plain_group(key)]
         for key in self._group:
             if depth and self._is_plain_group(key):
@@ -85,10 +86,10 @@ class Reader:
         return isinstance(link, h5py.HardLink) and self._group.get(key, getclass=True) is h5py.Group
 
     def is_group(self, key: str) -> bool:
-        """Whether there is a group of that name.
+        """Whether a key exists and is a group.
 
         Raises:
-          DatasetError: it is a link.
+          DatasetError: the key is a link.
         """
         if not self.has(key):
             return False
@@ -96,19 +97,22 @@ class Reader:
         return isinstance(self._group[key], h5py.Group)
 
     def group(self, key: str) -> "Reader":
-        """The group of that name, which is there."""
+        """A reader of an existing group."""
         return Reader(self._path, self._group[key], self._budget)
 
     def names(self) -> list[str]:
-        """What is directly below."""
+        """Names of the keys directly below."""
         return list(self._group)
 
     def array(self, key: str, rank: int) -> np.ndarray:
-        """The numbers of a key that is there; (N, 1) is taken for rank 1, and rank 0 is 1 or 2.
+        """Read the array of an existing key.
+
+        Rank 1 also accepts (N, 1), which is flattened; rank 0 accepts ranks 1 and 2.
 
         Raises:
-          DatasetError: it is a link, no array, not of numbers, of another rank, stored elsewhere,
-            or larger than can be.
+          DatasetError: the key is a link, not an array, not numeric, of another rank, stored in
+            another file, compressed by a filter that is not installed, or larger than its stored
+            bytes or the memory allow.
         """
         name = self.name(key)
         self._refuse_link(key)
@@ -149,7 +153,7 @@ class Reader:
         for index in range(creation.get_nfilters()):
             code, _, _, said = creation.get_filter(index)
             if not h5py.h5z.filter_avail(code):
-                with contextlib.suppress(ImportError):  # brings filters by being imported
+                with contextlib.suppress(ImportError):  # importing it registers filters
                     import hdf5plugin  # noqa: F401  # pyright: ignore[reportMissingImports]
             if not h5py.h5z.filter_avail(code):
                 title = PLUGINS.get(code) or said.decode(errors="replace") or "unknown"
@@ -160,7 +164,7 @@ class Reader:
                 )
 
     def name(self, key: str) -> str:
-        """How messages name a key."""
+        """The description of a key in messages."""
         return f"key {f'{self._group.name}/{key}'.lstrip('/')!r}"
 
     def _refuse_link(self, key: str) -> None:

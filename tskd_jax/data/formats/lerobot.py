@@ -27,12 +27,12 @@ CUSTOM: Mapping[str, tuple[str, ...]] = {
 
 
 def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
-    """The columns of a LeRobot dataset: all vectors below `observation`, without its images.
+    """Read the columns of a LeRobot dataset: all vectors below `observation`, without its images.
 
     `next.done` is a terminal flag; without it every episode counts as cut.
 
     Raises:
-      DatasetError: a file is missing or damaged, there is no reward, or a frame has no number.
+      DatasetError: a file is missing or damaged, there is no reward, or a frame lacks a value.
     """
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     tables = [open_table(file, budget) for file in files]
     images = [one for one in features if features[one].get("dtype") in ("video", "image", "string")]
     available = [one for one in tables[0].column_names if one not in images]
-    # The order of the features is that of the robot.
+    # info.json lists the features in the robot's order.
     available.sort(key=lambda one: list(features).index(one) if one in features else len(features))
     found = find(str(folder), available, keys, CUSTOM, ("terminals",))
     arrays: dict[str, np.ndarray] = {}
@@ -72,7 +72,7 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
 
 
 def _names(feature: str, features: Mapping[str, Any]) -> list[str]:
-    """What info.json calls a vector's dimensions; it has had several forms for that."""
+    """The names of a vector's dimensions in info.json, whose format for them has varied."""
     said = features.get(feature, {}).get("names")
     if isinstance(said, dict):
         said = next((one for one in said.values() if isinstance(one, list)), list(said))

@@ -1,7 +1,7 @@
 """Minari's datasets, read without the minari package: HDF5, and with pyarrow Arrow and Parquet.
 
-An episode has T + 1 observations and T of all else. Dict observations are flattened in the order of
-the space, as `gymnasium.wrappers.FlattenObservation` does.
+An episode has T + 1 observations, and T entries in all other arrays. Dict observations are
+flattened in the order of the space, as in `gymnasium.wrappers.FlattenObservation`.
 """
 
 import json
@@ -21,22 +21,22 @@ from tskd_jax.errors import DatasetError
 
 FILE = "main_data.hdf5"
 VECTORS, NUMBERS = ("observations", "actions"), ("rewards", "terminations")
-# A vector, or by name the parts of a Dict; nested.
+# A vector, or the parts of a Dict by name, possibly nested.
 Tree = np.ndarray | Mapping[str, Any]
 
 
 def is_minari(path: Path) -> bool:
-    """Whether the file has Minari's `episode_<i>` groups (False for what is not HDF5 at all)."""
+    """Whether the file has Minari's `episode_<i>` groups; False if it is not HDF5 at all."""
     try:
         with open_file(path) as file:
             reader = Reader(path, file)
             return reader.has("episode_0") and not reader.has("observations")
-    except DatasetError:  # what is wrong with the file, the reader of the other format says
+    except DatasetError:  # the reader of the other format reports what is wrong with the file
         return False
 
 
 def data_folder(path: Path) -> Path | None:
-    """The folder with a dataset's data: that folder, or `data` in it; None if there is none."""
+    """The folder with a dataset's data: `path` or `data` in it; None if neither has any."""
     for folder in (path, path / "data"):
         if (folder / FILE).is_file() or any(folder.glob("*/part-0.*")):
             return folder
@@ -44,11 +44,11 @@ def data_folder(path: Path) -> Path | None:
 
 
 def read(path: Path) -> Columns:
-    """The columns of a Minari dataset: its `main_data.hdf5`, or the folder with its episodes.
+    """Read the columns of a Minari dataset: its `main_data.hdf5`, or the folder with its episodes.
 
     Raises:
-      DatasetError: an episode lacks an array, holds something else than vectors of numbers, or its
-        lengths do not fit together; a package to read it is missing.
+      DatasetError: an episode lacks an array, holds anything but vectors of numbers, or its lengths
+        are inconsistent; or the package that reads it is missing.
     """
     spaces = _spaces(path if path.is_dir() else path.parent)
     episodes = _read_folder(path) if path.is_dir() else _read_hdf5(path)
@@ -73,7 +73,7 @@ def read(path: Path) -> Columns:
 
 
 def _read_hdf5(path: Path) -> dict[str, dict[str, Any]]:
-    """Title -> what an episode holds, in the order of their numbers."""
+    """Title -> an episode's arrays, in the order of the episodes' numbers."""
     with open_file(path) as file:
         reader = Reader(path, file)
         names = (name for name in map(str, file) if re.fullmatch(r"episode_\d+", name))
@@ -100,7 +100,7 @@ def _tree(group: Reader, key: str) -> Tree:
 
 
 def _read_folder(path: Path) -> dict[str, dict[str, Any]]:
-    """Title -> what an episode holds; Arrow and Parquet have one row of padding behind it."""
+    """Title -> an episode's arrays, without the row of padding at its end in Arrow and Parquet."""
     budget = Budget()
     files = sorted(path.glob("*/part-0.*"), key=lambda file: (len(file.parent.name), file.parent))
     episodes = {}
@@ -126,7 +126,7 @@ def _cut(tree: Tree, steps: int) -> Tree:
 
 
 def _spaces(folder: Path) -> dict[str, Any]:
-    """The spaces that metadata.json describes; nothing where it does not."""
+    """The spaces that metadata.json describes; empty if it is missing or invalid."""
     try:
         known = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
         return {
@@ -140,7 +140,11 @@ def _spaces(folder: Path) -> dict[str, Any]:
 def _flatten(
     path: Path, title: str, key: str, tree: Tree, space: Any
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """((T, m), names of the dimensions of a Dict) in the order of the space, or of the alphabet."""
+    """Flatten a vector or Dict to ((T, m) array, names of a Dict's dimensions).
+
+    The parts of a Dict are in the order of the space, or alphabetical if the space does not name
+    them.
+    """
     if isinstance(tree, np.ndarray):
         if tree.ndim != 2:
             raise DatasetError(
@@ -165,7 +169,7 @@ def _flatten(
 
 
 def _columns(path: Path, title: str, episode: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """D4RL's columns of one episode; none where it has no step."""
+    """Convert one episode to D4RL's columns; empty if it has no step."""
     steps = len(episode["rewards"])
     if len(episode["observations"]) != steps + 1:
         raise DatasetError(

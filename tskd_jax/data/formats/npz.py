@@ -1,4 +1,4 @@
-"""NumPy's npz: D4RL's keys, OGBench's, and generated transitions such as SynthER's."""
+"""NumPy's npz with D4RL's or OGBench's keys, or generated transitions such as SynthER's."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ SUFFIX = ".npz"
 
 
 def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
-    """The columns of an npz file with D4RL's keys.
+    """Read the columns of an npz file with D4RL's keys.
 
-    Where it has `masks`, it is what OGBench's package gives (`ogbench.episodes_of`).
+    A file with `masks` is read as OGBench's data (`ogbench.episodes_of`).
 
     Raises:
-      DatasetError: not such a file, or a key is missing, misshapen, or no numbers.
+      DatasetError: the file is not npz, or a key is missing, misshapen or not numeric.
     """
     arrays = load(path, Budget())
     if "masks" in arrays and "terminals" in arrays and not keys.terminals:
@@ -33,7 +33,7 @@ def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
 
 
 def reader(arrays: Mapping[str, np.ndarray]) -> Callable[[str, int], np.ndarray]:
-    """(key, rank) -> the array; (N, 1) is taken for rank 1."""
+    """A function (key, rank) -> array; for rank 1 it flattens (N, 1)."""
 
     def read_one(key: str, rank: int) -> np.ndarray:
         array = arrays[key]
@@ -43,10 +43,11 @@ def reader(arrays: Mapping[str, np.ndarray]) -> Callable[[str, int], np.ndarray]
 
 
 def load(path: Path, budget: Budget) -> dict[str, np.ndarray]:
-    """All arrays of a file; nothing in it is run.
+    """Load all arrays of a file, without unpickling: no code in the file is executed.
 
     Raises:
-      DatasetError: not such a file, damaged, larger than the memory, or of Python objects.
+      DatasetError: the file is not npz, damaged, larger than the free memory, or holds Python
+        objects.
     """
     try:
         with zipfile.ZipFile(path) as packed:
@@ -56,7 +57,7 @@ def load(path: Path, budget: Budget) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files}
     except DatasetError:
         raise
-    except Exception as error:  # NumPy and zipfile raise nearly any on a damaged file
+    except Exception as error:  # NumPy and zipfile raise almost any type of error on a damaged file
         raise DatasetError(
             f"{path}: not a readable npz file ({first_line(error)}); is it complete, and of "
             "numbers alone?"

@@ -1,4 +1,4 @@
-"""OGBench's datasets through its package, which fetches them and computes the rewards of a task."""
+"""OGBench's datasets, read with its package, which downloads them and computes a task's rewards."""
 
 import contextlib
 import io
@@ -13,12 +13,12 @@ PREFIX = "ogbench:"
 
 
 def read(name: str) -> Columns:
-    """The columns of the training part of `NAME-singletask-v0` or `NAME-singletask-taskN-v0`.
+    """Read the training split of `NAME-singletask-v0` or `NAME-singletask-taskN-v0`.
 
-    An episode ends as `episodes_of` has it.
+    `episodes_of` determines the ends of episodes.
 
     Raises:
-      DatasetError: the package is not installed, or cannot give that dataset with rewards.
+      DatasetError: the package is not installed, or cannot provide the dataset with rewards.
     """
     try:
         import ogbench  # pyright: ignore[reportMissingImports]
@@ -30,7 +30,7 @@ def read(name: str) -> Columns:
         with contextlib.redirect_stdout(io.StringIO()):
             environment, data, _ = ogbench.make_env_and_datasets(name)
             environment.close()
-    except Exception as error:  # of the network, of the name, of its files
+    except Exception as error:  # a failed download, an unknown name, or damaged files
         raise DatasetError(f"{PREFIX}{name}: {first_line(error)}") from error
     if "rewards" not in data:
         raise DatasetError(
@@ -41,17 +41,18 @@ def read(name: str) -> Columns:
 
 
 def episodes_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """OGBench's `terminals` and `masks` as terminal states and ends of episodes.
+    """Convert OGBench's `terminals` and `masks` to terminal states and ends of episodes.
 
-    Its `terminals` are the ends of trajectories; where the mask is 0 the task is done, which ends
-    an episode. A trajectory goes on from there, and is done in every step until it has left: of
-    such steps in a row the first alone stays, or each would be a perfect episode of one step.
+    OGBench's `terminals` flag the ends of trajectories. Where the mask is 0, the task is done and
+    an episode ends. The trajectory continues, and the task stays done in every step until the goal
+    is left. Of such consecutive steps only the first is kept; otherwise each would be a perfect
+    episode of one step.
 
     Args:
-      arrays: of N rows.
+      arrays: arrays of N rows.
 
     Returns:
-      the other arrays with the rows that stay, `terminals`, and `ends`.
+      The other arrays, `terminals` and `ends`, all with only the kept rows.
     """
     done, cut = arrays["masks"] == 0, arrays["terminals"] != 0
     stays = np.ones(len(done), bool)

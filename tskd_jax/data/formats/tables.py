@@ -1,4 +1,4 @@
-"""Tables: CSV with NumPy, Parquet and Arrow with pyarrow (extra `parquet`)."""
+"""Tables: CSV, read with NumPy; Parquet and Arrow, read with pyarrow (extra `parquet`)."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -21,21 +21,21 @@ WORDS = {"true": 1.0, "false": 0.0}
 def read_csv(
     path: Path, keys: Keys, warn: Callable[[str], None], optional: Sequence[str] = ()
 ) -> Columns:
-    """The columns of a CSV file with a line of names first.
+    """Read the columns of a CSV file whose first line names them.
 
-    By custom: `episode`, `observation_0 …`, `action_0 …`, `reward`, `terminal`, `timeout`. Numbers
-    in decimal, flags as 0 and 1 or true and false, episodes by number or name. Roles in `optional`
-    may be missing.
+    Common names: `episode`, `observation_0 …`, `action_0 …`, `reward`, `terminal`, `timeout`.
+    Numbers are decimal, flags are 0 and 1 or true and false, episodes are numbers or names. Roles
+    in `optional` may be missing.
 
     Raises:
-      DatasetError: a column is missing, a line has fewer or more, or something is no number.
+      DatasetError: a column is missing, lines differ in length, or a value is not a number.
     """
     available, read = csv_columns(path, Budget())
     return _gather(str(path), available, read, keys, warn, optional)
 
 
 def csv_columns(path: Path, budget: Budget) -> tuple[list[str], Callable[..., np.ndarray]]:
-    """(the names in a file's first line; what reads columns of those names, (N, count))."""
+    """(the names in a file's first line; a function that reads named columns as (N, count))."""
     budget.spend(COPIES * path.stat().st_size, str(path))
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -80,7 +80,7 @@ def csv_columns(path: Path, budget: Budget) -> tuple[list[str], Callable[..., np
 
 
 def _has_words(path: Path, header: Sequence[str], names: Sequence[str], delimiter: str) -> bool:
-    """Whether the first row has true or false where numbers are read: NumPy needs to be told."""
+    """Whether the first row has true or false in a numeric column: NumPy then needs a converter."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.reader(file, delimiter=delimiter)
         next(rows, None)
@@ -106,11 +106,11 @@ def _number(text: str) -> float:
 
 
 def read_parquet(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
-    """The columns of a Parquet file; a vector may be one column of lists of one length.
+    """Read the columns of a Parquet file; a vector may be one column of lists of equal length.
 
     Raises:
       DatasetError: pyarrow is not installed, the file is damaged, or a column is missing or holds
-        something else than numbers.
+        anything but numbers.
     """
     table = open_table(path, Budget())
 
@@ -124,10 +124,10 @@ def read_parquet(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns
 
 
 def open_table(path: Path, budget: Budget) -> Any:
-    """A Parquet or Arrow file as a table of pyarrow.
+    """Open a Parquet or Arrow file as a pyarrow table.
 
     Raises:
-      DatasetError: pyarrow is not installed, the file is damaged or larger than the memory.
+      DatasetError: pyarrow is not installed, or the file is damaged or larger than the free memory.
     """
     try:
         import pyarrow  # pyright: ignore[reportMissingImports]
@@ -147,10 +147,10 @@ def open_table(path: Path, budget: Budget) -> Any:
 
 
 def vectors(path: Path, name: str, column: Any, text: bool = False) -> Any:
-    """A column as (N,) numbers, (N, m) from lists of one length, or by name from a struct.
+    """Convert a column: numbers to (N,), lists of equal length to (N, m), a struct to a dict.
 
     Raises:
-      DatasetError: it holds something else, or nothing in some row.
+      DatasetError: the column holds anything else, or no value in some row.
     """
     import pyarrow as pa  # pyright: ignore[reportMissingImports]
 
@@ -189,14 +189,14 @@ def _gather(
     warn: Callable[[str], None],
     optional: Sequence[str] = (),
 ) -> Columns:
-    """What each role holds: a column, or several side by side.
+    """Gather the columns of each role: one, or several side by side.
 
     Args:
-      name: of the file, for messages.
+      name: name of the file, for messages.
       available: the names of its columns.
       read: (names, whether they are text) -> (N,), or (N, count).
-      keys: which of them hold what.
-      warn: called with what was not as expected.
+      keys: the user's choice of columns for roles.
+      warn: called with each deviation from the expected format.
       optional: required roles that may be missing.
     """
     by_episode = bool(keys.episode) or any(one in available for one in COLUMNS["episode"])
