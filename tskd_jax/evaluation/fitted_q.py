@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.fields import ANY, PROBABILITY, WIDTHS, field
+from tskd_jax.fields import ANY, POSITIVE_SHARE, PROBABILITY, WIDTHS, field
 from tskd_jax.machine.batching import evenly
 from tskd_jax.machine.types import Leaf
 from tskd_jax.models.referee import of_each_seed
@@ -50,21 +50,21 @@ class Config(TrainingConfig):
     schedule: str = schedule_field()
     hidden: tuple[int, ...] = field((128, 128), WIDTHS, "hidden layers")
     discount: float = field(0.99, PROBABILITY, "γ")
-    target_average: float = field(0.01, PROBABILITY, "share of the new weights in the target net")
+    target_average: float = field(
+        0.01, POSITIVE_SHARE, "share of the new weights in the target net"
+    )
 
 
 @struct.dataclass
 class FittedQ:
-    """The network Q of each of P students.
+    """The network Q of each of P students, whose parameters are passed to the methods.
 
     Attributes:
-      params: None; parameters are passed to the methods.
       states, actions: normalisers of s and a.
       scale: () factor of the network's output: the standard deviation of the discounted returns.
       hidden: widths of the hidden layers.
     """
 
-    params: Leaf
     states: Normalizer
     actions: Normalizer
     scale: Leaf
@@ -89,7 +89,6 @@ class FittedQ:
 def create(config: Config, recorded: Trajectories) -> FittedQ:
     """Create Q for a dataset, without parameters."""
     return FittedQ(
-        params=None,
         states=fit_normalizer("gaussian", recorded.observations),
         actions=fit_normalizer("gaussian", recorded.actions),
         scale=np.float32(recorded.returns_to_go(config.discount).std() or 1.0),

@@ -13,8 +13,10 @@ from tskd_jax.data import Trajectories, load_dataset
 from tskd_jax.data.arrays import from_arrays
 from tskd_jax.data.checks import DatasetChecks
 from tskd_jax.data.formats import d4rl
+from tskd_jax.data.keys import Keys
 from tskd_jax.data.load import content_hash, resolve
 from tskd_jax.data.trajectories import COLUMNS
+from tskd_jax.errors import DatasetError
 
 LENGTHS, STATES, ACTIONS = (7, 4, 9), 3, 2
 
@@ -208,6 +210,9 @@ def test_lerobot(tmp_path, columns):
         )
     with pytest.warns(UserWarning, match=r"images are not used: observation\.image"):
         check_same(load_dataset(tmp_path), from_arrays(columns))
+    two = Keys(rewards="next.reward,frame_index")
+    with pytest.raises(DatasetError, match="rewards must be one feature"):
+        load_dataset(tmp_path, keys=two)
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])

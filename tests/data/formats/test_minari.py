@@ -96,6 +96,10 @@ def test_observations_that_are_a_dictionary(path):
     (path.parent / "metadata.json").write_text(json.dumps(known))
     assert load_dataset(path).observations.tolist() == [[10, 20, 30], [11, 21, 31]]
     assert load_dataset(path).next_observations.tolist() == [[11, 21, 31], [12, 22, 32]]
+    # Of a space that cannot be read the order is that of the names again.
+    known["observation_space"] = json.dumps(space | {"subspaces": ["goal", "a_pose"]})
+    (path.parent / "metadata.json").write_text(json.dumps(known))
+    assert load_dataset(path).observations.tolist() == [[20, 30, 10], [21, 31, 11]]
 
 
 def test_as_many_observations_as_rewards(path):

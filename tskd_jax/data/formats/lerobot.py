@@ -63,7 +63,9 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
             known = [name for one in chosen for name in _names(one, features)]
             names[role] = tuple(known) if len(known) == len(parts) else parts
         else:
-            column = next(iter(columns.values()))
+            if len(columns) > 1:
+                raise DatasetError(f"{folder}: {role} must be one feature, not {', '.join(chosen)}")
+            (column,) = columns.values()
             arrays[role] = column if column.ndim == 1 else column[:, 0]
     left_out = [one for one in images if one.startswith("observation")]
     if left_out:

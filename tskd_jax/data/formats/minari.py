@@ -153,13 +153,12 @@ def _flatten(
             )
         return tree, ()
     below = space.get("subspaces", {}) if isinstance(space, dict) else {}
-    order = [name for name in below if name in tree] if isinstance(below, dict) else []
+    below = below if isinstance(below, dict) else {}
+    order = [name for name in below if name in tree]
     order += sorted(set(tree) - set(order))
     parts = {}
     for name in order:
-        part, inner = _flatten(
-            path, title, f"{key}/{name}", tree[name], below.get(name) if order else None
-        )
+        part, inner = _flatten(path, title, f"{key}/{name}", tree[name], below.get(name))
         parts |= (
             {f"{name}/{one}": part[:, i] for i, one in enumerate(inner)} if inner else {name: part}
         )
