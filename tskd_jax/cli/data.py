@@ -21,7 +21,7 @@ from tskd_jax.machine.signals import Request
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("plot", None, "Draw it, too, into this PNG file.", flag_values=values)
-    flags.DEFINE_bool("time", False, "Time DDR-I at each scale, a minute.", flag_values=values)
+    flags.DEFINE_bool("time", False, "Time DDR-I at each scale: two minutes.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print it as JSON.", flag_values=values)
 
 
