@@ -15,7 +15,7 @@ from tskd_jax.envs.entries import OWN, OWN_TASK, TASKS
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation import rollout
 from tskd_jax.evaluation.fitted_q import Config as FittedQConfig
-from tskd_jax.fields import ANY, LARGEST, POSITIVE, Allowed, field
+from tskd_jax.fields import ANY, LARGEST, POSITIVE, Allowed, as_number, field
 from tskd_jax.machine.hosts import FORM, is_form
 from tskd_jax.methods import METHODS
 from tskd_jax.methods.base import Config as MethodsConfig
@@ -194,21 +194,11 @@ def _checked(name: str, value: Any, entry: dataclasses.Field) -> Any:
     if not kind.check(value):
         raise ConfigError(f"config.{name}={value!r} is not {kind.words}")
     value = tuple(value) if isinstance(value, list) else value
-    value = _as_number(value, default)
+    value = as_number(value, default)
     if not allowed.check(value):
         shown = ",".join(value) if is_names else value
         raise ConfigError(f"config.{name}={shown!r} is out of range; allowed: {allowed.words}")
     return value
-
-
-def _as_number(value: Any, default: Any) -> Any:
-    """Convert a number, or a tuple's, to Python's own of the default's type.
-
-    1, 1.0 and NumPy's would otherwise give stages of equal configs different keys.
-    """
-    if isinstance(default, tuple):
-        return tuple(_as_number(one, default[0]) for one in value)
-    return type(default)(value) if type(default) in (int, float) else value
 
 
 def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:

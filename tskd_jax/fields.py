@@ -66,6 +66,16 @@ def integers(low: int, words: str) -> Allowed:
     )
 
 
+def as_number(value: Any, default: Any) -> Any:
+    """Convert a number, or a tuple's, to Python's own of the default's type.
+
+    1, 1.0 and NumPy's would otherwise give stages of equal configs different keys.
+    """
+    if isinstance(default, tuple):
+        return tuple(as_number(one, default[0]) for one in value)
+    return type(default)(value) if type(default) in (int, float) else value
+
+
 ANY = Allowed("any", lambda value: True)
 POSITIVE = Allowed("> 0", lambda value: value > 0)
 COUNT = at_least(1)
