@@ -18,6 +18,12 @@ def show(row: dict[str, Any]) -> None:
     print("  ".join(f"{name} {files.rounded(value)}" for name, value in row.items()), flush=True)
 
 
+def score_text(row: dict[str, Any]) -> str:
+    """The mean of a row, with its standard error where there are several seeds."""
+    mean = f"{row['mean']:.1f}"
+    return f"{mean} ± {row['stderr']:.1f}" if row["seeds"] > 1 else mean
+
+
 def write(table: list[dict[str, Any]], folder: str, name: str | None) -> Path:
     """Write a table as CSV, with the device and JAX's version in every row that has none yet.
 

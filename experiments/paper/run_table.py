@@ -36,17 +36,15 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from experiments.tables import read, show, write
+from experiments.tables import read, score_text, show, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.config import default_config, finalize, make_config, to_plain
 from tskd_jax.envs.tasks import normalized_score
-from tskd_jax.errors import WorkdirError
 from tskd_jax.evaluation.scores import difference
 from tskd_jax.machine.signals import Request
 from tskd_jax.presets import PRESETS
 from tskd_jax.report import summary as summaries
 from tskd_jax.report.comparison_table import grid
-from tskd_jax.run import files
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of finished runs.")
 KNOWN = flags.DEFINE_list("known", [], "Tables of this script, of other runs.")
@@ -95,7 +93,7 @@ def rows_of(folder: Path, preset: str, against: str) -> list[dict[str, Any]]:
     summary = summaries.read(folder)
     seconds, scores = summary["seconds"], summary["scores"]
     check = summary["stages"].get("check_in_simulator", {})
-    done = _stages(folder)
+    done = summaries.manifest_of(folder)["stages"]
     rows, changed = [], changes(summary["config"], preset)
     for name, method in summary["methods"].items():
         score = scores[name]
@@ -148,7 +146,7 @@ def markdown(table: Sequence[dict[str, Any]]) -> str:
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    text = f"{row['mean']:.1f} ± {row['stderr']:.1f}" if row["seeds"] > 1 else f"{row['mean']:.1f}"
+    text = score_text(row)
     if row["gain_low"] == "":
         return text
     return f"{text}, {row['gain']:+.1f} ({row['gain_low']:.1f} … {row['gain_high']:.1f})"
@@ -157,14 +155,6 @@ def _cell(row: dict[str, Any] | None) -> str:
 def _imagined(method: dict[str, Any]) -> int | str:
     """Imagined transitions among what the students imitate; the teacher itself imitates nothing."""
     return method["data"][0]["imagined_transitions"] if "data" in method else ""
-
-
-def _stages(folder: Path) -> dict[str, Any]:
-    """Key -> what the manifest of a run says of that stage."""
-    manifest, problem = files.read_sealed(folder / "manifest.json")
-    if manifest is None:
-        raise WorkdirError(f"{folder / 'manifest.json'}: {problem or 'there is none'}")
-    return manifest["stages"]
 
 
 def _imagination(

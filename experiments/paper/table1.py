@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments.paper import runs
-from experiments.tables import read, write
+from experiments.tables import read, score_text, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
@@ -83,7 +83,7 @@ def _least(best: float, share: float) -> float:
 def _cell(row: dict[str, Any] | None, best: float) -> str:
     if row is None:
         return ""
-    text = f"{row['mean']:.1f} ± {row['stderr']:.1f}" if row["seeds"] > 1 else f"{row['mean']:.1f}"
+    text = score_text(row)
     text = f"**{text}**" if row["mean"] >= _least(best, BOLD) else text
     interval = f" ({row['low']:.0f} … {row['high']:.0f})" if row["low"] != "" else ""
     paper = f" [paper: {row['paper']:g}]" if row["paper"] != "" else ""

@@ -86,11 +86,14 @@ def from_state_dict(arrays: Mapping[str, np.ndarray]) -> tuple[TemporalUNet, dic
         )
     arrays = dict(arrays)
 
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in arrays:
+            raise WeightsError(f"{name} is missing")
+        return arrays[name].shape
+
     def take(name: str) -> np.ndarray:
-        try:
-            return arrays.pop(name)
-        except KeyError:
-            raise WeightsError(f"{name} is missing") from None
+        shape(name)
+        return arrays.pop(name)
 
     params: dict[str, Any] = {}
 
@@ -110,17 +113,13 @@ def from_state_dict(arrays: Mapping[str, np.ndarray]) -> tuple[TemporalUNet, dic
             node = node.setdefault(part, {})
         node |= {name: np.ascontiguousarray(weight), "bias": take(f"{source}.bias")}
 
-    features = arrays["returns_mlp.0.weight"].shape[0]
+    features = shape("returns_mlp.0.weight")[0]
     levels = 1 + max((int(found[1]) for found in map(_DOWN.match, arrays) if found), default=-1)
-    of_level = [f"downs.{level}.0.blocks.0.block.0" for level in range(max(levels, 1))]
-    for name in (*(f"{name}.bias" for name in of_level), f"{of_level[0]}.weight"):
-        if name not in arrays:
-            raise WeightsError(f"{name} is missing")
     blocks = [f"downs.{level}.{i}" for level in range(levels) for i in (0, 1)]
     blocks += ["mid_block1", "mid_block2"]
     blocks += [f"ups.{level}.{i}" for level in range(levels - 1) for i in (0, 1)]
-    channels = [arrays[f"{name}.bias"].shape[0] for name in of_level]
-    kernel_size = arrays[f"{of_level[0]}.weight"].shape[2]
+    kernel_size = shape("downs.0.0.blocks.0.block.0.weight")[2]
+    channels = [shape(f"downs.{i}.0.blocks.0.block.0.bias")[0] for i in range(levels)]
     for source, name in EMBEDDINGS.items():
         put(source, (name,))
     for number, block in enumerate(blocks):

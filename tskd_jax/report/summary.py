@@ -54,7 +54,7 @@ def make(folder: Path) -> dict[str, Any]:
     Raises:
       WorkdirError: the folder's manifest or returns cannot be read.
     """
-    manifest = _manifest(folder)
+    manifest = manifest_of(folder)
     config = json.loads((folder / "config.json").read_text())
     task = task_of(folder)
     methods = manifest["methods"]
@@ -119,7 +119,12 @@ def _agreement(
     return rank_correlation(*means)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """The manifest of a run; the run need not be finished.
+
+    Raises:
+      WorkdirError: the folder holds no run, or its manifest is damaged.
+    """
     manifest, problem = files.read_sealed(folder / "manifest.json")
     if manifest is None:
         raise WorkdirError(f"{folder}: {problem or 'holds no run'}")
@@ -132,7 +137,7 @@ def task_of(folder: Path) -> dict[str, Any]:
     Raises:
       WorkdirError: the folder's files cannot be read.
     """
-    manifest = _manifest(folder)
+    manifest = manifest_of(folder)
     if known := manifest.get("notes", {}).get("task"):
         return known
     try:

@@ -72,12 +72,12 @@ def fit(training: Training, callbacks: TrainingCallbacks | None = None) -> Fitte
         for name in ("params", "ema")
     )
     # A group with nothing left to train has no metrics.
-    sizes = [len(jax.tree.leaves(g.params)[0]) for g in groups if g.metrics]
-    known = [g.metrics for g in groups if g.metrics]
+    trained = [group for group in groups if group.metrics]
+    sizes = [len(jax.tree.leaves(group.params)[0]) for group in trained]
     metrics = {
-        name: float(np.average([one[name] for one in known], weights=sizes))
-        for name in (known[0] if known else ())
-        if all(name in one for one in known)
+        name: float(np.average([group.metrics[name] for group in trained], weights=sizes))
+        for name in (trained[0].metrics if trained else ())
+        if all(name in group.metrics for group in trained)
     }
     return Fitted(params, ema, metrics)
 
