@@ -1,5 +1,6 @@
 # make demo        a run from the embedded dataset to a distilled policy (eight minutes)
-# make test        lint, type check, tests: what CI runs
+# make test        lint, type check, tests
+# make test-slow   the tests that take long: whole runs, several processes, compilers of a GPU and a TPU
 # make format      fix what ruff can fix, and format
 # make docs        the site, build/site/index.html
 # make install     dependencies and the command tskd-jax into .venv; the others do it when needed
@@ -16,15 +17,20 @@ EXTRAS := test$(if $(JAX),$(comma)$(JAX))
 pip.newest := pip install --quiet --disable-pip-version-check
 pip.oldest := uv pip install --quiet --python $(BIN)/python --resolution lowest-direct
 
-.PHONY: demo test lint types docs install format clean
+.PHONY: demo test test-slow lint types docs install format clean
 
 demo: install
 	$(BIN)/python -m tskd_jax.main --config=configs/hopper.py
 
 # The longest files are among the first of the alphabet: in its order the workers end together.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
 test: lint types
+	$(PYTEST) -m 'not slow'
+
+test-slow: install
 	$(BIN)/python tests/compilers.py
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m slow
 
 lint: install
 	$(BIN)/ruff check .

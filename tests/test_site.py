@@ -3,9 +3,11 @@
 import subprocess
 import sys
 
+import pytest
 from tiny import ROOT
 
 
+@pytest.mark.slow
 def test_the_site_is_built(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E"]
     # test_tutorial.py runs the notebook; half of a build is the navigation of the theme.

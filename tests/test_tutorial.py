@@ -7,7 +7,10 @@ from pathlib import Path
 
 import jupytext
 import nbclient
+import pytest
 from tiny import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch):

@@ -88,6 +88,7 @@ def compiled_elsewhere(name, chip, folder, *flags):
     return json.loads(path.read_text())["programs"]
 
 
+@pytest.mark.slow
 def test_compiled_for_two_h100s(tmp_path):
     flags = "--devices=2", "--programs=student,trajectory_generator"
     student, teacher = compiled_elsewhere("gpu", "h100", tmp_path, *flags)
@@ -101,6 +102,7 @@ def test_compiled_for_two_h100s(tmp_path):
     assert teacher["layout_copies"] == student["layout_copies"] == 0
 
 
+@pytest.mark.slow
 def test_compiled_for_a_tpu(tmp_path):
     (student,) = compiled_elsewhere("tpu", "tpu-v5e", tmp_path, "--programs=student")
     assert student["fits"]

@@ -9,6 +9,8 @@ from tiny import ROOT, TINY_FLAGS
 
 from tskd_jax.main import main
 
+pytestmark = pytest.mark.slow
+
 STATES, ACTIONS = 11, 3
 TSKD = "--config.methods=tskd"
 ONCE = (

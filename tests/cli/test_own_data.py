@@ -22,6 +22,7 @@ FEW = (
 )
 
 
+@pytest.mark.slow
 def test_the_example_of_the_docs(tmp_path, capsys, monkeypatch):
     """A robot without a simulator: what docs/own-data.md shows, with tiny models."""
     page = (ROOT / "docs/own-data.md").read_text()

@@ -10,6 +10,8 @@ import pytest
 from tskd_jax.main import main
 from tskd_jax.report.table import table
 
+pytestmark = pytest.mark.slow
+
 PLANNERS = ("diffuser", "decision_diffuser")
 TINY = (
     "--config.methods=bc,diffuser,decision_diffuser",

@@ -229,6 +229,7 @@ def test_the_teacher_in_the_simulator(finished, dataset, tmp_path):
     assert executed.terminals[executed.ends].all() or (executed.lengths == 1000).any()
 
 
+@pytest.mark.slow
 def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_path, capfd):
     world = ("--config.imagination.world=random_member", "--config.selection.students=1")
     rounds = ("--config.aggregation.rounds=1", "--config.aggregation.states=20")

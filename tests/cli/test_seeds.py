@@ -51,6 +51,7 @@ def summary_of(workdir: Path) -> dict:
     return json.loads((workdir / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_seed_of_two_is_a_run_of_its_own(pipeline, dataset, tmp_path):
     alone_in = tmp_path / "alone"
     place = 1  # the second: a seed that is mistaken for another would be the first

@@ -12,6 +12,8 @@ from processes import checkpoints_of, command, finish, messages, start, wait_unt
 
 from tskd_jax.main import main
 
+pytestmark = pytest.mark.slow
+
 # A training that does not end by itself, saved after every chunk.
 LONG = (
     "--config.inverse_dynamics.steps=1000000000",

@@ -70,6 +70,7 @@ def trained_in(run: Path) -> set[str]:
         return set()
 
 
+@pytest.mark.slow
 def test_one_teacher_and_a_table_that_is_right_when_killed_and_resumed(dataset, tmp_path):
     folder = tmp_path / "sweep"
     process = processes.start(command(dataset, folder))

@@ -13,6 +13,8 @@ import processes
 import pytest
 from tiny import TINY_FLAGS
 
+pytestmark = pytest.mark.slow
+
 RADII, WEIGHTS = (0.3, 0.5), (1.2, 3.0)
 RUNS = [f"stitching.radius={r},sampling.guidance={w}" for r in RADII for w in WEIGHTS]
 

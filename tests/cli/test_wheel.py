@@ -51,6 +51,7 @@ def test_a_wheel_has_every_room_and_config(wheel):
     assert "tskd_jax/data/bundled/hopper_sac_replay.hdf5" in files
 
 
+@pytest.mark.slow
 def test_an_installed_package_runs_a_config_by_name(wheel, tmp_path):
     environment, empty = tmp_path / "environment", tmp_path / "empty"
     empty.mkdir()

@@ -49,6 +49,7 @@ def test_a_call_takes_as_many_turns_as_it_says(quick, name):
         assert one() > 0
 
 
+@pytest.mark.slow
 def test_a_row_says_how_long_and_what_share(quick, recorded):
     larger = programs(small("quick", trajectory_generator={"batch_size": 256}), recorded)
     name = "trajectory_generator"

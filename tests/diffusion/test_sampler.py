@@ -398,6 +398,7 @@ def test_temperature_scales_the_noise(sampler):
     np.testing.assert_array_equal(first[0], first[1])
 
 
+@pytest.mark.slow
 def test_a_trained_model_honours_its_condition():
     # y = 0 gives sequences around -0.5, y = 1 around +0.5, both of deviation 0.05.
     rng = np.random.default_rng(0)

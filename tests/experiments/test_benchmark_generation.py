@@ -5,6 +5,8 @@ import csv
 import pytest
 from tiny import run_script
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_compares_with_the_fewest_and_compiles_once(tmp_path):
     printed = run_script(

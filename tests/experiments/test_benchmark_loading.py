@@ -2,7 +2,10 @@
 
 import csv
 
+import pytest
 from tiny import run_script
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_format(tmp_path):

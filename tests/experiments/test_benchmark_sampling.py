@@ -3,7 +3,10 @@
 import csv
 import json
 
+import pytest
 from tiny import run_script
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_measures_batches_samplers_and_dtypes(tmp_path):

@@ -2,7 +2,10 @@
 
 import csv
 
+import pytest
 from tiny import TINY_FLAGS, run_script
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_measures_every_method_and_compares_answers(dataset, tmp_path):

@@ -2,7 +2,10 @@
 
 import csv
 
+import pytest
 from tiny import run_script
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_measures_models_alone_and_side_by_side(tmp_path):

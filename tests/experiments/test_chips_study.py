@@ -6,6 +6,8 @@ from tiny import import_script
 from tskd_jax.config import make_config
 from tskd_jax.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 chips = import_script("benchmarks.chips")
 
 

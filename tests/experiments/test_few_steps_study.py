@@ -2,7 +2,10 @@
 
 import csv
 
+import pytest
 from tiny import TINY_FLAGS, run_script
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_compares_ddr1_with_what_it_is_distilled_into(dataset, tmp_path):

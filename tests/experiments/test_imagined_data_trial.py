@@ -2,7 +2,10 @@
 
 import csv
 
+import pytest
 from tiny import TINY_FLAGS, run_script
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_compares_three_kinds_of_data_for_each_guidance(dataset, tmp_path):

@@ -61,6 +61,7 @@ def test_figure_4(asked, tmp_path):
     check_drawing(figure4, rows, tmp_path)
 
 
+@pytest.mark.slow
 def test_figure_5(tmp_path):
     argv = ["--datasets=hopper", "--updates=12", "--points=2", "--seeds=0,1", "--measured=20"]
     argv += ["--batch_size=8", "--set=reward_generator.features=8", f"--results={tmp_path}"]

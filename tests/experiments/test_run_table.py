@@ -14,6 +14,8 @@ from tskd_jax.config import finalize, make_config, to_plain
 from tskd_jax.envs.tasks import normalized_score
 from tskd_jax.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory) -> dict:

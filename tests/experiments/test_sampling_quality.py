@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from tiny import TINY_FLAGS, import_script, run_script
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def script():

@@ -12,6 +12,8 @@ from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation.scores import mean_interval
 from tskd_jax.report.published import table1 as published
 
+pytestmark = pytest.mark.slow
+
 METHODS = ["bc", "tskd"]
 
 runs, table1 = import_script("paper.runs"), import_script("paper.table1")

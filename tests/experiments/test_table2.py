@@ -8,6 +8,8 @@ from tiny import import_script, run_script
 
 from tskd_jax.report.published import planning_seconds
 
+pytestmark = pytest.mark.slow
+
 table2 = import_script("paper.table2_planning_time")
 
 

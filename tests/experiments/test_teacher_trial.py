@@ -9,6 +9,8 @@ from experiments.studies.variants import variants
 from tskd_jax.config import make_config
 from tskd_jax.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def vary():

@@ -273,6 +273,7 @@ def test_on_eight_devices(tiny_trajectories, tiny_task, short):
     np.savez(os.environ[RESULTS], **results)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(RESULTS in os.environ, reason="for the process with one device")
 def test_every_stage_gives_the_results_of_one_device(tiny_trajectories, tiny_task, short, tmp_path):
     file = tmp_path / "eight.npz"
@@ -281,13 +282,8 @@ def test_every_stage_gives_the_results_of_one_device(tiny_trajectories, tiny_tas
         "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
     }
-    other = subprocess.Popen(
-        [sys.executable, "-m", "pytest", f"{__file__}::test_on_eight_devices"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "pytest", f"{__file__}::test_on_eight_devices"]
+    other = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     one = run_stages(tiny_trajectories, tiny_task, short, lambda *_: None)
     output, _ = other.communicate()
     assert other.returncode == 0, output

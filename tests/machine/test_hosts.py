@@ -146,6 +146,7 @@ def test_a_state_of_another_form_is_left_alone(monkeypatch):
     assert heartbeat._private_jax(0) == (None, "")
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_scores_of_one(dataset, tmp_path):
     """One of them is killed on the way, and both are started again."""
     workdir, alone = tmp_path / "two", tmp_path / "one"

@@ -8,6 +8,8 @@ from tiny import TINY_FLAGS
 from tskd_jax.main import main
 from tskd_jax.policy import load_policy
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("iql", "td3_bc", "rebrac", "cql")
 PARAMETERS = {"iql": 69_635, "td3_bc": 69_635, "rebrac": 135_427, "cql": 69_635}
 

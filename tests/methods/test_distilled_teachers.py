@@ -70,6 +70,7 @@ def test_each_teacher_is_distilled_at_its_own_target(tiny_trajectories):
     assert run.keys["few_steps"] != run.keys["few_steps.2"]
 
 
+@pytest.mark.slow
 def test_a_run_of_both_methods_ends_well(dataset, tmp_path):
     config = Path(__file__).parents[2] / "configs/hopper.py"
     flags = (

@@ -29,6 +29,8 @@ from tskd_jax.policy import load_policy
 from tskd_jax.stitching.stitch import Config
 from tskd_jax.training.callbacks import TrainingCallbacks
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = [f"{part}.mbts.{epoch}" for epoch in range(5) for part in ("value", "stitching")]
 MODELS = ["dynamics", "cvae", "wgan"]
 

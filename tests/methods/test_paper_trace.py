@@ -74,6 +74,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", SIZES)
 def test_paper_training_steps(environment):
     config, task = paper_config(environment), get_task(environment)

@@ -8,6 +8,8 @@ from tiny import ROOT, TINY_FLAGS
 
 from tskd_jax.main import main
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("decision_transformer", "trajectory_transformer")
 SMALL = (
     *(flag for flag in TINY_FLAGS if "config.methods" not in flag),

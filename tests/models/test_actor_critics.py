@@ -73,6 +73,7 @@ def test_the_loss_of_cql_in_pieces_is_that_of_the_whole_batch():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "fields"),
     [
@@ -121,6 +122,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [iql, td3_bc, rebrac, cql])
 def test_killed_it_goes_on_to_the_same_bits(module):
     """The delayed optimizers count, too, in what is saved."""

@@ -9,7 +9,7 @@ from stitching.chain_world import TASK, clone, make_recorded, reaches_goal
 
 from tskd_jax.models import cql, iql
 
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 COMMON = {"hidden": (64, 64), "batch_size": 64, "learning_rate": 1e-3, "target_average": 0.02}
 
 

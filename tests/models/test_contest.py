@@ -9,6 +9,8 @@ import pytest
 from tskd_jax.models import cloning, contest, referee, world
 from tskd_jax.training import seeds
 
+pytestmark = pytest.mark.slow
+
 CONFIG = contest.Config(students=2, length=0.5, episodes=5)
 STUDENT = cloning.Config(steps=200, batch_size=32, hidden=(8,))
 

@@ -122,6 +122,7 @@ def bandit_actor():
     return actor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [3.0, 9.0, 11.0])
 def test_it_acts_for_the_return_that_it_is_asked_for(bandit_actor, asked):
     """The reward is the action, so that the return is what the actions add up to."""
@@ -198,6 +199,7 @@ def test_it_survives_being_stored(bandit_actor):
     )
 
 
+@pytest.mark.slow
 def test_seeds_together_are_seeds_alone():
     config = Config(**SMALL | {"dropout": 0.1}, steps=20)
     together, _ = train(config, bandit(30), TASK, (3, 4))
@@ -236,6 +238,7 @@ def ends_at(actor, asked: float) -> np.ndarray:
     return state[0]
 
 
+@pytest.mark.slow
 def test_of_many_failures_and_one_success_it_repeats_the_success():
     """Ten paths begin alike: nine fall into the pit and one goes on. Imitation falls."""
     recorded, (stitched, _, _) = make_recorded(), make_stitched("value_first")

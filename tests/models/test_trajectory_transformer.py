@@ -197,6 +197,7 @@ def played(actor, episodes: int = 12) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([first, second], 1), gained
 
 
+@pytest.mark.slow
 def test_it_plans_ahead(fork_actor):
     assert isinstance(fork_actor, Actor)
     _, gained = played(fork_actor)
@@ -243,6 +244,7 @@ def test_it_survives_being_stored(fork_actor):
     np.testing.assert_array_equal(played(again)[0], played(fork_actor)[0])
 
 
+@pytest.mark.slow
 def test_seeds_together_are_seeds_alone():
     config = Config(**SMALL | {"dropout": 0.1, "learning_rate": 1e-3}, steps=20)
     together, _ = train(config, fork(30), TASK, (3, 4))

@@ -128,6 +128,7 @@ def test_forms_agree_with_their_gradients(module, time):
     assert_forms_agree(module, params, x)
 
 
+@pytest.mark.slow
 def test_forms_agree_on_the_whole_unet_with_its_gradients():
     network = TemporalUNet(features=8, multipliers=(1, 2))
     inputs = (

@@ -112,6 +112,7 @@ def test_half_of_the_histories_are_blurred_where_a_blur_is_reported(
 
 
 # Of the noise that plans begin with, so small a network learns less than of their histories.
+@pytest.mark.slow
 @pytest.mark.parametrize(("calls", "temperature", "tolerance"), [(1, 0.0, 0.03), (2, 0.5, 0.06)])
 def test_few_calls_come_close_to_what_ddr1_samples(
     ddr1, sampling, tiny_trajectories, calls, temperature, tolerance
@@ -139,6 +140,7 @@ def first(tree):
     return jax.tree.map(lambda leaf: leaf[:1], tree)
 
 
+@pytest.mark.slow
 def test_seeds_together_are_each_alone(ddr1, sampling, tiny_trajectories):
     keys = jax.random.split(jax.random.key(4), 2)
     sampling, config = replace(sampling, temperature=0.5), config_of(calls=2, steps=10)

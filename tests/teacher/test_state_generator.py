@@ -56,6 +56,7 @@ def actors():
     return fitted_actors(SMALL, recorded(), TASK, KEYS)
 
 
+@pytest.mark.slow
 def test_it_goes_where_returns_are_high_and_imitation_stands_still(actors):
     assert abs(recorded().actions.mean()) < 0.05  # what a regression would do
     for actor in actors:

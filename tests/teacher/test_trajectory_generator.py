@@ -198,6 +198,7 @@ def test_members_are_networks_of_their_own_whose_noise_is_averaged(tiny_config, 
     np.testing.assert_allclose(together, apart.mean(0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_seeds_have_baselines_labels_and_coordinates_of_their_own(tiny_config, tiny_trajectories):
     config = replace(
         tiny_config.trajectory_generator,

@@ -59,6 +59,7 @@ def planning_as(actor, **changes):
 # --- Acting -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_guide_goes_where_returns_are_high_and_a_plan_alone_goes_anywhere(actors):
     for actor in actors:
         # One plan, unguided, is a draw of what was recorded: of both ways, in even shares.
@@ -80,6 +81,7 @@ def test_an_actor_starts_anew_each_has_plans_of_its_own_and_it_is_kept(actors):
     np.testing.assert_array_equal(play(again[0].start()), play(one.start()))
 
 
+@pytest.mark.slow
 def test_a_plan_begins_with_the_present_and_its_value_is_that_of_its_tokens(actors):
     actor = on_device(actors[0])
     present = jnp.array([[-0.3], [0.2]])
@@ -130,6 +132,7 @@ def test_climbing_by_hand():
         np.testing.assert_array_equal(guide(mean, jnp.array([step]), variance), mean)
 
 
+@pytest.mark.slow
 def test_the_value_tells_good_plans_from_bad_ones(actors):
     # Normalised tokens (state, action): the same states, actions to the right or to the left.
     ways = jnp.array([[[0.3, 0.8]], [[-0.3, -0.8]]])
