@@ -14,17 +14,16 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
-from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import NOT_NEGATIVE, POSITIVE, WIDTHS, field
 from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
-from tskd_jax.models.inverse_dynamics import HELD_OUT, pair_features
+from tskd_jax.models import held_out
+from tskd_jax.models.inverse_dynamics import pair_features
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.policy import Bounds
 from tskd_jax.training import seeds
-from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import (
@@ -168,8 +167,6 @@ def training(
       (the training; the held-out transitions of each seed).
     """
     model = create(config, trajectories, task)
-    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    splits = [split_rows(trajectories, HELD_OUT, key) for key in split_keys]
     actions = task.bounds.shrink(trajectories.actions)
     columns = (trajectories.observations, trajectories.next_observations, actions)
 
@@ -181,18 +178,12 @@ def training(
         errors = jnp.square(model.decode(params, pairs, latents) - actions)
         return errors.mean() + config.kl_weight * kl_divergence(mean, log_std).mean()
 
-    rows, held_out = zip(*splits, strict=True)
-    return Training(
-        name="cvae",
+    plan, splits = held_out.training(
+        *("cvae", config, trajectories, columns, keys),
         init=model.init,
         loss=loss,
-        draw=draw_from(config.batch_size),
-        data=(columns, *seeds.pad_rows(rows)),
-        optimizer=config.optimizer(),
-        steps=config.steps,
-        keys=fit_keys,
-        data_axes=(None, 0, 0),
-    ), list(held_out)
+    )
+    return plan, [rows for _, rows in splits]
 
 
 def train(
@@ -213,7 +204,7 @@ def train(
     Raises:
       DivergenceError, OutOfMemoryError: as for `fit`.
     """
-    plan, held_out = training(config, trajectories, task, keys)
+    plan, tested = training(config, trajectories, task, keys)
     fitted = fit(plan, callbacks)
     models = seeds.for_seeds(create(config, trajectories, task), len(keys))
     models = models.replace(params=fitted.params)
@@ -232,7 +223,7 @@ def train(
 
     return models, [
         measure(seeds.of_seed(models, index), rows, key)
-        for index, (rows, key) in enumerate(zip(held_out, keys, strict=True))
+        for index, (rows, key) in enumerate(zip(tested, keys, strict=True))
     ]
 
 

@@ -9,14 +9,13 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
-from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import COUNT, NOT_NEGATIVE, WIDTHS, between, field
 from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
+from tskd_jax.models import held_out
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.training import seeds
-from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import (
@@ -159,8 +158,6 @@ def training(
       (the training; for each seed, the transitions trained on and those held out).
     """
     model = create(config, trajectories)
-    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    splits = [split_rows(trajectories, config.held_out, key) for key in split_keys]
     columns = (trajectories.observations, trajectories.next_observations)
     scale, shift = model.change_deviation[None], model.change_mean[None]
 
@@ -170,17 +167,13 @@ def training(
         change = (next_states - states - shift) / scale
         return -gaussian_log_density(change, mean, jnp.exp(log_std)).mean()
 
-    return Training(
-        name="dynamics",
+    return held_out.training(
+        *("dynamics", config, trajectories, columns, keys),
         init=model.init,
         loss=loss,
-        draw=draw_from(config.batch_size),
-        data=(columns, *seeds.pad_rows([rows for rows, _ in splits])),
-        optimizer=config.optimizer(),
-        steps=config.steps,
-        keys=jax.vmap(lambda key: jax.random.split(key, config.members))(fit_keys),
-        data_axes=(None, 0, 0),
-    ), splits
+        share=config.held_out,
+        members=config.members,
+    )
 
 
 def train(

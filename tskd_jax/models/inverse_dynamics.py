@@ -10,16 +10,15 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
-from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import WIDTHS, field
 from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
+from tskd_jax.models import held_out
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.policy import Bounds
 from tskd_jax.training import seeds
-from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import (
@@ -30,8 +29,6 @@ from tskd_jax.training.training import (
     schedule_field,
     steps_field,
 )
-
-HELD_OUT = 0.05  # share of the transitions
 
 
 @dataclass(frozen=True)
@@ -122,26 +119,18 @@ def training(
       (the training; the held-out transitions of each seed).
     """
     model = create(config, trajectories, task)
-    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    splits = [split_rows(trajectories, HELD_OUT, key) for key in split_keys]
     columns = (trajectories.observations, trajectories.next_observations, trajectories.actions)
 
     def loss(params, _ema, batch, _key):
         states, next_states, actions = batch
         return jnp.square(model.replace(params=params)(states, next_states) - actions).mean()
 
-    rows, held_out = zip(*splits, strict=True)
-    return Training(
-        name="inverse_dynamics",
+    plan, splits = held_out.training(
+        *("inverse_dynamics", config, trajectories, columns, keys),
         init=model.init,
         loss=loss,
-        draw=draw_from(config.batch_size),
-        data=(columns, *seeds.pad_rows(rows)),
-        optimizer=config.optimizer(),
-        steps=config.steps,
-        keys=fit_keys,
-        data_axes=(None, 0, 0),
-    ), list(held_out)
+    )
+    return plan, [rows for _, rows in splits]
 
 
 def train(
@@ -157,7 +146,7 @@ def train(
     Returns:
       (f with the seeds as leading axis of every leaf; metrics of each seed).
     """
-    plan, held_out = training(config, trajectories, task, keys)
+    plan, tested = training(config, trajectories, task, keys)
     fitted = fit(plan, callbacks)
     model = create(config, trajectories, task)
     models = seeds.for_seeds(model, len(keys)).replace(params=fitted.params)
@@ -167,14 +156,13 @@ def train(
             getattr(trajectories, name)[rows]
             for name in ("observations", "next_observations", "actions")
         )
-        errors = np.square(actions_between(trained, states, next_states) - actions)
-        spread = np.square(actions - actions.mean(0))
+        errors = actions_between(trained, states, next_states) - actions
         return {
-            "held_out_mse": float(errors.mean()),
-            "held_out_r2": float(1 - errors.mean() / max(spread.mean(), 1e-12)),
+            "held_out_mse": float(np.square(errors).mean()),
+            "held_out_r2": held_out.explained(errors, actions),
         }
 
-    return models, [measure(seeds.of_seed(models, i), rows) for i, rows in enumerate(held_out)]
+    return models, [measure(seeds.of_seed(models, i), rows) for i, rows in enumerate(tested)]
 
 
 _apply = jax.jit(lambda model, states, next_states: model(states, next_states))

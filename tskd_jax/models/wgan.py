@@ -16,18 +16,17 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
-from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import COUNT, NOT_NEGATIVE, WIDTHS, field
 from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
+from tskd_jax.models import held_out
 from tskd_jax.models.actor_critic import delayed, optimizers
-from tskd_jax.models.inverse_dynamics import HELD_OUT, pair_features
+from tskd_jax.models.inverse_dynamics import pair_features
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.policy import Bounds
 from tskd_jax.training import seeds
-from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import (
@@ -176,8 +175,6 @@ def training(
       (the training; the held-out transitions of each seed).
     """
     model = create(config, trajectories, task)
-    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    splits = [split_rows(trajectories, HELD_OUT, key) for key in split_keys]
     standardised = (trajectories.rewards - model.reward_mean) / model.reward_deviation
     columns = (
         *(trajectories.observations, trajectories.actions, trajectories.next_observations),
@@ -199,18 +196,13 @@ def training(
         # The generator's loss contributes its gradient, but not its value, to the reported loss.
         return of_critic + of_generator - fixed(of_generator)
 
-    rows, held_out = zip(*splits, strict=True)
-    return Training(
-        name="wgan",
+    plan, splits = held_out.training(
+        *("wgan", config, trajectories, columns, keys),
         init=model.init,
         loss=loss,
-        draw=draw_from(config.batch_size),
-        data=(columns, *seeds.pad_rows(rows)),
         optimizer=optimizers(config, {"generator": config.generator_optimizer()}),
-        steps=config.steps,
-        keys=fit_keys,
-        data_axes=(None, 0, 0),
-    ), list(held_out)
+    )
+    return plan, [rows for _, rows in splits]
 
 
 def train(
@@ -230,7 +222,7 @@ def train(
     Raises:
       DivergenceError, OutOfMemoryError: as for `fit`.
     """
-    plan, held_out = training(config, trajectories, task, keys)
+    plan, tested = training(config, trajectories, task, keys)
     fitted = fit(plan, callbacks)
     models = seeds.for_seeds(create(config, trajectories, task), len(keys))
     models = models.replace(params={"generator": fitted.params["generator"]})
@@ -240,16 +232,15 @@ def train(
             getattr(trajectories, name)[rows]
             for name in ("observations", "actions", "next_observations", "rewards")
         )
-        errors = np.square(sample_rewards(model, states, actions, next_states, key) - rewards)
-        spread = np.square(rewards - rewards.mean())
+        errors = sample_rewards(model, states, actions, next_states, key) - rewards
         return {
-            "held_out_mse": float(errors.mean()),
-            "held_out_r2": float(1 - errors.mean() / max(spread.mean(), 1e-12)),
+            "held_out_mse": float(np.square(errors).mean()),
+            "held_out_r2": held_out.explained(errors, rewards),
         }
 
     return models, [
         measure(seeds.of_seed(models, index), rows, key)
-        for index, (rows, key) in enumerate(zip(held_out, keys, strict=True))
+        for index, (rows, key) in enumerate(zip(tested, keys, strict=True))
     ]
 
 

@@ -14,14 +14,13 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
-from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import COUNT, WIDTHS, between, field
 from tskd_jax.machine.batching import evenly, in_batches
 from tskd_jax.machine.types import Leaf
+from tskd_jax.models import held_out
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.training import seeds
-from tskd_jax.training.batching import draw_from
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import (
@@ -179,8 +178,6 @@ def training(
       (the training; the held-out transitions of each seed).
     """
     model = create(config, trajectories)
-    split_keys, fit_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    splits = [split_rows(trajectories, config.held_out, key) for key in split_keys]
     names = ("observations", "actions", "next_observations", "rewards")
     columns = tuple(getattr(trajectories, name) for name in names)
     # A dimension that never changes leaves nothing to learn.
@@ -194,18 +191,14 @@ def training(
         goal = jnp.concatenate([change, reward[:, None]], -1)
         return jnp.square(model.normalized(params, states, actions) - goal).mean()
 
-    rows, held_out = zip(*splits, strict=True)
-    return Training(
-        name="world",
+    plan, splits = held_out.training(
+        *("world", config, trajectories, columns, keys),
         init=model.init,
         loss=loss,
-        draw=draw_from(config.batch_size),
-        data=(columns, *seeds.pad_rows(rows)),
-        optimizer=config.optimizer(),
-        steps=config.steps,
-        keys=jax.vmap(lambda key: jax.random.split(key, config.members))(fit_keys),
-        data_axes=(None, 0, 0),
-    ), list(held_out)
+        share=config.held_out,
+        members=config.members,
+    )
+    return plan, [rows for _, rows in splits]
 
 
 def train(
@@ -223,7 +216,7 @@ def train(
       after 10 and 50 recorded actions, where episodes are long enough; the members' disagreement;
       the explained share of the reward's variance).
     """
-    plan, held_out = training(config, trajectories, keys)
+    plan, tested = training(config, trajectories, keys)
     fitted = fit(plan, callbacks)
     models = seeds.for_seeds(create(config, trajectories), len(keys))
     models = models.replace(params=fitted.params)
@@ -235,16 +228,15 @@ def train(
         next_states, rewards = predictions(model, states, actions)
         deviation = np.maximum(trajectories.observations.std(0), 1e-6)
         off = (next_states.mean(1) - trajectories.next_observations[rows]) / deviation
-        spread = np.square(trajectories.rewards[rows] - trajectories.rewards[rows].mean()).mean()
-        missed = np.square(rewards.mean(1) - trajectories.rewards[rows]).mean()
+        recorded = trajectories.rewards[rows]
         return {
             "held_out_error": float(np.sqrt(np.square(off).mean())),
             **_errors_after(model, trajectories, rows, deviation),
             "disagreement": float(np.sqrt(np.square(next_states.std(1) / deviation).mean())),
-            "held_out_reward_r2": float(1 - missed / max(spread, 1e-12)),
+            "held_out_reward_r2": held_out.explained(rewards.mean(1) - recorded, recorded),
         }
 
-    return models, [measure(seeds.of_seed(models, i), rows) for i, rows in enumerate(held_out)]
+    return models, [measure(seeds.of_seed(models, i), rows) for i, rows in enumerate(tested)]
 
 
 def _errors_after(

@@ -24,6 +24,7 @@ from tskd_jax.data.splits import split_rows
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.diffusion import as_signal, cosine_schedule
 from tskd_jax.fields import COUNT, NOT_NEGATIVE, field
+from tskd_jax.models.held_out import HELD_OUT
 from tskd_jax.teacher.diffuser import Diffuser, loss_metrics, make_sampler
 from tskd_jax.teacher.plan_paths import Histories, Table, draw_histories, make_table, plans
 from tskd_jax.teacher.trajectory_generator import Config as GeneratorConfig
@@ -41,7 +42,7 @@ from tskd_jax.training.training import (
     steps_field,
 )
 
-HELD_OUT_SHARE, MOST_HELD_OUT = 0.05, 2000  # for the metrics: share of the dataset; windows
+MOST_HELD_OUT = 2000  # windows for the metrics
 # The most by which computing x̂_0 from a predicted noise may amplify its error.
 MOST_AMPLIFIED = 100.0
 
@@ -190,7 +191,7 @@ def train(
     for index, key in enumerate(keys):
         one = seeds.of_seed(ddr1, index)
         fit_key, split_key, draw_key, held_key, blur_key = jax.random.split(key, 5)
-        kept, held = split_rows(trajectories, HELD_OUT_SHARE, split_key)
+        kept, held = split_rows(trajectories, HELD_OUT, split_key)
         # Without initial noise, each state has only one plan.
         count = config.windows if sampling.temperature else min(config.windows, len(kept))
         histories = draw_histories(one, trajectories, kept, count, draw_key)

@@ -17,6 +17,7 @@ from tskd_jax.diffusion import diffusion_loss, guided, sample
 from tskd_jax.fields import COUNT, field
 from tskd_jax.machine import memory
 from tskd_jax.machine.batching import in_batches
+from tskd_jax.models.held_out import HELD_OUT
 from tskd_jax.teacher import diffuser
 from tskd_jax.teacher.coordinates import StateCoordinates
 from tskd_jax.teacher.diffuser import (
@@ -30,7 +31,6 @@ from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
 from tskd_jax.training.training import Training
 
-HELD_OUT = 0.05  # share of the transitions
 VALIDATED = 2048  # maximum number of held-out transitions whose reward is sampled
 
 
