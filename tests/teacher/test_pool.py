@@ -7,6 +7,7 @@ import pytest
 
 from tskd_jax.config import finalize, make_config
 from tskd_jax.errors import ConfigError
+from tskd_jax.models import baseline
 from tskd_jax.teacher import pool
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 
@@ -35,6 +36,11 @@ def test_episodes_are_drawn_with_replacement(tiny_trajectories):
     drawn = np.unique(first.origin[first.starts])
     assert len(drawn) < count
     assert set(drawn) <= set(tiny_trajectories.starts)
+    # The network that values a drawn episode has not seen it where it was recorded either.
+    recorded_half = baseline.half_of(tiny_trajectories)
+    np.testing.assert_array_equal(baseline.half_of(first), recorded_half[first.origin])
+    only = tiny_trajectories.select(np.array([3]))
+    np.testing.assert_array_equal(pool.draw_episodes(only, 0, 1).origin, only.origin)
 
 
 @pytest.mark.parametrize(

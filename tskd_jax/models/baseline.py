@@ -112,10 +112,14 @@ def create(config: Config, trajectories: Trajectories, discount: float) -> Basel
     )
 
 
+def halves(episodes: int) -> np.ndarray:
+    """(E,) 0 or 1: the half to which each of E episodes belongs, by its place alone."""
+    return np.random.default_rng(0).permutation(episodes) % 2
+
+
 def half_of(trajectories: Trajectories) -> np.ndarray:
     """(N,) 0 or 1: the half to which each transition's episode belongs."""
-    halves = np.random.default_rng(0).permutation(len(trajectories.lengths)) % 2
-    return halves[trajectories.episode_of]
+    return halves(len(trajectories.lengths))[trajectories.episode_of]
 
 
 def training(

@@ -7,6 +7,7 @@ import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import ANY, COUNT, Allowed, field
+from tskd_jax.models.baseline import halves
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 
 
@@ -56,12 +57,20 @@ class Config:
 
 
 def draw_episodes(recorded: Trajectories, seed: int, index: int) -> Trajectories:
-    """Draw as many episodes as are recorded, with replacement.
+    """Draw as many episodes as are recorded, with replacement, each in a place of its own half.
+
+    So the baseline values it by the network that has not seen it (`baseline.halves`).
 
     Args:
       recorded: E episodes.
       seed: ≥ 0, of the draw.
       index: of the teacher.
     """
-    count = len(recorded.lengths)
-    return recorded.select(np.sort(np.random.default_rng((seed, index)).integers(0, count, count)))
+    generator = np.random.default_rng((seed, index))
+    half = halves(len(recorded.lengths))
+    drawn = np.empty(len(half), int)
+    for which in range(2):
+        places = np.flatnonzero(half == which)
+        if places.size:  # a single episode has one half
+            drawn[places] = generator.choice(places, places.size)
+    return recorded.select(drawn)
