@@ -97,7 +97,6 @@ def rows_of(folder: Path, preset: str, against: str) -> list[dict[str, Any]]:
     rows, changed = [], changes(summary["config"], preset)
     for name, method in summary["methods"].items():
         score = scores[name]
-        stitching = [stage for stage in seconds if stage.startswith(f"stitching.{name}.")]
         rows.append(
             {
                 "data": Path(summary["dataset"]["name"]).stem,
@@ -112,11 +111,10 @@ def rows_of(folder: Path, preset: str, against: str) -> list[dict[str, Any]]:
                 **_gain(score["per_seed"], scores.get(against, {}).get("per_seed")),
                 "imagined": _imagined(method),
                 **_imagination(method, done, summary["task"]),
-                **_stitching(method, done),
                 "error": check.get("accepted", {}).get("error", ""),
                 "error_recorded": check.get("recorded", {}).get("error", ""),
                 "teacher_seconds": sum(seconds.get(stage, 0.0) for stage in TEACHER),
-                "stitching_seconds": sum(seconds[stage] for stage in stitching),
+                **_stitching(method, done),
                 "student_seconds": method["seconds"],
             }
         )
@@ -161,7 +159,7 @@ def _imagination(
     method: dict[str, Any], done: dict[str, Any], task: dict[str, Any]
 ) -> dict[str, float | str]:
     """The score and the length of what was imagined for a method, means over pipeline seeds."""
-    found = _metrics(method, done, "imagination")
+    found = [stage["metrics"] for stage in _stages(method, done, "imagination")]
     if not found:
         return dict.fromkeys(("imagined_score", "imagined_steps"), "")
     own = found[0].get("of_seed", {"": found[0]}).values()
@@ -174,18 +172,19 @@ def _imagination(
 
 
 def _stitching(method: dict[str, Any], done: dict[str, Any]) -> dict[str, float | str]:
-    """How much was stitched for a method, means over pipeline seeds."""
-    found = _metrics(method, done, "stitching")
-    if not found:
-        return dict.fromkeys(("stitches", "replaced"), "")
+    """How much was stitched for a method, means over pipeline seeds, and the time that it took."""
+    found = _stages(method, done, "stitching")
+    row: dict[str, float | str] = {"stitching_seconds": sum(stage["seconds"] for stage in found)}
     names = {"stitches": "edges_unique", "replaced": "trajectories_replaced"}
-    return {column: sum(of[name] for of in found) for column, name in names.items()}
+    for column, name in names.items():
+        row[column] = sum(stage["metrics"][name] for stage in found) if found else ""
+    return row
 
 
-def _metrics(method: dict[str, Any], done: dict[str, Any], group: str) -> list[dict[str, Any]]:
-    """Of each stage of a group that a method uses, as `stitching.NAME.EPOCH` is of `stitching`."""
+def _stages(method: dict[str, Any], done: dict[str, Any], group: str) -> list[dict[str, Any]]:
+    """The stages of a group that a method uses, as `stitching.NAME.EPOCH` is of `stitching`."""
     stages = [done[key] for key in method.get("stages", ()) if key in done]
-    return [stage["metrics"] for stage in stages if stage["name"].split(".")[0] == group]
+    return [stage for stage in stages if stage["name"].split(".")[0] == group]
 
 
 def main(_request: Request) -> int:

@@ -18,6 +18,7 @@ from tskd_jax.cli.flags import parse_words
 from tskd_jax.cli.student_files import student_file, task_of
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
+from tskd_jax.run import files
 
 FORMATS = ("webp", "mp4")
 QUALITY = 60  # of WebP, in percent
@@ -164,12 +165,14 @@ def _writer(format_: str) -> Any:
         ) from error
 
     def write(path: Path, frames: list[np.ndarray], rate: float) -> None:
-        size = frames[0].shape[1::-1]
-        video = imageio_ffmpeg.write_frames(str(path), size, fps=rate, macro_block_size=2)
-        video.send(None)
-        for frame in frames:
-            video.send(np.ascontiguousarray(frame))
-        video.close()
+        size, kind = frames[0].shape[1::-1], ["-f", "mp4"]
+        options = {"fps": rate, "macro_block_size": 2, "output_params": kind}
+        with files.replacing(path) as temporary:
+            video = imageio_ffmpeg.write_frames(str(temporary), size, **options)
+            video.send(None)
+            for frame in frames:
+                video.send(np.ascontiguousarray(frame))
+            video.close()
 
     return write
 
@@ -177,8 +180,6 @@ def _writer(format_: str) -> Any:
 def write_webp(path: Path, frames: list[np.ndarray], rate: float) -> None:
     """Write an animated WebP that loops."""
     from PIL import Image
-
-    from tskd_jax.run import files
 
     first, *others = map(Image.fromarray, frames)
     with files.replacing(path) as temporary:
