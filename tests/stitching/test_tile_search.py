@@ -13,6 +13,7 @@ from test_tree_search import first_rank, floors
 
 from tskd_jax.stitching import tile_search
 from tskd_jax.stitching.density_test import GaussianTest
+from tskd_jax.stitching.rounding import upwards
 from tskd_jax.stitching.tile_search import Tile, first_candidate
 
 # For 40 queries and 150 states: many tiles of each, and five ranges that double; or one of all.
@@ -215,7 +216,7 @@ def test_the_tile_goes_by_device(monkeypatch, device, expected):
 
 def test_upwards():
     limit = np.array([0.0, 0.1, 1.0, 1 + 2.0**-24, -1.0, 1e39, np.inf])
-    single = tile_search._upwards(limit)
+    single = upwards(limit)
     assert single.dtype == np.float32
     assert (single >= limit).all()
     assert (single[:3] > limit[:3]).all()

@@ -22,6 +22,8 @@ class Constants(NamedTuple):
     NUMBERS_AT_ONCE: int = 1 << 24
     MANY_QUERIES: int = 1000
     SAMPLE: int = 500
+    SAMPLE_POINTS: int = 20_000
+    PRODUCT: float = 1e9  # lists, whatever they hold
 
     def set(self, monkeypatch) -> None:
         for name, value in self._asdict().items():
@@ -210,6 +212,7 @@ def test_the_first_passing(monkeypatch, constants, dimension):
 
 
 def test_the_smaller_balls_are_listed(monkeypatch):
+    monkeypatch.setattr(tree_search, "PRODUCT", 1e9)
     lists = Lists(monkeypatch)
     rng = np.random.default_rng(0)
     y = rng.uniform(-1, 1, size=(500, 2))
@@ -245,7 +248,8 @@ def test_likely_balls_miss_nothing_in_single_precision():
     assert found.tolist() == list(range(100))
 
 
-def test_the_limit_of_the_smaller_balls():
+def test_the_limit_of_the_smaller_balls(monkeypatch):
+    monkeypatch.setattr(tree_search, "PRODUCT", 1e9)
     # 101 points, the whole numbers: a radius of r + ½ about 0 holds 2r + 1 of them.
     points = np.arange(-50.0, 51.0)[:, None]
 
@@ -254,7 +258,7 @@ def test_the_limit_of_the_smaller_balls():
             tree_search._Balls(points, np.zeros((len(radii), 1)), np.array(radii) + 0.5)
             for radii in (likely, near)
         )
-        return tree_search._limit(*balls)
+        return tree_search._limit(*balls)[0]
 
     # By size 1, 3, 5 and 21 points against 7: three likely balls are the smaller ones.
     assert limit([10, 0, 2, 1], [3, 3, 3, 3]) == 2.5
@@ -266,12 +270,31 @@ def test_the_limit_of_the_smaller_balls():
 
 def test_the_limit_goes_by_a_sample(monkeypatch):
     monkeypatch.setattr(tree_search, "SAMPLE", 2)
+    monkeypatch.setattr(tree_search, "PRODUCT", 1e9)
     points = np.arange(-50.0, 51.0)[:, None]
     # Only the first and the last one are looked at.
     radii = np.array([1.5, 40.5, 2.9, 2.0])
     likely = tree_search._Balls(points, np.zeros((4, 1)), radii)
     near = tree_search._Balls(points, np.zeros((4, 1)), np.full(4, 3.5))
-    assert tree_search._limit(likely, near) == 2.0
+    assert tree_search._limit(likely, near) == (2.0, False)
+
+
+def test_all_states_are_compared_where_balls_hold_too_many(monkeypatch):
+    points = np.arange(-50.0, 51.0)[:, None]
+    likely, near = (
+        tree_search._Balls(points, np.zeros((4, 1)), np.array(radii) + 0.5)
+        for radii in ([1, 30, 2, 30], [30, 30, 30, 30])
+    )
+    # Near balls hold 61 of the 101 states, likely ones 3, 5, 61 and 61; to compare a query with all
+    # states takes as long as to list 10.1, 70.7 or 4.04 of them.
+    for product, expected in ((0.1, (2.5, True)), (0.7, (2.5, False)), (0.04, (1.5, True))):
+        monkeypatch.setattr(tree_search, "PRODUCT", product)
+        assert tree_search._limit(likely, near) == expected
+    # Of five of the states, each stands for 20.2: a near ball holds three, small likely ones one.
+    monkeypatch.setattr(tree_search, "SAMPLE_POINTS", 5)
+    for product, expected in ((0.19, (-np.inf, True)), (0.21, (2.5, True)), (0.7, (2.5, False))):
+        monkeypatch.setattr(tree_search, "PRODUCT", product)
+        assert tree_search._limit(likely, near) == expected
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def best_neighbour(
       values: (N,), finite or infinite, not NaN.
       radius: ρ ≥ 0, inclusive, in the units of the states (L2).
       floor: (Q,) only states of a higher value count; None: no floor.
-      backend: `cpu` (trees), `accelerator` (a tiled kernel), or `auto` (`fastest_backend`).
+      backend: `cpu` (trees), `accelerator` (a tiled kernel), or `auto` (`fastest_backends`).
       test: if given, only states that pass it count (density-first); None: only distance matters.
       tested: (N, m) what is tested for each state, in the same units: its next state, for instance.
         None: the state itself.
@@ -82,23 +82,27 @@ def best_neighbour(
     return index, value
 
 
-def fastest_backend(
+def fastest_backends(
     queries: np.ndarray,
     states: np.ndarray,
     values: np.ndarray,
     radius: float | np.floating,
     floor: np.ndarray | None = None,
-) -> str:
-    """`cpu` or `accelerator`: the backend that `auto` chooses for a search; it is also logged.
+) -> tuple[str, str]:
+    """`cpu` or `accelerator`: what `auto` chooses for a search; it is also logged.
 
     A small search runs on JAX's default device. For a larger one both backends are tried on some of
     the queries, which takes less than a second or two each.
 
     Args:
       queries, states, values, radius, floor: as in `best_neighbour`.
+
+    Returns:
+      (the backend without a test; with one). On a CPU its own search is the faster one with a test.
     """
     queries, states, _, above, _ = _ranked(queries, states, values, radius, floor)
-    return _fastest(queries, states, above, radius, None)
+    backend = _fastest(queries, states, above, radius, None)
+    return backend, "cpu" if jax.default_backend() == "cpu" else backend
 
 
 def _ranked(queries, states, values, radius, floor):

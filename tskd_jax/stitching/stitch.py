@@ -18,7 +18,7 @@ from tskd_jax.models import dynamics, value
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value
 from tskd_jax.stitching.density_test import GaussianTest
-from tskd_jax.stitching.neighbours import BACKENDS, best_neighbour, fastest_backend
+from tskd_jax.stitching.neighbours import BACKENDS, best_neighbour, fastest_backends
 from tskd_jax.stitching.paths import follow
 
 # (states (N, m), next states (N, m)) -> (actions (N, n), rewards (N,)), raw units
@@ -120,11 +120,12 @@ def find_successors(
     """
     states, next_states = trajectories.observations, trajectories.next_observations
     arguments, scale = search_arguments(trajectories, values, config)
-    backend = fastest_backend(**arguments) if config.backend == "auto" else config.backend
-    search = functools.partial(_best_candidate, arguments, backend)
+    named = config.backend != "auto"
+    backends = (config.backend,) * 2 if named else fastest_backends(**arguments)
+    search = functools.partial(_best_candidate, arguments)
     if config.candidates == "both":
         search = functools.partial(search, followers=_followers(trajectories))
-    index = search(np.arange(trajectories.size))
+    index = search(np.arange(trajectories.size), backends[0])
     improvable = index >= 0
     # Only these need a density.
     for rows in _parts(np.flatnonzero(improvable), ROWS_AT_ONCE):
@@ -134,12 +135,12 @@ def find_successors(
             mean, deviation = dynamics.predictions(ensemble, states[rows])
             # Gaussians are scaled like states: log N of x/scale is log N of x plus Σ log scale.
             test = GaussianTest(mean / scale, deviation / scale, threshold + np.log(scale).sum())
-            index[rows] = search(rows, test=test)
+            index[rows] = search(rows, backends[1], test)
         else:
             densities = dynamics.log_densities(ensemble, states[rows], states[index[rows]])
             index[rows] = np.where(densities.min(1) > threshold, index[rows], -1)
     return index, {
-        "search_backend": backend,
+        "search_backend": backends[0],
         "better_neighbour_share": float(improvable.mean()),
         "stitched_share": float((index >= 0).mean()),
     }
@@ -154,8 +155,8 @@ def _followers(trajectories: Trajectories) -> np.ndarray:
 
 def _best_candidate(
     arguments: Mapping[str, Any],
-    backend: str,
     rows: np.ndarray,
+    backend: str,
     test: GaussianTest | None = None,
     followers: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -163,8 +164,8 @@ def _best_candidate(
 
     Args:
       arguments: from `search_arguments`; the states of all transitions are candidates near s'.
-      backend: of the search.
       rows: (R,) the transitions to search for.
+      backend: of the search.
       test: of these transitions, or None.
       followers: (F,) transitions whose states are also candidates, for every transition whose s is
         near the state before them (MBTS); None: only states near s' are candidates.

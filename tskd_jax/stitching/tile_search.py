@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from tskd_jax.machine import devices, memory
 from tskd_jax.machine.platform import is_cpu
 from tskd_jax.stitching.density_test import GaussianTest
+from tskd_jax.stitching.rounding import single, upwards
 
 
 class Tile(NamedTuple):
@@ -78,24 +79,24 @@ def first_candidate(
     count, size = queries.shape
     shards = jax.device_count()
     tile, padded = _tiling(tile or tile_of_device(), count, len(states), shards)
-    x, y = _single(queries), _single(states)
+    x, y = single(queries), single(states)
     # How far the conversion moved states, and the rounding of m differences, squares and sums.
     moved_states = _moved(states, y)
     rounding = 1 + (size + 8) * 2.0**-22
     within = np.full(count, radius + _moved(queries, x) + moved_states, np.float64)
     with np.errstate(over="ignore"):
-        limit, ellipsoids = _upwards(np.square(within) * rounding), None
+        limit, ellipsoids = upwards(np.square(within) * rounding), None
     if test is not None:
-        mean, inverse = _single(test.mean), 1 / test.deviation
+        mean, inverse = single(test.mean), 1 / test.deviation
         moved_tested = moved_states
         if tested is not None:
-            single = _single(tested)
-            moved_tested, tested = _moved(tested, single), single
+            rounded = single(tested)
+            moved_tested, tested = _moved(tested, rounded), rounded
         moved = (_moved(test.mean, mean) + moved_tested) * inverse.max(-1)
         squares = test.square_limits()
         within = np.sqrt(np.maximum(squares, 0)) + moved
         limits = np.where(squares > 0, np.square(within) * rounding, -1)
-        ellipsoids = Ellipsoids(mean, _single(inverse), _upwards(limits))
+        ellipsoids = Ellipsoids(mean, single(inverse), upwards(limits))
 
     # Queries with similar `above` share a tile, and each device gets a similar mix of them.
     order = np.argsort(-above, kind="stable")
@@ -165,23 +166,11 @@ def _power_of_two(count: int) -> int:
     return max(8, 1 << max(count - 1, 0).bit_length())
 
 
-def _single(array: np.ndarray) -> np.ndarray:
-    """Convert to single precision; values beyond its range become its largest number."""
-    largest = np.finfo(np.float32).max
-    return np.clip(array, -largest, largest).astype(np.float32)
-
-
-def _moved(array: np.ndarray, single: np.ndarray) -> float:
+def _moved(array: np.ndarray, rounded: np.ndarray) -> float:
     """An upper bound of the distance by which the conversion moved a row."""
     if array.dtype == np.float32:
         return 0.0
-    return float(np.sqrt(array.shape[-1]) * np.abs(single - array).max(initial=0))
-
-
-def _upwards(limit: np.ndarray) -> np.ndarray:
-    """Convert double to single precision, rounding up; beyond its range to infinity."""
-    with np.errstate(over="ignore"):
-        return np.nextafter(limit.astype(np.float32), np.float32(np.inf))
+    return float(np.sqrt(array.shape[-1]) * np.abs(rounded - array).max(initial=0))
 
 
 @functools.partial(jax.jit, static_argnames=("tile", "mesh"))

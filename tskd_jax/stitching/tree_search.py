@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from tskd_jax.machine.batching import evenly
+from tskd_jax.stitching import product_search
 from tskd_jax.stitching.density_test import GaussianTest
 
 FIRST_RANGE = 4096
@@ -24,7 +25,8 @@ LEAF = 128  # ranks; a range this small is compared one by one
 FEW_QUERIES = 32  # for so few, comparing with every state is cheaper than building a tree
 MANY_QUERIES = 1000  # from here on, threads are worth starting
 NUMBERS_AT_ONCE = 1 << 24  # bounds the memory of a batch of pairs
-SAMPLE = 500
+SAMPLE, SAMPLE_POINTS = 500, 20_000  # queries; states
+PRODUCT = 1 / 150  # time to compare a query with a state by a product, in that of a listed pair
 
 
 def first_within(
@@ -147,7 +149,8 @@ def first_passing(
     `tested` (N, m), by rank, is what is tested for each state; None: the state itself.
 
     Every state that qualifies lies in the ball of the radius around its query, and in a ball around
-    the test's mean, which is small where the dynamics are certain. The smaller one is listed.
+    the test's mean, which is small where the dynamics are certain. The smaller one is listed; where
+    even that holds too many, all states are compared (`product_search`).
     """
     best = above.astype(np.int64)
     if not len(queries):
@@ -156,7 +159,8 @@ def first_passing(
     unit = np.median(test.deviation, (0, 1)).astype(np.float64)
     likely = _Balls(tested / unit, *test.balls(unit))
     near = _Balls(states, queries, np.full(len(queries), radius))
-    is_likely_smaller = likely.radii <= _limit(likely, near)
+    limit, by_products = _limit(likely, near)
+    is_likely_smaller = likely.radii <= limit
 
     def qualifies(query: np.ndarray, rank: np.ndarray) -> np.ndarray:
         offset = queries[query] - states[rank].astype(np.float64)
@@ -166,24 +170,39 @@ def first_passing(
 
     for balls, chosen in ((likely, is_likely_smaller), (near, ~is_likely_smaller)):
         rows = np.flatnonzero(chosen & (above > 0) & (likely.radii > 0))
-        _list(balls, rows, qualifies, above, best)
+        if balls is near and by_products:
+            product_search.lower(best, rows, tested, test, qualifies)
+        else:
+            _list(balls, rows, qualifies, above, best)
     return best
 
 
-def _limit(likely: _Balls, near: _Balls) -> float:
-    """The radius up to which the likely balls hold fewer points, from a sample of queries."""
+def _limit(likely: _Balls, near: _Balls) -> tuple[float, bool]:
+    """What takes least time, from a sample of queries.
+
+    Returns:
+      (the radius up to which the likely balls are listed; whether the other queries are compared
+      with all states instead of listing their near balls).
+    """
     sample = evenly(len(near.radii), SAMPLE)
     sample = sample[np.argsort(likely.radii[sample])]
+    count = len(near.points)
+    some = evenly(count, SAMPLE_POINTS)
     in_likely, in_near = (
-        cKDTree(balls.points, balanced_tree=False).query_ball_point(
+        cKDTree(balls.points[some], balanced_tree=False).query_ball_point(
             balls.centres[sample], balls.radii[sample], return_length=True
         )
+        * (count / len(some))
         for balls in (likely, near)
     )
-    # Pairs to list if the first k of the sample use the likely ball and the others the near one.
-    pairs = np.cumsum([0, *in_likely]) + np.cumsum([0, *in_near[::-1]])[::-1]
+    # Pairs to list if the first k of the sample use the likely ball and the others the near one, or
+    # what takes as long.
+    by_lists = np.cumsum([0, *in_near[::-1]])[::-1]
+    by_products = PRODUCT * count * np.arange(len(sample), -1, -1)
+    pairs = np.cumsum([0, *in_likely]) + np.minimum(by_lists, by_products)
     k = pairs.argmin()
-    return likely.radii[sample[k - 1]] if k else -np.inf
+    limit = likely.radii[sample[k - 1]] if k else -np.inf
+    return float(limit), bool(by_products[k] < by_lists[k])
 
 
 def _list(
