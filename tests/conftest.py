@@ -109,7 +109,7 @@ def tiny_config() -> SimpleNamespace:
     """A section for each part, whose diffusers train in seconds; all else at its default."""
     # Here, so that tests of one room run while another one is broken.
     from tskd_jax.models import baseline, cloning, dynamics, inverse_dynamics, value
-    from tskd_jax.stitching import stitch
+    from tskd_jax.stitching import successors
     from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 
     small = {
@@ -126,7 +126,7 @@ def tiny_config() -> SimpleNamespace:
         dynamics=dynamics.Config(),
         value=value.Config(),
         baseline=baseline.Config(),
-        stitching=stitch.Config(),
+        stitching=successors.Config(),
         student=cloning.Config(),
         trajectory_generator=replace(trajectory_generator.Config(), **small, horizon=8, context=3),
         reward_generator=replace(reward_generator.Config(), **small, horizon=2),

@@ -42,7 +42,8 @@ from tskd_jax.methods.parts.pricing import DiffusionPricing
 from tskd_jax.models import dynamics, value
 from tskd_jax.models.value import Value
 from tskd_jax.stitching.neighbours import best_neighbour
-from tskd_jax.stitching.stitch import find_successors, search_arguments, stitch
+from tskd_jax.stitching.stitch import stitch
+from tskd_jax.stitching.successors import find_successors, search_arguments
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.seeds import of_seed
 

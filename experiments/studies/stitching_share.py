@@ -36,7 +36,7 @@ from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 from tskd_jax.models import dynamics, value
 from tskd_jax.stitching.paths import follow
-from tskd_jax.stitching.stitch import find_successors
+from tskd_jax.stitching.successors import find_successors
 from tskd_jax.training import seeds
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/hopper.py:small")

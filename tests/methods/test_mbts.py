@@ -26,7 +26,7 @@ from tskd_jax.methods.parts.pricing import GenerativePricing
 from tskd_jax.methods.parts.stitching import stitching
 from tskd_jax.models import cvae, wgan
 from tskd_jax.policy import load_policy
-from tskd_jax.stitching.stitch import Config
+from tskd_jax.stitching.successors import Config
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,8 @@ from stitching.chain_world import (
 )
 
 from tskd_jax.data.trajectories import RECORDED, STITCHED, Trajectories
-from tskd_jax.stitching.stitch import Config, find_successors, stitch
+from tskd_jax.stitching.stitch import stitch
+from tskd_jax.stitching.successors import Config, find_successors
 
 
 def make_stitched(rule: str, **fields) -> tuple[Trajectories, dict, np.ndarray]:

@@ -22,8 +22,10 @@ from tskd_jax.data.trajectories import (
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.value import Value
 from tskd_jax.stitching import paths as paths_module
+from tskd_jax.stitching import successors
 from tskd_jax.stitching.paths import follow
-from tskd_jax.stitching.stitch import Config, find_successors, stitch, stitching_warnings
+from tskd_jax.stitching.stitch import stitch, stitching_warnings
+from tskd_jax.stitching.successors import Config, find_successors
 
 SEEDS = 40
 ROWS = 24
@@ -317,6 +319,22 @@ def test_backends_find_the_same_successors(rule, backend):
         expected, _ = find_successors(data, *models, config)
         found, _ = find_successors(data, *models, replace(config, backend=backend))
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("rule", ["value_first", "density_first"])
+def test_transitions_are_decided_in_parts(monkeypatch, rule):
+    data = make_data(1)
+    models, config = make_models(data, 1), make_config(1, rule)
+    expected, metrics = find_successors(data, *models, config)
+    told = []
+    monkeypatch.setattr(successors, "ROWS_AT_ONCE", 3)
+    found, again = find_successors(data, *models, config, told.append)
+    np.testing.assert_array_equal(found, expected)
+    assert again == metrics
+    # What has no better neighbour is decided at once.
+    first = round(data.size * (1 - metrics["better_neighbour_share"]))
+    assert told == list(range(first, data.size, 3))
+    assert len(told) > 1
 
 
 @pytest.mark.parametrize("rule", ["value_first", "density_first"])

@@ -20,7 +20,7 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.machine import devices, memory
 from tskd_jax.machine.chips import of_kind
 from tskd_jax.machine.throughput import flops_of, matmul_peak, product_rates
-from tskd_jax.stitching import stitch
+from tskd_jax.stitching import successors
 from tskd_jax.stitching.neighbours import best_neighbour
 
 COLUMNS = (
@@ -146,7 +146,9 @@ def measure(program: Program, seconds: float, other: Program | None = None) -> d
     return row
 
 
-def measure_search(config: stitch.Config, recorded: Trajectories, seconds: float) -> dict[str, Any]:
+def measure_search(
+    config: successors.Config, recorded: Trajectories, seconds: float
+) -> dict[str, Any]:
     """Measure the search for a better state near each next state, with returns-to-go as values.
 
     Its time depends on the data, so noise cannot replace them.
@@ -157,7 +159,7 @@ def measure_search(config: stitch.Config, recorded: Trajectories, seconds: float
       seconds: approximate time to measure for.
     """
     states, returns = recorded.observations, recorded.returns_to_go(1.0)
-    scale = stitch.state_scale(recorded, config)
+    scale = successors.state_scale(recorded, config)
     queries, states = recorded.next_observations / scale, states / scale
 
     def search() -> float:

@@ -35,7 +35,7 @@ from tskd_jax.models.world import Config as WorldConfig
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy
 from tskd_jax.run.run import Run
-from tskd_jax.stitching.stitch import Config as StitchingConfig
+from tskd_jax.stitching.successors import Config as StitchingConfig
 from tskd_jax.teacher.aggregation import Config as AggregationConfig
 from tskd_jax.teacher.diffuser import Diffuser, SamplingConfig
 from tskd_jax.teacher.few_steps import Config as FewStepsConfig

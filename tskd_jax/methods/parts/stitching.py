@@ -12,8 +12,9 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment
 from tskd_jax.methods.parts.pricing import DiffusionPricing, Pricing
 from tskd_jax.models.value import Value
-from tskd_jax.stitching.stitch import Config as StitchingConfig
-from tskd_jax.stitching.stitch import find_successors, stitch, stitching_warnings
+from tskd_jax.stitching.stitch import stitch, stitching_warnings
+from tskd_jax.stitching.successors import Config as StitchingConfig
+from tskd_jax.stitching.successors import find_successors
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
@@ -65,14 +66,20 @@ def stitching(
       task: gives the episode limit.
       most: T, how many trajectories are kept.
       keys: (S,).
-      callbacks: `report` is called with warnings.
+      callbacks: told of progress, in transitions; `report` is called with warnings.
     """
     stitched, metrics = [], []
+    total, before = sum(one.size for one in data), 0
     for index, one in enumerate(data):
+
+        def on_progress(done: int, before: int = before) -> None:
+            callbacks.on_progress(before + done, total, {})
+
         models, key = seeds.of_seed(pricing, index), keys[index]
         successors, found = find_successors(
-            one, models.ensemble, seeds.of_seed(values, index), config
+            one, models.ensemble, seeds.of_seed(values, index), config, on_progress
         )
+        before += one.size
         if config.max_disagreement_quantile:
             quantile = config.max_disagreement_quantile
             successors, share = refuse_disputed(one, successors, models, quantile, key, callbacks)
