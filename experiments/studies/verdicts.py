@@ -14,11 +14,12 @@ and NAME-robots.csv, with a row for each robot and one for all: `files`; `studen
 students; `spearman`, that of all students of the robot; `missed`, mean over files of how far the
 student that the world likes best is below the best one.
 
-Students that several methods share stand once. Rows of --known, tables of this script, are taken
-as they are: a table can be made in parts.
+Students that several methods share stand once, and so do those that several --runs of the same data
+share. Rows of --known, tables of this script, are taken as they are: a table can be made in parts.
 """
 
 import sys
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,15 @@ NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kin
 RESULTS = flags.DEFINE_string("results", "experiments/results/verdicts", "Folder.")
 
 
-def students_of(folder: Path) -> list[dict[str, Any]]:
-    """A row for each student of a run that was evaluated in both."""
+def students_of(folder: Path, seen: set[Hashable]) -> list[dict[str, Any]]:
+    """A row for each student of a run that was evaluated in both, but for those of `seen`."""
     summary = summaries.read(folder)
     scores, judged = summaries.read_scores(folder, summaries.task_of(folder))
     left = summaries.arrays(folder / summaries.LEFT)
-    rows, seen = [], set()
+    data, rows = Path(summary["dataset"]["name"]).stem, []
     for method in [name for name in scores if name in judged]:
         # Of the same students all figures are the same.
-        content = scores[method].tobytes() + judged[method].tobytes()
+        content = data, scores[method].tobytes(), judged[method].tobytes()
         if content in seen:
             continue
         seen.add(content)
@@ -53,7 +54,7 @@ def students_of(folder: Path) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "robot": summary["config"]["environment"]["name"],
-                    "data": Path(summary["dataset"]["name"]).stem,
+                    "data": data,
                     "run": folder.name,
                     "method": method,
                     "seed": seed,
@@ -99,7 +100,8 @@ def _names(rows: list[dict[str, Any]], column: str) -> list[str]:
 def main(_request: Request) -> int:
     """Read what there is, and write the tables."""
     rows = [row for path in KNOWN.value for row in read(path)]
-    rows += [row for folder in RUNS.value for row in students_of(Path(folder))]
+    seen: set[Hashable] = set()
+    rows += [row for folder in RUNS.value for row in students_of(Path(folder), seen)]
     robots = _names(rows, "robot")
     table = [agreement(name, [row for row in rows if row["robot"] == name]) for name in robots]
     table.append(agreement("all", rows))

@@ -35,11 +35,12 @@ def test_students_and_robots(tmp_path):
     write_run(tmp_path / "one", "a", scores, judged)
     agreed = {name: 10 * scores[name] for name in ("bc", "tskd")}
     write_run(tmp_path / "two", "b", scores, agreed)
+    write_run(tmp_path / "again", "b", scores, agreed)  # as a run that reuses another's students
     flags = (f"--results={tmp_path}", "--name=first")
     run_script("studies.verdicts", f"--runs={tmp_path}/one", *flags)
+    runs = f"--runs={tmp_path}/two,{tmp_path}/again"
     known = f"--known={tmp_path}/first.csv"
-    run_script("studies.verdicts", f"--runs={tmp_path}/two", known, f"--results={tmp_path}",
-               "--name=all")  # fmt: skip
+    run_script("studies.verdicts", runs, known, f"--results={tmp_path}", "--name=all")
     rows = list(csv.DictReader((tmp_path / "all.csv").open()))
     assert [(row["data"], row["method"], row["seed"]) for row in rows] == [
         (data, method, seed) for data in "ab" for method in ("bc", "tskd") for seed in "34"
