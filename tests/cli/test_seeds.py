@@ -12,6 +12,8 @@ from tskd_jax.main import main
 from tskd_jax.policy import load_policy
 from tskd_jax.report import replay
 
+pytestmark = pytest.mark.slow
+
 # A batched product or convolution may be summed in another order than one alone: the last digits
 # differ. Students' weights are up to 20, of which 5e-4 leaves four digits; they are seen to agree
 # within 4e-6 on an Intel and within 2e-4 on an AMD processor, and what is imagined over 1000 steps
@@ -51,7 +53,6 @@ def summary_of(workdir: Path) -> dict:
     return json.loads((workdir / "summary.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_seed_of_two_is_a_run_of_its_own(pipeline, dataset, tmp_path):
     alone_in = tmp_path / "alone"
     place = 1  # the second: a seed that is mistaken for another would be the first

@@ -134,6 +134,7 @@ def test_it_acts_for_the_return_that_it_is_asked_for(bandit_actor, asked):
     assert np.abs(gained - asked).max() < 0.6
 
 
+@pytest.mark.slow
 def test_imitation_alone_acts_as_most_did(bandit_actor):
     config = cloning.Config(steps=800, batch_size=64, hidden=(32,), learning_rate=3e-3)
     ((policy,), _) = cloning.train(config, [bandit()], TASK, (0,))

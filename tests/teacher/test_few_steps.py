@@ -161,6 +161,7 @@ def test_seeds_together_are_each_alone(ddr1, sampling, tiny_trajectories):
     assert abs(metrics[0]["held_out_mse"] - metrics[1]["held_out_mse"]) > 1e-6
 
 
+@pytest.mark.slow
 def test_restored_at_any_step_it_ends_in_the_same_bits(
     ddr1, sampling, tiny_trajectories, monkeypatch
 ):

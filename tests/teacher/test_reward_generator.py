@@ -117,6 +117,7 @@ def trained(tiny_config):
     return seeds.of_seed(models, 0), metrics, sampling
 
 
+@pytest.mark.slow
 def test_learns_a_reward_of_both_states(trained):
     _, metrics, _ = trained
     # Predicting the mean leaves the variance, (4 + 1) / 3; knowing one state leaves a fifth of it

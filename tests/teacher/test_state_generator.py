@@ -68,6 +68,7 @@ def test_it_goes_where_returns_are_high_and_imitation_stands_still(actors):
         assert bad.mean() < -0.5
 
 
+@pytest.mark.slow
 def test_an_actor_starts_anew_and_each_has_plans_of_its_own(actors):
     one, other = actors
     assert isinstance(one, Actor)

@@ -71,6 +71,7 @@ def test_the_guide_goes_where_returns_are_high_and_a_plan_alone_goes_anywhere(ac
         assert play(actor.start()).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_an_actor_starts_anew_each_has_plans_of_its_own_and_it_is_kept(actors):
     one, other = actors
     assert isinstance(one, Actor)
