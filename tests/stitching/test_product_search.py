@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_neighbours import cloud, density_case, far, lopsided
+from test_neighbours import cloud, density_case, far, log_normal, lopsided
 from test_tree_search import first_rank, floors
 
 from tskd_jax.stitching import product_search
@@ -11,9 +11,7 @@ from tskd_jax.stitching.density_test import GaussianTest
 
 def log_densities(test, tested):
     """(Q, N, members) in double precision."""
-    off = (tested[None, :, None] - test.mean[:, None].astype(np.float64)) / test.deviation[:, None]
-    constant = np.log(test.deviation.astype(np.float64)) + 0.5 * np.log(2 * np.pi)
-    return (-0.5 * np.square(off) - constant[:, None]).sum(-1)
+    return log_normal(tested[None, :, None], test.mean[:, None], test.deviation[:, None])
 
 
 def search(test, tested, above, also=None):
