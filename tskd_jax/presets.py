@@ -157,21 +157,28 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 # Environment -> section -> field -> value, at every preset: the target return of the Decision
-# Transformer (Chen et al. 2021, Appendix A; by default the best recorded return), and the
-# Trajectory Transformer's terminal penalty, which is 0 where an episode may end with success.
+# Transformer (Chen et al. 2021, Appendix A; by default the best recorded return); the Trajectory
+# Transformer's terminal penalty, which is 0 where an episode may end with success; and IQL's scale
+# of rewards and inverse temperature, as in its authors' code.
+_KITCHEN = {"trajectory_transformer": {"terminal_penalty": 0.0}, "iql": {"temperature": 0.5}}
 OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
-    "hopper": {"decision_transformer": {"target_return": 3600.0}},
-    "halfcheetah": {"decision_transformer": {"target_return": 6000.0}},
-    "walker2d": {"decision_transformer": {"target_return": 5000.0}},
-    "kitchen_partial": {"trajectory_transformer": {"terminal_penalty": 0.0}},
-    "kitchen_mixed": {"trajectory_transformer": {"terminal_penalty": 0.0}},
+    "hopper": {"decision_transformer": {"target_return": 3600.0}, "iql": {"scale_rewards": True}},
+    "halfcheetah": {
+        "decision_transformer": {"target_return": 6000.0},
+        "iql": {"scale_rewards": True},
+    },
+    "walker2d": {"decision_transformer": {"target_return": 5000.0}, "iql": {"scale_rewards": True}},
+    "kitchen_partial": _KITCHEN,
+    "kitchen_mixed": _KITCHEN,
     "own": {"trajectory_transformer": {"terminal_penalty": 0.0}},
 }
 
 # Environment or dataset name -> section -> field -> value, at preset `paper`. Decision Diffuser's
 # return scales are those of the JAX port of its authors' code, which has one per dataset. In
 # Kitchen an episode ends with success, so that there is no termination penalty. Diffuser's settings
-# are its authors' own; the attention that they add for halfcheetah is not implemented here.
+# are its authors' own; the attention that they add for halfcheetah is not implemented here. So are
+# the Trajectory Transformer's; they train longer on medium-replay data (80 epochs of a million).
+_LONGER = {"steps": 312_500}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "kitchen_partial": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
     "kitchen_mixed": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
@@ -183,9 +190,17 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
             "unguided_steps": 4,
         },
         "value_guide": {"multipliers": (1, 4, 8)},
+        "trajectory_transformer": {"horizon": 5},
     },
-    "hopper-medium-v2": {"decision_diffuser": {"return_scale": 350.0}},
-    "hopper-medium-replay-v2": {"decision_diffuser": {"return_scale": 350.0}},
+    "ant": {"trajectory_transformer": {"horizon": 5, "batch_size": 128, "steps": 390_000}},
+    "hopper-medium-v2": {
+        "decision_diffuser": {"return_scale": 350.0},
+        "trajectory_transformer": {"replan_every": 5},
+    },
+    "hopper-medium-replay-v2": {
+        "decision_diffuser": {"return_scale": 350.0},
+        "trajectory_transformer": _LONGER,
+    },
     "hopper-medium-expert-v2": {
         "decision_diffuser": {"return_scale": 400.0},
         "diffuser": {"guide_scale": 0.0001, "unguided_steps": 4},
@@ -194,6 +209,12 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "halfcheetah-medium-replay-v2": {"decision_diffuser": {"return_scale": 550.0}},
     "halfcheetah-medium-expert-v2": {"decision_diffuser": {"return_scale": 1200.0}},
     "walker2d-medium-v2": {"decision_diffuser": {"return_scale": 500.0}},
-    "walker2d-medium-replay-v2": {"decision_diffuser": {"return_scale": 500.0}},
-    "walker2d-medium-expert-v2": {"decision_diffuser": {"return_scale": 600.0}},
+    "walker2d-medium-replay-v2": {
+        "decision_diffuser": {"return_scale": 500.0},
+        "trajectory_transformer": _LONGER,
+    },
+    "walker2d-medium-expert-v2": {
+        "decision_diffuser": {"return_scale": 600.0},
+        "trajectory_transformer": {"horizon": 5},
+    },
 }

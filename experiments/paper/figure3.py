@@ -3,7 +3,9 @@
     python -m experiments.paper.figure3 --datasets=hopper:FILE,… [--scale=quick] [--name=NAME]
 
 Figure 6 is the same on HalfCheetah and Walker2d: `experiments.paper.figure6`. Datasets, and where
-the runs are, as of `experiments.paper.table1`. Writes NAME.png, NAME.svg and NAME.csv in --results.
+the runs are, as of `experiments.paper.table1`. At `quick` and `small` the learned world decides
+whether what is imagined and stitched joins the data; with --set=selection.by=none (and a --workdir
+of its own) it always does, as in the paper. Writes NAME.png, NAME.svg and NAME.csv in --results.
 """
 
 import sys
@@ -30,15 +32,17 @@ LEVELS = ("medium-expert", "medium", "medium-replay")
 
 
 DATASETS = flags.DEFINE_list("datasets", None, "By default D4RL's three levels.")
-NAME = flags.DEFINE_string("name", None, "Of the results; None: the scale.")
+NAME = flags.DEFINE_string("name", None, "Of the results; None: the figure's and the scale's.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/ablation", "Folder.")
 
 
-def main(request: Request, environments: Sequence[str] = ("hopper",)) -> int:
+def main(
+    request: Request, figure: str = "figure3", environments: Sequence[str] = ("hopper",)
+) -> int:
     """Make the runs that are missing, and draw."""
     datasets = DATASETS.value or [f"{name}:{level}" for name in environments for level in LEVELS]
     rows = collect(datasets, request)
-    path = write(rows, RESULTS.value, NAME.value or runs.SCALE.value)
+    path = write(rows, RESULTS.value, NAME.value or f"{figure}-{runs.SCALE.value}")
     draw(rows, path)
     return 0
 

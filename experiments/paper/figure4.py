@@ -3,8 +3,10 @@
     python -m experiments.paper.figure4 --datasets=hopper:FILE [--counts=0,60,120,180,240,300]
 
 Datasets, and where the runs are, as of `experiments.paper.table1`; one teacher is trained for all
-counts. Without an imagined trajectory TSKD still stitches. Writes NAME.png, NAME.svg and NAME.csv
-in --results.
+counts. Without an imagined trajectory TSKD still stitches. At `quick` and `small` the learned world
+decides whether what is imagined and stitched joins the data; with --set=selection.by=none (and a
+--workdir of its own) it always does, as in the paper. Writes NAME.png, NAME.svg and NAME.csv in
+--results.
 """
 
 import sys

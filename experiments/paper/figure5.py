@@ -2,13 +2,14 @@
 
     python -m experiments.paper.figure5 --datasets=hopper:FILE [--updates=20000] [--points=10]
 
-Each is trained on the same 90% of the episodes, with the same number of updates on batches of the
-same size, and measured on the transitions of the other episodes: the mean squared error of
-Equation 12, beside the variance of the rewards. DDR-II and the WGAN give one sample for each
-transition. The WGAN sees the action, too, as MBTS has it; the others see (s, s') alone. MLP and
-WGAN have 2 layers of 256 (Appendix E). Rates do not decay, so that a point is the end of a shorter
-training. Means and standard errors are over --seeds. Writes NAME.png, NAME.svg and NAME.csv in
---results.
+Each has the same 90% of the episodes and the same number of updates on batches of the same size
+(DDR-II and the WGAN do not see a twentieth of these 90%, as in a run), and is measured on the
+transitions of the other episodes: the mean squared error of Equation 12, beside the variance of the
+rewards. DDR-II and the WGAN give one sample for each transition. The WGAN sees the action, too, as
+MBTS has it; the others see (s, s') alone. MLP and WGAN have 2 layers of 256 (Appendix E). Rates do
+not decay, so that a point is the end of a shorter training. Means and standard errors are over
+--seeds. Writes NAME.png, NAME.svg and NAME.csv in --results; models that stand in NAME.csv,
+measured alike, are not trained again.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from absl import app, flags
 
 from experiments.drawing import save
 from experiments.paper import runs
-from experiments.tables import show, write
+from experiments.tables import read, show, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.cli.recorded import read_recorded
 from tskd_jax.config import Config, finalize
@@ -159,36 +160,67 @@ def sample(held: Trajectories, count: int) -> Trajectories:
     return held.take(rows, np.ones(len(rows), int))
 
 
-def rows_of(dataset: runs.Dataset) -> Iterator[dict[str, Any]]:
-    """A row for each model and number of updates."""
+def rows_of(
+    dataset: runs.Dataset, known: Sequence[dict[str, Any]]
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each model, one for each number of updates; those of `known` where it has them.
+
+    Raises:
+      ConfigError: too few episodes to hold some out.
+    """
     config, _ = finalize(runs.config_of(dataset, runs.Wanted("tskd")))
+    marks = np.unique(np.linspace(0, UPDATES.value, POINTS.value + 1).astype(int)[1:]).tolist()
+    keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
+    alike = {"seeds": len(keys), "batch_size": BATCH.value, "measured": MEASURED.value}
+    parts = None
+    for name, make in MODELS.items():
+        about = {"data": dataset.label, "model": name} | alike
+        rows = [row for row in known if about.items() <= row.items()]
+        if [row["updates"] for row in rows] != marks:
+            parts = parts or data_of(dataset, config)
+            rows = list(measured(about, make(config, *parts[:2], keys), parts[2], marks))
+        yield rows
+
+
+def data_of(dataset: runs.Dataset, config: Config) -> tuple[Trajectories, Task, Trajectories]:
+    """(what is trained on, the task, what is measured on)."""
     found = read_recorded(config)
     data, held = hold_out(found.trajectories, HELD_OUT)
     if held is None:
         raise ConfigError(f"{dataset.label}: too few episodes to hold out {HELD_OUT:.0%} of them")
-    held = sample(held, MEASURED.value)
-    marks = np.unique(np.linspace(0, UPDATES.value, POINTS.value + 1).astype(int)[1:]).tolist()
-    keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
-    for name, make in MODELS.items():
-        plan, predict = make(config, data, found.task, keys)
-        for mark, errors in zip(
-            marks, errors_over_training(plan, predict, held, marks), strict=True
-        ):
-            yield {
-                **{"data": dataset.label, "model": name, "updates": mark, "seeds": len(keys)},
-                **{"mse": float(np.mean(errors)), "stderr": standard_error(np.array(errors))},
-                "reward_variance": float(held.rewards.var()),
-            }
+    return data, found.task, sample(held, MEASURED.value)
+
+
+def measured(
+    about: dict[str, Any],
+    model: tuple[Training, Predict],
+    held: Trajectories,
+    marks: Sequence[int],
+) -> Iterator[dict[str, Any]]:
+    """A row for each number of updates of a model."""
+    for mark, errors in zip(marks, errors_over_training(*model, held, marks), strict=True):
+        row = {
+            **about,
+            **{"updates": mark, "mse": float(np.mean(errors))},
+            **{"stderr": standard_error(np.array(errors))},
+            "reward_variance": float(held.rewards.var()),
+        }
+        show(row)
+        yield row
 
 
 def main(_request: Request) -> int:
-    """Train, measure and draw."""
-    rows = []
+    """Train, measure, write after each model, and draw."""
+    name = NAME.value or runs.SCALE.value
+    before = Path(RESULTS.value) / f"{name}.csv"
+    known, rows = read(before) if before.exists() else [], []
     for dataset in map(runs.parse_dataset, DATASETS.value):
-        for row in rows_of(dataset):
-            rows.append(row)
-            show(row)
-    draw(rows, write(rows, RESULTS.value, NAME.value or runs.SCALE.value))
+        for of_model in rows_of(dataset, known):
+            rows += of_model
+            asked = {(row["data"], row["model"]) for row in rows}
+            rest = [row for row in known if (row["data"], row["model"]) not in asked]
+            write([*rows, *rest], RESULTS.value, name)
+    draw(rows, write(rows, RESULTS.value, name))
     return 0
 
 

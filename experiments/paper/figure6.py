@@ -15,6 +15,8 @@ from tskd_jax.cli.outcome import run_to_exit_status
 if __name__ == "__main__":
     robots = ("halfcheetah", "walker2d")
     app.run(
-        lambda _argv: sys.exit(run_to_exit_status(lambda request: main(request, robots))),
+        lambda _argv: sys.exit(
+            run_to_exit_status(lambda request: main(request, "figure6", robots))
+        ),
         argv=sys.argv,
     )

@@ -11,7 +11,7 @@ from absl import flags
 
 from tskd_jax.cli.run import run
 from tskd_jax.cli.sweep import changed, parse_values
-from tskd_jax.config import UserConfig, finalize, make_config, to_plain
+from tskd_jax.config import UserConfig, default_config, finalize, make_config, to_plain
 from tskd_jax.envs.entries import TASKS
 from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.evaluation.scores import mean_interval
@@ -73,6 +73,10 @@ def parse_dataset(text: str) -> Dataset:
         if level in task.levels:
             return Dataset(f"{environment}-{level}", environment, level)
         return Dataset(Path(rest).stem, environment, source=rest)
+    for known, task in TASKS.items():
+        for level, of_level in task.levels.items():
+            if text == of_level:  # its published settings are those of the level
+                return Dataset(f"{known}-{level}", known, level)
     name = Path(text).stem.replace("-", "_")
     found = [known for known in TASKS if name.startswith(f"{known}_")]
     if not found:
@@ -86,8 +90,8 @@ def score(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
     """The row of one method on one dataset, from its run's folder.
 
     Returns:
-      dataset, name; seeds; mean, stderr, and low and high, Student's 95% interval over the seeds
-      ("" for one seed); paper: its own score, "" but for D4RL's data; parameters, seconds.
+      dataset, name, title; seeds; mean, stderr, and low and high, Student's 95% interval over the
+      seeds ("" for one seed); paper: its own score, "" but for D4RL's data; parameters, seconds.
 
     Raises:
       ConfigError: a flag or field is not valid, or the folder has a run with others.
@@ -100,6 +104,7 @@ def score(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
     return {
         "dataset": dataset.label,
         "name": wanted.name or wanted.method,
+        "title": made["methods"][wanted.method]["title"],
         "seeds": len(found["per_seed"]),
         "mean": found["mean"],
         "stderr": found["stderr"],
@@ -125,9 +130,9 @@ def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any
     except WorkdirError:
         found = None
     if found is not None:
-        if differing := _differing(found["config"], to_plain(final)):
+        if others := differing(found["config"], to_plain(final)):
             raise ConfigError(
-                f"{place}: a run with other {', '.join(differing)}; choose another --workdir"
+                f"{place}: a run with other {', '.join(others)}; choose another --workdir"
             )
         return found
     print(f"\n{place}", flush=True)
@@ -138,14 +143,17 @@ def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any
     return made
 
 
-def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Sections in which two configs differ; what an older run does not know had its default."""
-    wanted = json.loads(json.dumps(wanted))
-    return [
-        name
-        for name, part in found.items()
-        if (wanted[name] | part if isinstance(part, dict) else part) != wanted[name]
-    ]
+    defaults = to_plain(finalize(default_config())[0])
+    wanted, defaults = (json.loads(json.dumps(part)) for part in (wanted, defaults))
+
+    def complete(name: str) -> Any:
+        default, part = defaults.get(name), found.get(name, defaults.get(name))
+        return default | part if isinstance(default, dict) and isinstance(part, dict) else part
+
+    names = dict.fromkeys((*found, *wanted))
+    return [name for name in names if complete(name) != wanted.get(name)]
 
 
 def config_of(dataset: Dataset, wanted: Wanted) -> UserConfig:
@@ -155,6 +163,8 @@ def config_of(dataset: Dataset, wanted: Wanted) -> UserConfig:
         is_file = Path(dataset.source).exists()
         config.dataset["path" if is_file else "name"] = dataset.source
     config.methods, config.ablations = wanted.method, False
+    if not all(seed.isdecimal() for seed in SEEDS.value):
+        raise ConfigError(f"--seeds={','.join(SEEDS.value)}: whole numbers are meant")
     config.seeds = tuple(map(int, SEEDS.value))[: wanted.seeds]
     for change in SET.value:
         name, values = parse_values(config, change)

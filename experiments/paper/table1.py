@@ -90,13 +90,18 @@ def _cell(row: dict[str, Any] | None, best: float) -> str:
     return text + interval + paper
 
 
-def markdown(lines: Sequence[tuple[str, list[str]]], methods: Sequence[str]) -> str:
+def titles(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[str]:
+    """What stands above each column: the runs' own titles, which may name values of fields."""
+    of_rows = {row["name"]: row["title"] for row in rows}
+    return [of_rows.get(method, METHODS[method].title) for method in methods]
+
+
+def markdown(lines: Sequence[tuple[str, list[str]]], heads: Sequence[str]) -> str:
     """The table in Markdown."""
-    head = ["", *(METHODS[method].title for method in methods)]
-    return grid([head, *([label, *texts] for label, texts in lines)])
+    return grid([["", *heads], *([label, *texts] for label, texts in lines)])
 
 
-def latex(lines: Sequence[tuple[str, list[str]]], methods: Sequence[str]) -> str:
+def latex(lines: Sequence[tuple[str, list[str]]], heads: Sequence[str]) -> str:
     """The same as a tabular environment, for booktabs."""
 
     def text(cell: str) -> str:
@@ -105,18 +110,30 @@ def latex(lines: Sequence[tuple[str, list[str]]], methods: Sequence[str]) -> str
         cell = cell.replace("±", r"$\pm$").replace("…", r"\ldots{}").replace("_", r"\_")
         return cell.replace("%", r"\%")
 
-    rows = [["", *(METHODS[method].title for method in methods)], *([a, *b] for a, b in lines)]
+    rows = [["", *heads], *([a, *b] for a, b in lines)]
     head, *body = (" & ".join(map(text, row)) + r" \\" for row in rows)
     *scores, means = body
     inside = [r"\toprule", head, r"\midrule", *scores, r"\midrule", means, r"\bottomrule"]
-    begin = rf"\begin{{tabular}}{{l{'c' * len(methods)}}}"
+    begin = rf"\begin{{tabular}}{{l{'c' * len(heads)}}}"
     return "\n".join([begin, *inside, r"\end{tabular}", ""])
+
+
+def parse_few(text: str) -> tuple[str, int]:
+    """METHOD:COUNT of --few.
+
+    Raises:
+      ConfigError: there is no such count, or it is not above 0.
+    """
+    method, _, count = text.partition(":")
+    if not count.isdecimal() or int(count) < 1:
+        raise ConfigError(f"--few={text}: METHOD:COUNT is meant, with a COUNT of at least 1")
+    return method, int(count)
 
 
 def fill(request: Request) -> int:
     """Make what is missing, and write the table after each run, as far as it is known."""
     methods = SHOWN.value
-    few = {name: int(count) for name, _, count in (text.partition(":") for text in FEW.value)}
+    few = dict(map(parse_few, FEW.value))
     if unknown := sorted({*methods, *few} - set(METHODS)):
         raise ConfigError(f"{', '.join(unknown)}: no method; one of {', '.join(METHODS)}")
     known = {(row["dataset"], row["name"]): row for path in KNOWN.value for row in read(path)}
@@ -126,11 +143,11 @@ def fill(request: Request) -> int:
             wanted = runs.Wanted(method, seeds=few.get(method))
             row = known.get((dataset.label, method))
             rows.append(row or runs.score(dataset, wanted, request))
-            lines = cells(rows, methods)
+            lines, heads = cells(rows, methods), titles(rows, methods)
             path = write(rows, RESULTS.value, NAME.value or runs.SCALE.value)
-            path.with_name(f"{path.name}.md").write_text(markdown(lines, methods))
-            path.with_name(f"{path.name}.tex").write_text(latex(lines, methods))
-    print(markdown(cells(rows, methods), methods))
+            path.with_name(f"{path.name}.md").write_text(markdown(lines, heads))
+            path.with_name(f"{path.name}.tex").write_text(latex(lines, heads))
+    print(markdown(cells(rows, methods), titles(rows, methods)))
     return 0
 
 

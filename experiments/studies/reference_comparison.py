@@ -35,6 +35,8 @@ NAME = flags.DEFINE_string("name", "d3rlpy", "Of the results.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/reference", "Folder.")
 
 SECTIONS = {"bc": "student"}  # where a method's fields are, if not in a section of its name
+# d3rlpy's IQL neither scales rewards nor lowers the actor's rate.
+AS_THEIRS = {"iql": {"iql.scale_rewards": False, "iql.actor_schedule": "constant"}}
 
 
 def half_width(scores: np.ndarray) -> float:
@@ -79,6 +81,7 @@ def row_of(
         f"{section}.{field}": int(first[column])
         for field, column in (("steps", "updates"), ("batch_size", "batch_size"))
     } | {"referee.episodes": 0}
+    changes |= AS_THEIRS.get(method, {})
     name = f"{method}_{first['updates']}"
     wanted = runs.Wanted(method, changes, name, seeds=len(theirs))
     summary = runs.summary(dataset, wanted, request)

@@ -63,7 +63,7 @@ def test_velocity_by_hand():
     np.testing.assert_allclose(paid, expected * jnp.array([1, 0, 0.25]), rtol=1e-4, atol=1e-9)
 
 
-def test_velocity_as_noise_is_the_noise():
+def test_noise_is_read_out_of_every_prediction():
     # v = √ᾱ ε - √(1 - ᾱ) x_0 and x = √ᾱ x_0 + √(1 - ᾱ) ε give ε = √ᾱ v + √(1 - ᾱ) x.
     x0, step = sequences(), jnp.array([0, 10, 30, 49])
     noise = jnp.asarray(np.random.default_rng(1).normal(size=x0.shape), jnp.float32)
@@ -73,7 +73,9 @@ def test_velocity_as_noise_is_the_noise():
         answer = target(kind, SCHEDULE, x0, noise, step)
         network = as_noise(kind, SCHEDULE, lambda *_, answer=answer: answer)
         ones = jnp.ones(4)
-        np.testing.assert_allclose(network(None, x, step, ones, ones), noise, atol=1e-6)
+        # A signal's rounding is amplified where there is little noise.
+        near = 1e-5 if kind == "signal" else 1e-6
+        np.testing.assert_allclose(network(None, x, step, ones, ones), noise, atol=near)
 
 
 def test_flow_by_hand():

@@ -75,6 +75,24 @@ def test_figure_5(tmp_path):
     assert len({row["reward_variance"] for row in rows}) == 1
     assert len({row["mse"] for row in rows}) == 6
     assert (tmp_path / "quick.svg").stat().st_size > 5000
+    # Another dataset's models are trained, those that stand there are not.
+    before = (tmp_path / "quick.csv").read_text()
+    changed = before.replace(rows[0]["mse"], "0.125")
+    (tmp_path / "quick.csv").write_text(changed)
+    run_script("paper.figure5", *argv)
+    assert (tmp_path / "quick.csv").read_text() == changed != before
+
+
+def test_figures_3_and_6_write_files_of_their_own(asked, monkeypatch, tmp_path):
+    figure3 = import_script("paper.figure3")
+    values = {"DATASETS": None, "NAME": None, "RESULTS": str(tmp_path)}
+    for name, value in values.items():
+        monkeypatch.setattr(figure3, name, SimpleNamespace(value=value))
+    monkeypatch.setattr(figure3.runs, "SCALE", SimpleNamespace(value="quick"))
+    for figure, robots in (("figure3", ("hopper",)), ("figure6", ("walker2d",))):
+        figure3.main(None, figure, robots)
+    found = sorted(path.name for path in tmp_path.glob("*.csv"))
+    assert found == ["figure3-quick.csv", "figure6-quick.csv"]
 
 
 def test_the_error_over_training_goes_on_where_it_was(tmp_path):

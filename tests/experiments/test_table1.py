@@ -1,6 +1,7 @@
 """Table 1 of the paper: what its flags mean, what it marks, and that it goes on from its runs."""
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from tiny import ROOT, import_script, run_script
 
+from tskd_jax.config import finalize, make_config, to_plain
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation.scores import mean_interval
 from tskd_jax.report.published import table1 as published
@@ -22,7 +24,7 @@ runs, table1 = import_script("paper.runs"), import_script("paper.table1")
 def row(dataset, method, mean, seeds=5, paper=""):
     return {
         **{"dataset": dataset, "name": method, "seeds": seeds, "mean": mean, "paper": paper},
-        **{"stderr": 1.0, "low": mean - 2, "high": mean + 2},
+        **{"stderr": 1.0, "low": mean - 2, "high": mean + 2, "title": f"{method}, really"},
     }
 
 
@@ -42,8 +44,11 @@ def test_datasets():
         *("walker2d_x", "walker2d", ""),
         "own_robots/walker2d_x.hdf5",
     )
-    assert parse("hopper-medium-v2")[1:] == ("hopper", "", "hopper-medium-v2")
-    assert parse("kitchen-mixed-v0").environment == "kitchen_mixed"
+    # A level by its own name, so that it has the level's published settings.
+    assert parse("hopper-medium-v2") == parse("hopper:medium")
+    assert parse("hopper:medium") == ("hopper-medium", "hopper", "medium", "")
+    assert parse("kitchen-mixed-v0") == ("kitchen_mixed-mixed", "kitchen_mixed", "mixed", "")
+    assert parse("hopper-random-v2")[1:] == ("hopper", "", "hopper-random-v2")
     assert parse("hopper:a/b.npz") == ("b", "hopper", "", "a/b.npz")
     with pytest.raises(ConfigError, match="begins with none of hopper"):
         parse("robot.hdf5")
@@ -60,6 +65,30 @@ def test_what_is_near_the_best_is_marked():
     ]
 
 
+def test_columns_have_the_titles_of_the_runs():
+    assert table1.titles([row("a", "bc", 1.0)], METHODS) == ["bc, really", "TSKD"]
+
+
+def test_numbers_that_are_none():
+    assert table1.parse_few("bc:2") == ("bc", 2)
+    for text in ("bc", "bc:0", "bc:two"):
+        with pytest.raises(ConfigError, match=f"--few={text}: METHOD:COUNT is meant"):
+            table1.parse_few(text)
+
+
+def test_runs_of_older_configs():
+    """What an older run does not know had its default, and not what is wanted."""
+    wanted = json.loads(json.dumps(to_plain(finalize(make_config("hopper"))[0])))
+    assert runs.differing(wanted, wanted) == []
+    older = {name: dict(part) if isinstance(part, dict) else part for name, part in wanted.items()}
+    del older["student"]["hidden"]  # which is the default
+    del older["aggregation"]
+    assert runs.differing(older, wanted) == []
+    del older["student"]["steps"]  # which is the preset's
+    assert runs.differing(older, wanted) == ["student"]
+    assert runs.differing(wanted | {"gone": {"field": 1}}, wanted) == ["gone"]
+
+
 def test_an_average_of_all_datasets_or_none():
     rows = [row("a", "bc", 1.0), row("a", "tskd", 2.0), row("b", "bc", 3.0)]
     assert table1.cells(rows, METHODS)[-1] == ("average", ["*2.0*", ""])
@@ -74,7 +103,7 @@ def test_below_zero_the_best_is_still_near_itself():
 
 def test_latex():
     lines = [("a_b", ["**1.0 ± 0.5** (0 … 2)", "*3.0*"]), ("average", ["", "1"])]
-    assert table1.latex(lines, METHODS).splitlines()[4:7] == [
+    assert table1.latex(lines, ["BC (10%)", "TSKD"]).splitlines()[4:7] == [
         r"a\_b & \textbf{1.0 $\pm$ 0.5} (0 \ldots{} 2) & \emph{3.0} \\",
         r"\midrule",
         r"average &  & 1 \\",

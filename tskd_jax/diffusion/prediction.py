@@ -1,4 +1,4 @@
-"""The quantity that the network predicts: the noise (the paper), the velocity or the flow.
+"""The quantity that the network predicts: noise (the paper), signal, velocity or flow.
 
 At the noisiest levels x̂_0 = (x - √(1 - ᾱ) ε̂) / √ᾱ amplifies an error of ε̂ without bound. There
 the known values (the present state, the target return) say more about x_0 than x does. The velocity
@@ -11,6 +11,9 @@ al. 2023; rectified flow, Liu et al. 2023). Its noisy states are the same up to 
 t = √(1 - ᾱ) / (√ᾱ + √(1 - ᾱ)) the state x / (√ᾱ + √(1 - ᾱ)) is (1 - t) x_0 + t ε, whose derivative
 in t is u. So u is one more quantity to predict from the same x and k. It gives x_0 as
 (x - √(1 - ᾱ) u) / (√ᾱ + √(1 - ᾱ)), which amplifies no error.
+
+The signal is x_0 itself, as Diffuser's code predicts it. Where there is little noise, an error of
+x̂_0 is amplified in ε̂ = (x - √ᾱ x̂_0) / √(1 - ᾱ).
 """
 
 from collections.abc import Callable
@@ -20,8 +23,8 @@ from jaxtyping import Array, Float, Int
 
 from tskd_jax.diffusion.schedule import Schedule
 
-KINDS = ("noise", "velocity", "flow")
-# (params, x, step, condition, keep_condition) -> noise, velocity or flow
+KINDS = ("noise", "signal", "velocity", "flow")
+# (params, x, step, condition, keep_condition) -> one of these
 Network = Callable[[Any, Array, Array, Array, Array], Array]
 
 
@@ -32,9 +35,11 @@ def target(
     noise: Float[Array, "batch horizon dim"],
     step: Int[Array, " batch"],
 ) -> Float[Array, "batch horizon dim"]:
-    """The target of the network: the noise, the flow or the velocity."""
+    """The target of the network."""
     if kind == "noise":
         return noise
+    if kind == "signal":
+        return x0
     if kind == "flow":
         return noise - x0
     signal_scale, noise_scale = schedule.scales(step)
@@ -49,6 +54,8 @@ def as_noise(kind: str, schedule: Schedule, network: Network) -> Network:
     def noise(params, x, step, condition, keep):
         signal_scale, noise_scale = schedule.scales(step)
         answer = network(params, x, step, condition, keep)
+        if kind == "signal":
+            return (x - signal_scale * answer) / noise_scale
         if kind == "flow":
             return (x + signal_scale * answer) / (signal_scale + noise_scale)
         return signal_scale * answer + noise_scale * x
@@ -58,6 +65,8 @@ def as_noise(kind: str, schedule: Schedule, network: Network) -> Network:
 
 def as_signal(kind: str, schedule: Schedule, network: Network) -> Network:
     """Wrap a network that predicts `kind` to return x̂_0. Only `noise` entails a division by √ᾱ."""
+    if kind == "signal":
+        return network
 
     def signal(params, x, step, condition, keep):
         signal_scale, noise_scale = schedule.scales(step)

@@ -3,6 +3,8 @@
 It adds α · weight · (log Σ_a exp Q(s, a) - Q(s, a_recorded) - τ) to the error of Q, where α is the
 Lagrange multiplier (their Equation 4). The sum over actions is estimated by Appendix F's importance
 sampling, with the actor's actions in s and in s', and uniform ones.
+
+The defaults and the target of Q, which leaves the entropy out, are those of d3rlpy 2.8.1.
 """
 
 import math

@@ -3,6 +3,11 @@
 It never evaluates Q at actions that were not recorded. V is an expectile of Q over recorded
 actions (their Equation 5), Q is regressed to r + γ V(s') (Equation 6), and the actor imitates
 recorded actions, weighted by the exponential of their advantage (Equation 7).
+
+The defaults are those of the authors' code for locomotion. It divides the rewards of hopper,
+halfcheetah and walker2d by a thousandth of the range of returns, and uses β = 0.5 in Kitchen
+(`presets.OF_ENVIRONMENT`). The actor's deviation is bounded smoothly, as in d3rlpy, where they clip
+its logarithm. Their dropout in Kitchen's actor is not implemented.
 """
 
 from dataclasses import dataclass
@@ -19,7 +24,7 @@ from tskd_jax.models.actor_critic import Batch, networks
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.policy import Policy
 from tskd_jax.training.callbacks import TrainingCallbacks
-from tskd_jax.training.training import Training
+from tskd_jax.training.training import Training, adam, schedule_field
 
 LARGEST_WEIGHT = 100.0
 LOG_DEVIATION = (-5.0, 2.0)
@@ -31,6 +36,7 @@ class Config(actor_critic.Config):
 
     expectile: float = field(0.7, between(0.01, 0.99), "of Q over recorded actions, that V is")
     temperature: float = field(3.0, POSITIVE, "β: weights are exp(β · advantage), at most 100")
+    actor_schedule: str = schedule_field("cosine")
 
 
 def expectile_loss(difference: Float[Array, "*batch"], expectile: float) -> Float[Array, "*batch"]:
@@ -77,11 +83,12 @@ def training(
         actor_loss = -(weights * log_density).mean()
         return value_loss + critic_loss + actor_loss
 
+    actor = adam(config.learning_rate, config.actor_schedule, config.steps)
     return actor_critic.training(
         *("iql", config, recorded, task, student_seeds),
         init=init,
         loss=loss,
-        optimizer=config.optimizer(),
+        optimizer=actor_critic.optimizers(config, {"actor": actor, "log_deviation": actor}),
     )
 
 

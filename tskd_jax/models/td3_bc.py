@@ -1,4 +1,7 @@
-"""TD3+BC (Fujimoto and Gu 2021): TD3 whose actor is kept close to recorded actions."""
+"""TD3+BC (Fujimoto and Gu 2021): TD3 whose actor is kept close to recorded actions.
+
+The defaults are theirs.
+"""
 
 from dataclasses import dataclass
 

@@ -55,8 +55,8 @@ class DiffuserConfig(TrainingConfig):
     prediction: str = field(
         "noise",
         one_of(prediction.KINDS),
-        "what the network predicts: the noise (paper), the velocity (Salimans & Ho 2022), or the "
-        "flow (Lipman et al. 2023)",
+        "what the network predicts: the noise (paper), x₀, the velocity (Salimans & Ho 2022), or "
+        "the flow (Lipman et al. 2023)",
     )
     diffusion_steps: int = field(200, at_least(2), "K (Appendix B)")
     drop_condition: float = field(0.25, PROBABILITY, "p of training without y (Appendix B)")

@@ -66,9 +66,10 @@ class ModelConfig(NetworkConfig, WindowConfig):
 
     steps: int = steps_field(1_000_000, "its code")
     prediction: str = field(
-        "noise",
+        "signal",
         one_of(prediction.KINDS),
-        "what the network predicts: the noise (Janner et al.'s paper), the velocity, or the flow",
+        "what the network predicts: x₀ (its code), the noise (its paper), the velocity, or the "
+        "flow",
     )
     action_weight: float = field(
         10.0, POSITIVE, "weight in the loss of the first action, which is taken (its code)"
