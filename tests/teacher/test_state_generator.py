@@ -3,11 +3,13 @@
 import dataclasses
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from line_world import TASK, play, recorded
+from models.two_modes import resumed_after_a_kill
 
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.envs.entries import get_task
@@ -69,6 +71,19 @@ def test_it_goes_where_returns_are_high_and_imitation_stands_still(actors):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
+    generator = dataclasses.replace(SMALL, steps=12).generator()
+
+    def train(callbacks=None):
+        model, _ = trajectory_generator.train(
+            generator, recorded(), None, None, keys=KEYS, callbacks=callbacks
+        )
+        return model.params
+
+    chex.assert_trees_all_equal(resumed_after_a_kill(tmp_path, train), train())
+
+
 def test_an_actor_starts_anew_and_each_has_plans_of_its_own(actors):
     one, other = actors
     assert isinstance(one, Actor)

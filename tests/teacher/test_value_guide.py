@@ -3,11 +3,13 @@
 import dataclasses
 from itertools import pairwise
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from line_world import TASK, play, recorded
+from models.two_modes import resumed_after_a_kill
 
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.envs.simulator import Actor
@@ -237,9 +239,25 @@ def test_golden_parameter_counts():
     assert count_parameters(shapes) == time + down + 4 * 256 + 32 + 1 == 3_009_089
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["value", "diffuser"])
+def test_a_killed_training_goes_on_to_the_same_bits(part, tmp_path):
+    value, model = (dataclasses.replace(config, steps=12) for config in (VALUE, SMALL))
+
+    def train(callbacks=None):
+        common = {"keys": KEYS, "callbacks": callbacks}
+        if part == "value":
+            windows = restrict(model, WindowConfig)
+            return value_guide.train(value, windows, recorded(), **common)[0].params
+        return joint_diffuser.train(restrict(model, ModelConfig), recorded(), **common)[0].params
+
+    chex.assert_trees_all_equal(resumed_after_a_kill(tmp_path, train), train())
+
+
 def test_published_settings():
     config, value = joint_config.Config(), value_guide.Config()
     assert (config.horizon, config.diffusion_steps, config.plans) == (32, 20, 64)
+    assert config.prediction == "signal"
     assert (config.guide_scale, config.guide_steps, config.unguided_steps) == (0.1, 2, 2)
     for network in (config, value):
         assert (network.features, network.multipliers) == (32, (1, 2, 4, 8))
