@@ -1,6 +1,6 @@
 """How much of a dataset to imitate, and whether the learned world can tell.
 
-    python -m experiments.studies.shares --config=hopper:small --config.dataset.path=FILE
+    python -m experiments.studies.shares --config=configs/hopper.py:small --config.dataset.path=FILE
 
 Trains the world and, for each of --shares, students of the episodes that `filter.rule=share` keeps
 of it; rolls all of them out in the world and in the simulator. Writes NAME.csv in --results with a
