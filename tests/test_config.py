@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -255,6 +256,13 @@ def test_every_variant_of_every_method_is_a_config():
     for method in METHODS.values():
         for _, changes in method.variants.values():
             assert override(config, changes) != config
+
+
+def test_every_row_of_the_documented_fields_has_its_cells():
+    """A meaning such as E[s' | s] does not end its cell."""
+    rows = [line for line in document().splitlines() if line.startswith("| `trajectory_generator.")]
+    assert any("E[s' \\| s]" in row for row in rows)
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {8}
 
 
 def test_the_documented_fields_are_these():

@@ -4,9 +4,11 @@ Over 300 lines: the server, and each of its tricks.
 """
 
 import errno
+import http.client
 import http.server
 import json
 import socket
+import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +19,7 @@ import pytest
 
 from tskd_jax.data import download as module
 from tskd_jax.data.d4rl_files import FILES, D4rlFile, local_file
-from tskd_jax.data.download import LOCK, TRIES, download
+from tskd_jax.data.download import IN_USE, LOCK, TRIES, download
 from tskd_jax.errors import DatasetError
 
 WANTED = D4rlFile("hopper-tiny-v2", "gym", "hopper_tiny-v2.hdf5", episodes=3)
@@ -116,7 +118,7 @@ def fetch(tmp_path):
 
 
 def files(tmp_path):
-    return sorted(one.name for one in (tmp_path / "datasets").iterdir())
+    return sorted(one.name for one in (tmp_path / "datasets").iterdir() if one.name != IN_USE)
 
 
 def test_a_whole_file(serve, fetch, content, tmp_path):
@@ -163,6 +165,55 @@ def test_a_later_command_goes_on_where_the_first_was(serve, fetch, content, tmp_
         path, _, _ = fetch(address, "host")
     assert host.asked[-1][1] == f"bytes={len(content) // 3}-"
     assert path.read_bytes() == content
+
+
+def test_an_encrypted_connection_that_breaks(serve, fetch, content, monkeypatch):
+    """In the middle of a record, which is an OSError, but not one of the disk."""
+    tries = []
+
+    def breaks(file, size=-1, read=http.client.HTTPResponse.read):
+        tries.append(size)
+        if len(tries) == 1:
+            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol")
+        return read(file, size)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", breaks)
+    with serve(host=Host(content)) as address:
+        path, waited, _ = fetch(address, "host")
+    assert path.read_bytes() == content
+    assert waited == [2.0]
+
+
+def test_another_process_waits_for_the_file(serve, content, tmp_path):
+    """Two threads here: the lock is one of open files."""
+    host, begun, waiting, heard, paths = Host(content), threading.Event(), threading.Event(), [], []
+
+    def first_progress(*_):
+        begun.set()
+        waiting.wait(2)
+
+    def second_report(line):
+        heard.append(line)
+        waiting.set()
+
+    def get(**calls):
+        paths.append(download(WANTED, folder=tmp_path, urls=[f"{address}/host/x"], **calls))
+
+    with serve(host=host) as address:
+        first = threading.Thread(target=get, kwargs={"on_progress": first_progress})
+        first.start()
+        begun.wait(10)
+        get(report=second_report)
+        first.join()
+    assert heard == [f"{tmp_path}: another process downloads into it; waiting for it to end"]
+    assert [path.read_bytes() for path in paths] == [content] * 2
+    assert len(host.asked) == 1
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / IN_USE).mkdir()
+    with pytest.raises(DatasetError, match="cannot be written: Is a directory"):
+        download(WANTED, folder=tmp_path, urls=["http://127.0.0.1:9/x"])
 
 
 def test_another_version_in_between_begins_anew(serve, fetch, content):

@@ -74,6 +74,16 @@ def test_neighbours_in_deviations():
     assert found["suggested_radius"] == 1.0
 
 
+def test_neighbours_far_from_the_origin():
+    states = 0.05 * np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    near, far = (
+        neighbourhoods(episodes(at, [200, 200]), [0.02], np.ones(3))
+        for at in (states, states + 1e3)
+    )
+    assert far["suggested_radius"] == pytest.approx(near["suggested_radius"], rel=0.02)
+    assert far["neighbours"]["0.02"] == pytest.approx(near["neighbours"]["0.02"], abs=1)
+
+
 def test_too_few_states_for_a_radius():
     found = neighbourhoods(episodes(np.arange(10.0), [5, 5]), [100.0], np.ones(1))
     assert found["suggested_radius"] is None

@@ -59,6 +59,18 @@ def test_a_path(tmp_path, name):
     assert load_dataset(str(tmp_path / name)).rewards.tolist() == [3, 3]
 
 
+def test_a_suffix_in_upper_case(tmp_path):
+    (tmp_path / "a.CSV").write_text(
+        "observation_0,action_0,reward,terminal\n0,0,3,0\n0,0,3,1\n", encoding="utf-8"
+    )
+    assert load_dataset(tmp_path / "a.CSV").rewards.tolist() == [3, 3]
+    np.savez(tmp_path / "a.npz", **d4rl.to_arrays(load_dataset(tmp_path / "a.CSV")))
+    (tmp_path / "a.npz").rename(tmp_path / "a.NPZ")
+    assert load_dataset(tmp_path / "a.NPZ").rewards.tolist() == [3, 3]
+    (tmp_path / "a.NPZ").unlink()
+    assert load_dataset(tmp_path).rewards.tolist() == [3, 3]  # a folder of one episode
+
+
 def test_a_path_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_small(tmp_path / "a.hdf5", 4)
@@ -135,7 +147,7 @@ def test_d4rl_prefix_asks_the_package(monkeypatch):
     asked = []
     some = load_dataset(BUNDLED).select(np.arange(2))
     columns = Columns(d4rl.to_arrays(some))
-    monkeypatch.setattr(d4rl, "read_with_package", lambda name: asked.append(name) or columns)
+    monkeypatch.setattr(d4rl, "read_with_package", lambda name, *_: asked.append(name) or columns)
     np.testing.assert_array_equal(load_dataset("d4rl:hopper-medium-v2").rewards, some.rewards)
     assert asked == ["hopper-medium-v2"]
 

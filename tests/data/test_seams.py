@@ -95,3 +95,44 @@ def test_a_missing_end_is_told():
     assert f"1 of {INNER + 1} rows inside episodes" in line
     assert f"first row {ENDS[0]}; an end may not be flagged there" in line
     assert len(data.lengths) == 4
+
+
+def test_shuffled_rows_in_half_precision_are_refused():
+    """A sum of so many of its numbers is beyond half precision."""
+    rows = 20_000
+    states = (20 + np.random.default_rng(1).normal(size=(rows, 3))).astype(np.float16)
+    flags = np.arange(rows) % 100 == 99
+    given = {
+        "observations": states,
+        "next_observations": states[::-1],
+        "actions": np.zeros((rows, 1)),
+        "rewards": np.zeros(rows),
+        "terminals": flags,
+        "timeouts": np.zeros(rows, bool),
+    }
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(states.std(0)).all()
+    with pytest.raises(DatasetError, match="rows are shuffled"):
+        read(given)
+
+
+def test_states_of_flags():
+    given = columns()
+    flags = {key: given[key] > 0 for key in ("observations", "next_observations")}
+    data, heard = read(flags)
+    assert heard == []
+    np.testing.assert_array_equal(data.observations, flags["observations"])
+
+
+def test_what_single_precision_rounds():
+    """A coordinate of 5,400,000 m in steps of 0.05 m; the same from an offset is silent."""
+    given = {key: one.astype(np.float64) for key, one in columns().items() if one.ndim == 2}
+    near = {key: given[key] * [1, 0.05, 1] for key in ("observations", "next_observations")}
+    assert read(near)[1] == []
+    far = {key: one + np.array([0, 5.4e6, 0]) for key, one in near.items()}
+    (line,) = read(far)[1]
+    assert "rounds key 'observations' in columns 1 (counted from 0), by up to 0.25" in line
+    assert "subtract an offset" in line
+    # A large constant loses digits too, but nothing that moves.
+    still = {key: np.array([1, 0, 1]) * one + [0, 5.4e6 + 0.1, 0] for key, one in near.items()}
+    assert read(still)[1] == []

@@ -1,5 +1,7 @@
 """Tests of `Trajectories`: its bookkeeping, against loops and by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,31 @@ def test_returns_to_go_are_the_double_sum(discount):
     actual = make(episodes).returns_to_go(discount)
     assert actual.dtype == np.float64
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("discount", [0.3, 0.997, 1.0])
+def test_returns_to_go_are_those_of_a_loop_to_the_last_digit(discount):
+    rng = np.random.default_rng(1)
+    episodes = [rng.normal(size=n).astype(np.float32) for n in rng.integers(1, 60, 40)]
+    expected = []
+    for rewards in episodes:
+        after, backwards = 0.0, []
+        for reward in rewards[::-1].tolist():
+            after = reward + discount * after
+            backwards.append(after)
+        expected += backwards[::-1]
+    np.testing.assert_array_equal(make(episodes).returns_to_go(discount), expected)
+
+
+def test_returns_to_go_of_one_long_episode_among_short_ones_take_little_memory():
+    data = make([[1.0] * 20_000, *([1.0] for _ in range(1_000))])
+    tracemalloc.start()
+    try:
+        data.returns_to_go(0.99)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000  # a table of all episodes, as long as the longest: 160 MB
 
 
 def test_returns_to_go_by_hand():

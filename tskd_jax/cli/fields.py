@@ -35,8 +35,10 @@ def document() -> str:
         shown: Sequence[str] = [
             f"`{value}`" if value == values[0] else f"**`{value}`**" for value in values
         ]
-        words = entry.metadata["allowed"].words.replace("|", "\\|")
-        meaning = entry.metadata["meaning"]
+        words, meaning = (  # a bare | would end the cell
+            text.replace("|", "\\|")
+            for text in (entry.metadata["allowed"].words, entry.metadata["meaning"])
+        )
         lines.append(f"| `{name}` | {' | '.join(shown)} | {words} | {meaning} |")
     table = "\n".join(lines)
     return (

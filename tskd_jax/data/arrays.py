@@ -23,6 +23,9 @@ RANKS = {
 }
 FLAGS = ("terminals", "timeouts", "ends")
 LARGEST = 1e15  # its square, summed over a million rows, is finite in single precision
+# Episodes take turns if this share of the runs of rows after which an episode goes on later are
+# single rows: of alternate rows all are, and half if one of two robots logs more often.
+SINGLE = 0.3
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def from_arrays(
 ) -> Trajectories:
     """Build trajectories from D4RL's arrays: split episodes and fill in missing next states.
 
-    An episode ends where terminal or timeout is set, or where `episode` changes. Without `episode`,
+    An episode ends where terminal or timeout is set, or where `episode` changes, unless the rows of
+    several episodes take turns: these are put together, with a warning. Without `episode`,
     rows after the last end are dropped: it is unknown how that fragment ends. Without
     `next_observations`, s'_i is s_{i+1} inside an episode, and the last transition of a truncated
     episode is dropped because its next state was not recorded. A terminal transition keeps its own
@@ -63,6 +67,7 @@ def from_arrays(
     """
     columns = _with_timeouts(columns, name, checks)
     invalid = _invalid_rows(columns, name, checks)
+    _check_precision(columns, name, invalid, checks)
     rows = len(invalid)
     terminals = columns["terminals"].astype(bool)
     ends = _ends(columns)
@@ -115,8 +120,8 @@ def _with_timeouts(
 ) -> dict[str, np.ndarray]:
     """Replace `episode` and `ends` by `timeouts`, which flags the ends of truncated episodes.
 
-    If the rows of episodes are interleaved, they are regrouped by episode, in the order in which
-    the episodes begin.
+    If the rows of episodes take turns, they are regrouped by episode, in the order in which the
+    episodes begin.
     """
     columns = dict(columns)
     episode = columns.pop("episode", None)
@@ -141,8 +146,7 @@ def _with_timeouts(
         )
     _, first, number = np.unique(episode, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[number]  # episodes numbered by their first row
-    if (np.diff(rank) < 0).any():
-        checks.warn(f"{name}: episodes take turns in the file; each one's rows are put together")
+    if _take_turns(rank, name, checks):
         order = np.argsort(rank, kind="stable")
         columns = {key: column[order] for key, column in columns.items()}
         rank = rank[order]
@@ -150,6 +154,30 @@ def _with_timeouts(
     timeouts = columns.get("timeouts", np.zeros(rows, bool)) != 0
     columns["timeouts"] = (timeouts | cut) & (columns["terminals"] == 0)
     return columns
+
+
+def _take_turns(episode: np.ndarray, name: str, checks: DatasetChecks) -> bool:
+    """Whether rows of several episodes (N,) take turns; warns if an episode's number comes back.
+
+    The numbers also come back where several recordings, each numbered from 0, are in one file.
+    There a number stands in many rows before another takes its place.
+    """
+    begins = np.flatnonzero(np.diff(episode, prepend=-1))
+    lengths = np.diff(begins, append=len(episode))
+    last = np.empty(episode.max() + 1, int)
+    last[episode[begins]] = begins  # the last assignment stays
+    continued = begins != last[episode[begins]]
+    if not continued.any():
+        return False
+    if (lengths[continued] == 1).mean() >= SINGLE:
+        checks.warn(f"{name}: episodes take turns in the file; each one's rows are put together")
+        return True
+    checks.warn(
+        f"{name}: {continued.sum()} times an episode's number comes back behind other episodes, "
+        f"first in row {np.argmax(np.diff(episode) < 0) + 1}; a new episode begins there, as where "
+        "several recordings are in one file; if that is wrong, put each episode's rows together"
+    )
+    return False
 
 
 def _ends(columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -218,3 +246,26 @@ def _invalid_rows(
             )
         invalid |= bad
     return invalid
+
+
+def _check_precision(
+    columns: Mapping[str, np.ndarray], name: str, invalid: np.ndarray, checks: DatasetChecks
+) -> None:
+    """Warn if single precision, in which trajectories are kept, blurs a dimension."""
+    for key in ("observations", "actions"):
+        if invalid.all() or np.can_cast(columns[key].dtype, np.float32):
+            continue
+        blurred = {}
+        for index, column in enumerate(columns[key][~invalid].T):
+            deviation = np.subtract(column, column[0], dtype=np.float64).std()
+            error = np.abs(np.subtract(column, column.astype(np.float32), dtype=np.float64)).max()
+            # A dimension that hardly moves is constant, with or without its last digits.
+            if deviation > seams.STILL and error > seams.ROUNDING * deviation:
+                blurred[index] = error
+        if blurred:
+            worst = max(blurred, key=lambda index: blurred[index])
+            checks.warn(
+                f"{name}: single precision, in which data are kept, rounds key {key!r} in columns "
+                f"{', '.join(map(str, blurred))} (counted from 0), by up to {blurred[worst]:.2g} "
+                f"in column {worst}; subtract an offset from them"
+            )

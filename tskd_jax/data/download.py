@@ -1,15 +1,17 @@
 """Downloads D4RL's files on request: resumes and checks them, and only then renames them."""
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
 import shutil
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from tskd_jax.data.load import content_hash
 from tskd_jax.errors import DatasetError
 from tskd_jax.machine.memory import readable
 
-LOCK = "downloads.lock.json"
+LOCK = "downloads.lock.json"  # the hashes of files, to which later downloads are held
+IN_USE = ".downloads.in_use"  # locked by the process that downloads
 TRIES, PATIENCE = 4, 60.0  # tries per mirror; timeout in seconds without data
 CHUNK = 2**20
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # temporary HTTP errors, worth another try
@@ -47,14 +50,15 @@ def download(
     An interrupted download resumes, as long as the mirror has the same file. The file gets its
     final name only if its size is the one that the mirror announced, its SHA-256 is that of the
     table or of the first verified download (which writes `downloads.lock.json`), it is a readable
-    HDF5 file with D4RL's keys, and its number of episodes is the published one.
+    HDF5 file with D4RL's keys, and its number of episodes is the published one. Only one process
+    downloads into a folder at a time; others wait for it.
 
     Args:
       wanted: an entry of `d4rl_files.FILES`.
       folder: where to put the file; by default D4RL's folder.
       urls: addresses to try; by default all mirrors.
       on_progress: called as bytes arrive.
-      report: called with a line for each mirror that fails.
+      report: called with a line for each mirror that fails, and before waiting for a process.
       wait: called with the seconds to wait between tries.
 
     Returns:
@@ -73,27 +77,48 @@ def download(
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be made: {error.strerror}") from error
     problems = []
-    for url in urls or wanted.urls():
-        try:
-            partial = _fetch(url, path, on_progress, wait)
-            found = _check(partial, path, wanted)
-            _to_disk(partial)
-            os.replace(partial, path)
-            _note_of(path).unlink(missing_ok=True)
-            _remember(path, url, found)
+    with _alone(folder, report):
+        if path.exists():  # another process has fetched it in the meantime
             return path
-        except _Unsuitable as problem:
-            problems.append(f"{url}: {problem}")
-            report(problems[-1])
-        except OSError as error:  # from the disk: `_fetch` catches those of the network
-            raise DatasetError(
-                f"{path}: cannot be written: {error.strerror}; mend that, and the same command "
-                "goes on where it was"
-            ) from error
+        for url in urls or wanted.urls():
+            try:
+                partial = _fetch(url, path, on_progress, wait)
+                found = _check(partial, path, wanted)
+                _to_disk(partial)
+                os.replace(partial, path)
+                _note_of(path).unlink(missing_ok=True)
+                _remember(path, url, found)
+                return path
+            except _Unsuitable as problem:
+                problems.append(f"{url}: {problem}")
+                report(problems[-1])
+            except OSError as error:  # from the disk: `_fetch` catches those of the network
+                raise DatasetError(
+                    f"{path}: cannot be written: {error.strerror}; mend that, and the same command "
+                    "goes on where it was"
+                ) from error
     raise DatasetError(
         f"{wanted.name} could not be fetched ({'; '.join(problems)}); bring {wanted.file} from "
         f"elsewhere and put it into {folder}, or use the embedded data (--config=hopper)"
     )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other process downloads into a folder, and keep others out."""
+    try:
+        file = (folder / IN_USE).open("a")
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be written: {error.strerror}; mend that") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"{folder}: another process downloads into it; waiting for it to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # this file system has no locks
+        yield
 
 
 def _fetch(url: str, path: Path, on_progress: Progress, wait: Callable[[float], None]) -> Path:
@@ -111,7 +136,10 @@ def _fetch(url: str, path: Path, on_progress: Progress, wait: Callable[[float], 
             elif error.code not in PASSING:
                 raise _Unsuitable(f"HTTP {error.code} {error.reason}") from error
             problem = f"HTTP {error.code} {error.reason}"
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+        except (
+            *(urllib.error.URLError, http.client.HTTPException, TimeoutError),
+            ssl.SSLError,  # the connection ended in the middle of a record
+        ) as error:
             reason = getattr(error, "reason", None)
             if isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN:
                 raise _Unsuitable(f"{reason.strerror}; is there a network?") from error

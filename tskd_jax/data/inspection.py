@@ -57,7 +57,8 @@ def neighbourhoods(
       neighbours: for each radius the median count; alone: for each radius the share of states
       without neighbours; suggested_radius: within which the median state has ten neighbours.
     """
-    states = np.asarray(data.observations / unit, np.float32)
+    # Distances are differences of squares, which a common offset would swamp.
+    states = (data.observations - data.observations.mean(0, dtype=np.float64)) / unit
     episode = data.episode_of
     rows = np.random.default_rng(seed).permutation(data.size)[:QUERIES]
     norms = np.square(states).sum(1)

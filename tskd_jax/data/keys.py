@@ -82,18 +82,8 @@ def find(
     """
     found: dict[str, tuple[str, ...]] = {}
     for role in ROLES:
-        given = getattr(keys, role)
-        if given:
-            chosen: list[str] = []
-            for pattern in filter(None, map(str.strip, given.split(","))):
-                matching = _matching(available, pattern)
-                if not matching:
-                    raise DatasetError(
-                        f"{name}: config.dataset.{role}={given!r}: there is no {pattern!r}; found "
-                        f"{_shown(available)}"
-                    )
-                chosen += matching
-            found[role] = tuple(chosen)
+        if getattr(keys, role):
+            found[role] = chosen(name, available, keys, role)
             continue
         for pattern in customary[role]:
             matching = _matching(available, pattern)
@@ -101,7 +91,7 @@ def find(
                 found[role] = tuple(matching)
                 break
     absent = [role for role in REQUIRED if role not in found and role not in optional]
-    if not absent and "terminals" not in found and set(LIKELY["terminals"]) & set(available):
+    if not absent and "terminals" not in found and _beside(available, found, LIKELY["terminals"]):
         absent = ["terminals"]  # a likely key may flag terminal ends or all ends: the user decides
     if absent:
         raise DatasetError(
@@ -111,11 +101,53 @@ def find(
     return found
 
 
+def chosen(name: str, available: Sequence[str], keys: Keys, role: str) -> tuple[str, ...]:
+    """The keys or columns that the user chose for a role; the arguments are those of `find`.
+
+    Raises:
+      DatasetError: one of them is missing.
+    """
+    given = getattr(keys, role)
+    found: list[str] = []
+    for pattern in [one for one in map(str.strip, given.split(",")) if one] or [given]:
+        matching = _matching(available, pattern)
+        if not matching:
+            raise DatasetError(
+                f"{name}: config.dataset.{role}={given!r}: there is no {pattern!r}; found "
+                f"{_shown(available)}"
+            )
+        found += matching
+    return tuple(found)
+
+
+def refuse(name: str, keys: Keys, roles: Iterable[str], reason: str) -> None:
+    """Refuse the user's choice for any of `roles`.
+
+    Raises:
+      DatasetError: there is one; `reason` says why it cannot be followed.
+    """
+    for role in roles:
+        if getattr(keys, role):
+            raise DatasetError(
+                f"{name}: config.dataset.{role}={getattr(keys, role)!r} cannot be chosen: {reason}"
+            )
+
+
 def ends_of(available: Sequence[str], found: Mapping[str, tuple[str, ...]]) -> str | None:
     """The key that flags all ends, if the file has terminals but no timeouts; otherwise None."""
     if "timeouts" in found or "terminals" not in found:
         return None
-    return next((key for key in ENDS if key in available and key not in found["terminals"]), None)
+    likely = _beside(available, found, ENDS)
+    return next((key for key in likely if key not in found["terminals"]), None)
+
+
+def _beside(
+    available: Sequence[str], found: Mapping[str, tuple[str, ...]], names: Iterable[str]
+) -> list[str]:
+    """The keys of those names in the group of the rewards, or below no group."""
+    group = found["rewards"][0].rpartition("/")[0]
+    places = dict.fromkeys((f"{group}/" if group else "", ""))
+    return [place + one for one in names for place in places if place + one in available]
 
 
 def _matching(available: Sequence[str], pattern: str) -> list[str]:
@@ -136,11 +168,14 @@ def _shown(available: Sequence[str]) -> str:
 
 
 def _suggestion(absent: Sequence[str], available: Sequence[str]) -> str:
-    """Suggest flags that would read the missing roles from keys with likely names."""
-    flags = []
+    """Suggest flags for the missing roles: with likely names, or with names to be filled in."""
+    likely, others = [], []
     for role in absent:
         names = (role, *LIKELY[role])
-        likely = [one for one in available if one.rsplit("/")[-1].lower() in names]
-        if likely:
-            flags.append(f"--config.dataset.{role}={likely[0]}")
-    return f"; if they are what they seem: {' '.join(flags)}" if flags else ""
+        named = [one for one in available if one.rsplit("/")[-1].lower() in names]
+        (likely if named else others).append(
+            f"--config.dataset.{role}={named[0] if named else 'NAME'}"
+        )
+    seeming = f"; if they are what they seem: {' '.join(likely)}" if likely else ""
+    asked = f"; say what to read (several by comma, * for any text): {' '.join(others)}"
+    return seeming + (asked if others else "")

@@ -21,7 +21,7 @@ BUNDLED = {
     "halfcheetah-sac-replay": "halfcheetah_sac_replay.hdf5",
     "walker2d-sac-replay": "walker2d_sac_replay.hdf5",
 }
-SUFFIXES = (".hdf5", ".h5", npz.SUFFIX, *tables.CSV, ".parquet")
+SUFFIXES = (".hdf5", ".h5", npz.SUFFIX, *tables.CSV, tables.PARQUET)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def resolve(path_or_name: str | os.PathLike) -> Path:
     if given in BUNDLED:
         return Path(str(files("tskd_jax") / "data" / "bundled" / BUNDLED[given]))
     looked_for = [Path(given).expanduser()]
-    if not given.endswith(SUFFIXES):
+    if not given.lower().endswith(SUFFIXES):
         looked_for += [local_file(given), minari_file(given), minari_file(given).parent]
     for path in looked_for:
         if path.is_file():
@@ -108,23 +108,24 @@ def read_columns(
     """Read the columns of a dataset, before they become trajectories; see `load_dataset`."""
     given = os.fspath(path_or_name)
     if given.startswith("d4rl:"):
-        return d4rl.read_with_package(given.removeprefix("d4rl:"))
+        return d4rl.read_with_package(given.removeprefix("d4rl:"), keys, warn)
     if given.startswith(ogbench.PREFIX):
-        return ogbench.read(given.removeprefix(ogbench.PREFIX))
+        return ogbench.read(given.removeprefix(ogbench.PREFIX), keys)
     path = resolve(given)
     if path.is_dir():
         if (path / lerobot.INFO).is_file():
             return lerobot.read(path, keys, warn)
         if minari.data_folder(path):
-            return minari.read(path)
+            return minari.read(path, keys)
         return episodes.read(path, keys, warn)
-    if path.suffix == npz.SUFFIX:
+    suffix = path.suffix.lower()
+    if suffix == npz.SUFFIX:
         return npz.read(path, keys, warn)
-    if path.suffix in tables.CSV:
+    if suffix in tables.CSV:
         return tables.read_csv(path, keys, warn)
-    if path.suffix == ".parquet":
+    if suffix == tables.PARQUET:
         return tables.read_parquet(path, keys, warn)
-    return minari.read(path) if minari.is_minari(path) else d4rl.read(path, keys, warn)
+    return minari.read(path, keys) if minari.is_minari(path) else d4rl.read(path, keys, warn)
 
 
 def load_dataset(

@@ -11,6 +11,7 @@ from tskd_jax.errors import DatasetError
 
 FEW = 0.02  # up to this share of inner rows with a wrong next state is only a warning
 ROUNDING = 1e-4  # tolerance, in standard deviations of the states
+STILL = 1e-6  # standard deviation below which a dimension counts as constant
 # Share and number of ends with the same placeholder that count as the writer's convention.
 HABIT, SEVERAL = 0.5, 3
 
@@ -81,9 +82,10 @@ def check_order(
     inner = np.flatnonzero(~ends[:-1] & ~invalid[:-1] & ~invalid[1:])
     if not len(inner):
         return
-    deviation = np.maximum(observations[~invalid].std(0), 1e-6)
-    off = np.abs(next_observations[inner] - observations[inner + 1]) > ROUNDING * deviation
-    wrong = off.any(1)
+    # In double precision: half precision overflows, and flags cannot be subtracted.
+    deviation = np.maximum(observations[~invalid].std(0, dtype=np.float64), STILL)
+    gap = np.subtract(next_observations[inner], observations[inner + 1], dtype=np.float64)
+    wrong = (np.abs(gap, out=gap) > ROUNDING * deviation).any(1)
     if not wrong.any():
         return
     problem = (

@@ -114,13 +114,15 @@ class Trajectories:
 
     def returns_to_go(self, discount: float) -> np.ndarray:
         """(N,) float64, R_t = Σ_{u≥t} γ^{u-t} r_u up to the episode's end (section 4.4)."""
-        rewards = np.asarray(self.rewards, np.float64)
-        table = np.zeros((len(self.lengths), int(self.lengths.max())))
-        step = np.arange(self.size) - np.repeat(self.starts, self.lengths)
-        table[self.episode_of, step] = rewards
-        for t in range(table.shape[1] - 2, -1, -1):
-            table[:, t] += discount * table[:, t + 1]
-        return table[self.episode_of, step]
+        returns = np.array(self.rewards, np.float64)
+        longest_first = np.argsort(-self.lengths, kind="stable")
+        ends, lengths = self.ends[longest_first], np.sort(self.lengths)
+        before_end = np.arange(1, lengths.max(initial=0))
+        longer = len(lengths) - np.searchsorted(lengths, before_end, side="right")
+        for steps, count in zip(before_end, longer, strict=True):  # in all episodes at once
+            rows = ends[:count] - steps
+            returns[rows] += discount * returns[rows + 1]
+        return returns
 
     def select(self, episodes: np.ndarray) -> "Trajectories":
         """The episodes with the given indices, in that order; or those of a boolean mask."""

@@ -13,7 +13,7 @@ import pytest
 from tskd_jax.data import load_dataset
 from tskd_jax.data.arrays import from_arrays
 from tskd_jax.data.formats import d4rl
-from tskd_jax.data.keys import REQUIRED
+from tskd_jax.data.keys import REQUIRED, Keys
 from tskd_jax.data.trajectories import COLUMNS, RECORDED, STITCHED
 from tskd_jax.errors import DatasetError
 
@@ -368,13 +368,23 @@ def test_the_d4rl_package(monkeypatch):
     assert_equal(data, from_arrays(make_columns()))
 
 
+def test_the_d4rl_package_and_other_keys(monkeypatch):
+    velocities = np.arange(3.0 * ROWS).reshape(ROWS, 3)
+    both = make_columns("next_observations") | {"infos/qvel": velocities}
+    install_fake_packages(monkeypatch, lambda: both)
+    data = load_dataset("d4rl:hopper-medium-v2", keys=Keys(observations="infos/qvel"))
+    np.testing.assert_array_equal(data.observations, velocities[:4])
+    with pytest.raises(DatasetError, match=r"d4rl:hopper-medium-v2: .* there is no 'qpos'"):
+        load_dataset("d4rl:hopper-medium-v2", keys=Keys(observations="qpos"))
+
+
 def test_the_d4rl_package_knows_no_such_name(monkeypatch):
     def refuse():
         raise KeyError("no such environment\nand a long explanation")
 
     install_fake_packages(monkeypatch, refuse)
     with pytest.raises(DatasetError, match="d4rl:nonsense-v9") as caught:
-        d4rl.read_with_package("nonsense-v9")
+        load_dataset("d4rl:nonsense-v9")
     assert "\n" not in str(caught.value)
 
 
@@ -389,6 +399,6 @@ def test_without_the_d4rl_package(monkeypatch, absent):
     install_fake_packages(monkeypatch, make_columns)
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(DatasetError, match="path of the HDF5 file") as caught:
-        d4rl.read_with_package("hopper-medium-v2")
+        load_dataset("d4rl:hopper-medium-v2")
     assert "d4rl:hopper-medium-v2" in str(caught.value)
     assert "\n" not in str(caught.value)

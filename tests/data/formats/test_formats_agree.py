@@ -136,6 +136,21 @@ def test_csv_of_episodes_by_turns(tmp_path, table, expected):
         check_same(load_dataset(write_csv(tmp_path / "a.csv", turns)), expected)
 
 
+def test_csv_of_episodes_by_uneven_turns(tmp_path, table, expected):
+    """The second robot logs when the first has logged thrice; the third, when both are done."""
+    time = [np.arange(7.0), 2.5 + 3 * np.arange(4), 100 + np.arange(9.0)]
+    order = np.argsort(np.concatenate(time), kind="stable")
+    turns = {key: column[order] for key, column in table.items()}
+    with pytest.warns(UserWarning, match="episodes take turns"):
+        check_same(load_dataset(write_csv(tmp_path / "a.csv", turns)), expected)
+
+
+def test_csv_of_recordings_that_are_each_numbered_anew(tmp_path, table, expected):
+    again = table | {"episode": np.array([0, 1, 0])[table["episode"]]}
+    with pytest.warns(UserWarning, match="1 times an episode's number .* first in row 11; a new"):
+        check_same(load_dataset(write_csv(tmp_path / "a.csv", again)), expected)
+
+
 def test_parquet(tmp_path, table, columns, expected):
     pa.parquet.write_table(pa.table(table), tmp_path / "a.parquet")
     check_same(load_dataset(tmp_path / "a.parquet"), expected)

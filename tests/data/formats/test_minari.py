@@ -4,10 +4,13 @@ import json
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from tskd_jax.data import load_dataset
 from tskd_jax.data.formats import minari
+from tskd_jax.data.keys import Keys
 from tskd_jax.data.load import read_columns
 from tskd_jax.errors import DatasetError
 
@@ -182,3 +185,53 @@ def test_what_is_not_minari(tmp_path):
     with h5py.File(tmp_path / "d4rl.hdf5", "w") as file:
         file["observations"] = np.zeros((2, 2))
     assert not minari.is_minari(tmp_path / "d4rl.hdf5")
+
+
+def test_other_arrays(path):
+    episode = make_episode(0, 2, True) | {"mine": np.array([5.0, 6])}
+    goal = episode.pop("observations")
+    episode |= {"observations/goal": goal, "observations/image": np.zeros((3, 4, 4, 3))}
+    write(path, {0: episode | {"env/force": np.array([7.0, 8, 9])}})
+    keys = Keys(observations="env/force,observations/g*", rewards="mine", terminals="truncations")
+    data = load_dataset(path, keys=keys)
+    assert data.observations.tolist() == [[7, 0, 0], [8, 1, 2]]
+    assert data.next_observations[-1].tolist() == [9, 2, 4]
+    assert data.rewards.tolist() == [5, 6]
+    assert not data.terminals.any()
+    assert read_columns(path, keys).names["observations"] == (
+        *("env/force", "observations/goal[0]", "observations/goal[1]"),
+    )
+
+
+def test_other_arrays_in_parquet(tmp_path):
+    for number, reward in enumerate((5.0, 6.0)):
+        states = [{"goal": [9.0], "pose": [float(number), row]} for row in (1.0, 2.0, 3.0)]
+        table = {
+            "observations": pa.array(states),
+            "actions": pa.array([[0.5]] * 3),
+            "rewards": [0.0] * 3,
+            "mine": [reward] * 3,
+            "terminations": [False] * 3,
+        }
+        (tmp_path / str(number)).mkdir()
+        pa.parquet.write_table(pa.table(table), tmp_path / str(number) / "part-0.parquet")
+    data = load_dataset(tmp_path, keys=Keys(observations="observations/pose", rewards="mine"))
+    assert data.observations.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+    assert data.rewards.tolist() == [5, 5, 6, 6]
+    with pytest.raises(DatasetError, match=r"there is no 'reward'; found .*'mine'"):
+        load_dataset(tmp_path, keys=Keys(rewards="reward"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (Keys(rewards="mine"), "episode_0: config.dataset.rewards='mine': there is no 'mine'"),
+        (Keys(rewards="rewards,actions"), "episode_0: rewards must be one array"),
+        (Keys(observations="observations/goal"), "there is no 'observations/goal'"),
+        (Keys(timeouts="truncations"), "timeouts='truncations' cannot be chosen: each of Minari's"),
+    ],
+)
+def test_other_arrays_that_there_are_not(path, keys, words):
+    write(path, {0: make_episode(0, 3, True)})
+    with pytest.raises(DatasetError, match=words):
+        load_dataset(path, keys=keys)

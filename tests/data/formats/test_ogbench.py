@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tskd_jax.data import load_dataset
+from tskd_jax.data.keys import Keys
 from tskd_jax.data.trajectories import COLUMNS
 from tskd_jax.errors import DatasetError
 
@@ -88,3 +89,27 @@ def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "ogbench", None)
     with pytest.raises(DatasetError, match=r"pip install 'tskd_jax\[ogbench\]'"):
         load_dataset("ogbench:cube-single-play-singletask-v0")
+
+
+def test_the_package_names_its_arrays(package):
+    asked = package(lambda: DATA)
+    with pytest.raises(DatasetError, match="rewards='mine' cannot be chosen: the package names"):
+        load_dataset("ogbench:cube-single-play-singletask-v0", keys=Keys(rewards="mine"))
+    assert asked == []
+
+
+def test_a_file_with_flags_of_one_column_and_other_entries(package, tmp_path):
+    package(lambda: DATA)
+    expected = load_dataset("ogbench:cube-single-play-singletask-v0")
+    flags = {key: DATA[key][:, None] for key in ("masks", "terminals")}
+    np.savez(tmp_path / "a.npz", **(DATA | flags), seed=3)
+    file = load_dataset(tmp_path / "a.npz")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(file, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("masks", [np.array(1.0), np.ones(7), np.ones((8, 2))])
+def test_a_file_with_masks_of_another_shape(tmp_path, masks):
+    np.savez(tmp_path / "a.npz", **(DATA | {"masks": masks}))
+    with pytest.raises(DatasetError, match=r"a\.npz: keys 'masks' and 'terminals' have shapes"):
+        load_dataset(tmp_path / "a.npz")

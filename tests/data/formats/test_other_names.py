@@ -15,6 +15,7 @@ import pytest
 
 from tskd_jax.data import load_dataset
 from tskd_jax.data.checks import DatasetChecks
+from tskd_jax.data.formats import budget
 from tskd_jax.data.keys import Keys
 from tskd_jax.data.load import read_columns
 from tskd_jax.errors import DatasetError
@@ -98,6 +99,20 @@ def test_below_a_group(tmp_path):
     assert [line.split(": ")[1] for line in heard] == ["read from its group 'train'"]
 
 
+def test_all_ends_below_a_group(tmp_path):
+    columns = make_columns()
+    columns["dones"] = columns["terminals"] | columns.pop("timeouts")
+    inside = {f"train/{key}": column for key, column in columns.items()}
+    data, heard = read(write(tmp_path / "a.hdf5", inside))
+    assert data.lengths.tolist() == [3, 2]
+    assert "key 'train/dones' is taken for the ends of all episodes" in heard[1]
+    # Beside episode numbers, it could flag terminal ends or all.
+    inside["train/number"] = np.repeat([0, 1], 3)
+    del inside["train/terminals"]
+    path = write(tmp_path / "a.hdf5", inside)
+    refused(path, "--config.dataset.terminals=train/dones", keys=Keys(episode="train/number"))
+
+
 def test_below_two_groups(tmp_path):
     inside = {
         f"{group}/{key}": column
@@ -133,6 +148,16 @@ def test_columns_by_pattern_stand_in_the_order_of_their_numbers(tmp_path):
     assert read_columns(tmp_path / "a.csv", keys).names["observations"] == (
         *("joint_1", "joint_2", "joint_10"),
     )
+
+
+def test_names_that_say_nothing_are_asked_for(tmp_path):
+    (tmp_path / "a.csv").write_text("joint_0,act,reward,terminal\n1,2,3,0\n1,2,3,1\n")
+    refused(
+        tmp_path / "a.csv",
+        *("'joint_0'", "if they are what they seem: --config.dataset.actions=act; say what to"),
+        "(several by comma, * for any text): --config.dataset.observations=NAME",
+    )
+    refused(tmp_path / "a.csv", "there is no ','", keys=Keys(observations=","))
 
 
 # HDF5
@@ -255,6 +280,16 @@ def test_parquet_that_cannot_be_read(tmp_path, replaced, words):
     refused(parquet(tmp_path / "a.parquet", **replaced), *words)
 
 
+def test_parquet_larger_than_the_memory(tmp_path, monkeypatch):
+    """A million equal numbers take a few bytes in the file, and 8 MB when they are read."""
+    column = np.ones(1_000_000)
+    names = ("observation_0", "action_0", "reward", "terminal")
+    pa.parquet.write_table(pa.table(dict.fromkeys(names, column)), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 100_000
+    monkeypatch.setattr(budget.memory, "of_host", lambda: (90_000_000, 0))
+    refused(tmp_path / "a.parquet", "takes about 96.0 MB of memory, 90.0 MB are free")
+
+
 def test_damaged_parquet(tmp_path):
     path = parquet(tmp_path / "a.parquet")
     path.write_bytes(path.read_bytes()[:-30])
@@ -298,10 +333,42 @@ def test_folders_that_cannot_be_read(tmp_path):
         read(tmp_path)
 
 
+def test_a_folder_of_npz_with_scalars(tmp_path):
+    """One flag for the whole episode, though it has one step; but no action for all steps."""
+    for number, steps in enumerate((3, 1)):
+        episode = {
+            "observations": np.full((steps + 1, 2), number),
+            "actions": np.zeros((steps, 1)),
+            "rewards": np.ones(steps),
+            "terminals": np.array(True),
+        }
+        np.savez(tmp_path / f"{number}.npz", **episode)
+    data, _ = read(tmp_path)
+    assert data.lengths.tolist() == [3, 1]
+    assert data.terminals.tolist() == [False, False, True, True]
+    np.savez(tmp_path / "1.npz", **episode | {"actions": np.array(0.0)})
+    refused(tmp_path, "1.npz: actions has no rows, rewards have 1")
+
+
+def test_a_folder_of_csv_with_columns_in_another_order(tmp_path):
+    rows = {"joint_knee": 1, "joint_hip": 2, "after_knee": 3, "after_hip": 4, "motor": 0}
+    keys = Keys(observations="joint_*", actions="motor", next_observations="after_*")
+    for number, names in enumerate((list(rows), list(reversed(rows)))):
+        lines = [",".join([*names, "reward"]), ",".join([*(str(rows[one]) for one in names), "1"])]
+        (tmp_path / f"{number}.csv").write_text("\n".join(lines))
+    data, _ = read(tmp_path, keys)
+    assert data.observations.tolist() == [[1, 2], [1, 2]]
+    assert data.next_observations.tolist() == [[3, 4], [3, 4]]
+    text = (tmp_path / "1.csv").read_text()
+    (tmp_path / "1.csv").write_text(text.replace("joint_hip", "joint_toe"))
+    with pytest.raises(DatasetError, match=r"1\.csv: observations are of other columns than in 0"):
+        read(tmp_path, keys)
+
+
 def test_lerobot_that_cannot_be_read(tmp_path):
     (tmp_path / "meta").mkdir()
     info = tmp_path / "meta/info.json"
-    for text in ("", "[]", "{}"):
+    for text in ("", "[]", "{}", '{"features": ["a"]}', '{"features": {"a": "float32"}}'):
         info.write_text(text)
         with pytest.raises(DatasetError, match="does not describe a LeRobot dataset"):
             read(tmp_path)
@@ -315,3 +382,8 @@ def test_lerobot_that_cannot_be_read(tmp_path):
     }
     pa.parquet.write_table(pa.table(frames), tmp_path / "data/a.parquet")
     refused(tmp_path, "'rewards' is missing", "'observation.state'")
+    pa.parquet.write_table(
+        pa.table(frames | {"next.reward": [1.0] * 3}), tmp_path / "data/a.parquet"
+    )
+    pa.parquet.write_table(pa.table(frames), tmp_path / "data/b.parquet")
+    refused(tmp_path, "b.parquet: column 'next.reward' is missing, which a.parquet has")

@@ -12,9 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tskd_jax.data.arrays import RANKS, Columns
+from tskd_jax.data.arrays import Columns
 from tskd_jax.data.formats.gather import gather
 from tskd_jax.data.formats.hdf5 import Reader, open_file
+from tskd_jax.data.formats.npz import reader
 from tskd_jax.data.keys import Keys
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError, first_line
@@ -67,11 +68,12 @@ def write(
             )
 
 
-def read_with_package(name: str) -> Columns:
+def read_with_package(name: str, keys: Keys, warn: Callable[[str], None]) -> Columns:
     """Read columns with the optional `d4rl` package: `gym.make(name).get_dataset()`.
 
     Raises:
-      DatasetError: the packages are not installed, or do not know the environment.
+      DatasetError: the packages are not installed, or do not know the environment; or a key is
+        missing.
     """
     try:
         import d4rl  # noqa: F401  # pyright: ignore[reportMissingImports]
@@ -82,7 +84,7 @@ def read_with_package(name: str) -> Columns:
             "of the HDF5 file instead"
         ) from error
     try:
-        arrays = gym.make(name).get_dataset()
+        arrays = {key: np.asarray(one) for key, one in gym.make(name).get_dataset().items()}
     except Exception as error:
         raise DatasetError(f"d4rl:{name}: {first_line(error)}") from error
-    return Columns({key: np.asarray(arrays[key]) for key in RANKS if key in arrays})
+    return gather(f"d4rl:{name}", list(arrays), reader(arrays), keys, warn)

@@ -11,7 +11,7 @@ from tskd_jax.data.arrays import Columns
 from tskd_jax.data.formats import npz, tables
 from tskd_jax.data.formats.budget import Budget
 from tskd_jax.data.formats.gather import gather
-from tskd_jax.data.keys import Keys
+from tskd_jax.data.keys import SHOWN, Keys
 from tskd_jax.errors import DatasetError
 
 SUFFIXES = (npz.SUFFIX, *tables.CSV)
@@ -19,7 +19,7 @@ SUFFIXES = (npz.SUFFIX, *tables.CSV)
 
 def files_of(folder: Path) -> list[Path]:
     """The episode files of a folder, in the order of the numbers in their names."""
-    files = [one for one in folder.iterdir() if one.suffix in SUFFIXES and one.is_file()]
+    files = [one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file()]
     pieces = {one: re.split(r"(\d+)", one.name) for one in files}
     return sorted(
         files, key=lambda one: [(int(p), "") if p.isdigit() else (-1, p) for p in pieces[one]]
@@ -38,11 +38,19 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     files = files_of(folder)
     if not files:
         raise DatasetError(f"{folder}: no episode in it; one file each, {', '.join(SUFFIXES)}")
-    budget, parts, names = Budget(), [], {}
+    budget, parts = Budget(), []
+    names: dict[str, tuple[str, ...]] = {}
     for number, file in enumerate(files):
         columns = _read_one(file, keys, budget, warn)
         arrays = dict(columns.arrays)
-        names = dict(columns.names)
+        for key, given in columns.names.items():
+            first = names.setdefault(key, given)
+            if set(given) != set(first):
+                raise DatasetError(
+                    f"{file}: {key} are of other columns than in {files[0].name}: only one of the "
+                    f"two has {', '.join(sorted(set(given) ^ set(first))[:SHOWN])}"
+                )
+            arrays[key] = arrays[key][:, [given.index(one) for one in first]]
         parts.append(arrays | {"episode": np.full(len(arrays["rewards"]), number)})
         if set(parts[-1]) != set(parts[0]):
             raise DatasetError(
@@ -59,7 +67,7 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
 
 def _read_one(file: Path, keys: Keys, budget: Budget, warn: Callable[[str], None]) -> Columns:
     """Read one episode's columns, with next states if there are T + 1 observations."""
-    if file.suffix in tables.CSV:
+    if file.suffix.lower() in tables.CSV:
         return tables.read_csv(file, replace(keys, episode=""), warn, ("terminals",))
     arrays = npz.load(file, budget)
 
@@ -76,11 +84,12 @@ def _read_one(file: Path, keys: Keys, budget: Budget, warn: Callable[[str], None
         found["next_observations"] = found["observations"][1:]
         found["observations"] = found["observations"][:-1]
     for flag in ("terminals", "timeouts"):
-        if flag in found and found[flag].size == 1 and steps > 1:
+        if flag in found and found[flag].size == 1:
             whole = np.zeros(steps, found[flag].dtype)
             whole[-1:] = found[flag].reshape(())
             found[flag] = whole
     for key, column in found.items():
-        if len(column) != steps:
-            raise DatasetError(f"{file}: {key} has {len(column)} rows, rewards have {steps}")
+        rows = len(column) if column.ndim else "no"
+        if rows != steps:
+            raise DatasetError(f"{file}: {key} has {rows} rows, rewards have {steps}")
     return Columns(found, columns.names)

@@ -36,8 +36,8 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     """
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
-        features = dict(info["features"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        features = {name: dict(one) for name, one in info["features"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{folder / INFO}: does not describe a LeRobot dataset") from error
     files = sorted((folder / "data").glob("**/*.parquet"))
     if not files:
@@ -49,6 +49,13 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     # info.json lists the features in the robot's order.
     available.sort(key=lambda one: list(features).index(one) if one in features else len(features))
     found = find(str(folder), available, keys, CUSTOM, ("terminals",))
+    for file, table in zip(files, tables, strict=True):
+        missing = {one for role in found.values() for one in role} - set(table.column_names)
+        if missing:
+            raise DatasetError(
+                f"{file}: column {min(missing)!r} is missing, which {files[0].name} has; is the "
+                "dataset complete?"
+            )
     arrays: dict[str, np.ndarray] = {}
     names: dict[str, tuple[str, ...]] = {}
     for role, chosen in found.items():

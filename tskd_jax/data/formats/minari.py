@@ -6,7 +6,7 @@ flattened in the order of the space, as in `gymnasium.wrappers.FlattenObservatio
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ import numpy as np
 
 from tskd_jax.data.arrays import Columns
 from tskd_jax.data.formats.budget import Budget
-from tskd_jax.data.formats.gather import side_by_side
+from tskd_jax.data.formats.gather import ANY_RANK, side_by_side
 from tskd_jax.data.formats.hdf5 import Reader, open_file
 from tskd_jax.data.formats.tables import open_table, vectors
+from tskd_jax.data.keys import Keys, chosen, refuse
 from tskd_jax.errors import DatasetError
 
 FILE = "main_data.hdf5"
 VECTORS, NUMBERS = ("observations", "actions"), ("rewards", "terminations")
+ROLES = {key: key for key in (*VECTORS, "rewards")} | {"terminations": "terminals"}
+GIVEN = ("timeouts", "next_observations", "episode")  # by the layout itself
 # A vector, or the parts of a Dict by name, possibly nested.
 Tree = np.ndarray | Mapping[str, Any]
 
@@ -43,22 +46,30 @@ def data_folder(path: Path) -> Path | None:
     return None
 
 
-def read(path: Path) -> Columns:
+def read(path: Path, keys: Keys) -> Columns:
     """Read the columns of a Minari dataset: its `main_data.hdf5`, or the folder with its episodes.
+
+    `keys` may name other arrays, and parts of a Dict: observations/goal. In Arrow and Parquet the
+    parts are those of the same Dict.
 
     Raises:
       DatasetError: an episode lacks an array, holds anything but vectors of numbers, or its lengths
-        are inconsistent; or the package that reads it is missing.
+        are inconsistent; `keys` names anything else; or the package that reads it is missing.
     """
+    refuse(str(path), keys, GIVEN, "each of Minari's episodes has its states and its end")
     spaces = _spaces(path if path.is_dir() else path.parent)
-    episodes = _read_folder(path) if path.is_dir() else _read_hdf5(path)
+    episodes = _read_folder(path, keys) if path.is_dir() else _read_hdf5(path, keys)
     if not episodes:
         raise DatasetError(f"{path}: no episode holds a transition")
     names: dict[str, tuple[str, ...]] = {}
     parts: dict[str, list[np.ndarray]] = {}
     for title, episode in episodes.items():
         for key in VECTORS:
-            episode[key], names[key] = _flatten(path, title, key, episode[key], spaces.get(key))
+            episode[key], names[key] = (
+                side_by_side(f"{path}: {title}", episode[key])
+                if getattr(keys, key)
+                else _flatten(path, title, key, episode[key], spaces.get(key))
+            )
         for key, column in _columns(path, title, episode).items():
             parts.setdefault(key, []).append(column)
     if not parts:
@@ -72,7 +83,7 @@ def read(path: Path) -> Columns:
     )
 
 
-def _read_hdf5(path: Path) -> dict[str, dict[str, Any]]:
+def _read_hdf5(path: Path, keys: Keys) -> dict[str, dict[str, Any]]:
     """Title -> an episode's arrays, in the order of the episodes' numbers."""
     with open_file(path) as file:
         reader = Reader(path, file)
@@ -85,11 +96,31 @@ def _read_hdf5(path: Path) -> dict[str, dict[str, Any]]:
                 *dict.fromkeys(VECTORS, 2).items(),
                 *dict.fromkeys(NUMBERS, 1).items(),
             ):
+                if group is not None and getattr(keys, ROLES[key]):
+                    wanted = _chosen(f"{path}: {name}", group.arrays(), keys, key)
+                    arrays = {one: group.array(one, ANY_RANK if rank == 2 else 1) for one in wanted}
+                    episodes[name][key] = arrays if rank == 2 else arrays[wanted[0]]
+                    continue
                 if group is None or not group.has(key) or (rank == 1 and group.is_group(key)):
                     there = [] if group is None else group.arrays()
                     raise DatasetError(f"{path}: {name} has no array {key!r}; found {there[:20]}")
                 episodes[name][key] = _tree(group, key) if rank == 2 else group.array(key, rank)
         return episodes
+
+
+def _chosen(where: str, available: Sequence[str], keys: Keys, key: str) -> tuple[str, ...]:
+    """The arrays that the user chose for a key of an episode; one if it is of `NUMBERS`."""
+    names = chosen(where, available, keys, ROLES[key])
+    if key in NUMBERS and len(names) > 1:
+        raise DatasetError(f"{where}: {ROLES[key]} must be one array, not {', '.join(names)}")
+    return names
+
+
+def _leaves(name: str, tree: Tree) -> dict[str, np.ndarray]:
+    """The arrays of a tree by their names, as "observations/goal"."""
+    if isinstance(tree, np.ndarray):
+        return {name: tree}
+    return {k: v for key, one in tree.items() for k, v in _leaves(f"{name}/{key}", one).items()}
 
 
 def _tree(group: Reader, key: str) -> Tree:
@@ -99,7 +130,7 @@ def _tree(group: Reader, key: str) -> Tree:
     return {name: _tree(below, name) for name in below.names()}
 
 
-def _read_folder(path: Path) -> dict[str, dict[str, Any]]:
+def _read_folder(path: Path, keys: Keys) -> dict[str, dict[str, Any]]:
     """Title -> an episode's arrays, without the row of padding at its end in Arrow and Parquet."""
     budget = Budget()
     files = sorted(path.glob("*/part-0.*"), key=lambda file: (len(file.parent.name), file.parent))
@@ -107,12 +138,19 @@ def _read_folder(path: Path) -> dict[str, dict[str, Any]]:
     for file in files:
         title = f"episode {file.parent.name}"
         table = open_table(file, budget)
-        missing = [key for key in (*VECTORS, *NUMBERS) if key not in table.column_names]
+        where, sources = f"{path}: {title}", {key: key for key in (*VECTORS, *NUMBERS)}
+        for key in NUMBERS:
+            if getattr(keys, ROLES[key]):
+                (sources[key],) = _chosen(where, table.column_names, keys, key)
+        missing = [one for one in sources.values() if one not in table.column_names]
         if missing:
-            raise DatasetError(
-                f"{path}: {title} has no array {missing[0]!r}; found {table.column_names}"
-            )
-        episode = {key: vectors(file, key, table[key]) for key in (*VECTORS, *NUMBERS)}
+            raise DatasetError(f"{where} has no array {missing[0]!r}; found {table.column_names}")
+        episode = {key: vectors(file, one, table[one]) for key, one in sources.items()}
+        for key in VECTORS:
+            if getattr(keys, key):
+                leaves = _leaves(key, episode[key])
+                names = _chosen(where, list(leaves), keys, key)
+                episode[key] = {one: leaves[one] for one in names}
         steps = len(table) - 1
         cut = {key: _cut(episode[key], steps) for key in ("actions", *NUMBERS)}
         episodes[title] = {"observations": episode["observations"]} | cut

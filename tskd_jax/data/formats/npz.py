@@ -26,8 +26,16 @@ def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     """
     arrays = load(path, Budget())
     if "masks" in arrays and "terminals" in arrays and not keys.terminals:
-        rows = len(arrays["masks"])
-        arrays = episodes_of({key: one for key, one in arrays.items() if len(one) == rows})
+        flags = {key: reader(arrays)(key, 1) for key in ("masks", "terminals")}
+        shapes = [flag.shape for flag in flags.values()]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+            raise DatasetError(
+                f"{path}: keys 'masks' and 'terminals' have shapes {shapes[0]} and {shapes[1]}, "
+                "expected one number in each for each row"
+            )
+        arrays = episodes_of(
+            {key: one for key, one in (arrays | flags).items() if one.shape[:1] == shapes[0]}
+        )
         return gather(str(path), list(arrays), reader(arrays), keys, lambda _line: None)
     return gather(str(path), list(arrays), reader(arrays), keys, warn)
 

@@ -7,19 +7,22 @@ from collections.abc import Mapping
 import numpy as np
 
 from tskd_jax.data.arrays import Columns
+from tskd_jax.data.keys import ROLES, Keys, refuse
 from tskd_jax.errors import DatasetError, first_line
 
 PREFIX = "ogbench:"
 
 
-def read(name: str) -> Columns:
+def read(name: str, keys: Keys) -> Columns:
     """Read the training split of `NAME-singletask-v0` or `NAME-singletask-taskN-v0`.
 
     `episodes_of` determines the ends of episodes.
 
     Raises:
-      DatasetError: the package is not installed, or cannot provide the dataset with rewards.
+      DatasetError: the package is not installed, or cannot provide the dataset with rewards; or
+        `keys` names an array: the package names them.
     """
+    refuse(f"{PREFIX}{name}", keys, ROLES, "the package names its arrays; to choose, save them")
     try:
         import ogbench  # pyright: ignore[reportMissingImports]
     except ImportError as error:

@@ -13,9 +13,10 @@ from tskd_jax.data.formats.gather import side_by_side
 from tskd_jax.data.keys import COLUMNS, Keys, ends_of, find
 from tskd_jax.errors import DatasetError, first_line
 
-CSV = (".csv", ".tsv", ".txt")
+CSV, PARQUET = (".csv", ".tsv", ".txt"), ".parquet"
 DELIMITERS = ",;\t"
 WORDS = {"true": 1.0, "false": 0.0}
+WIDTHS = {"INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8}  # bytes of Parquet's numbers
 
 
 def read_csv(
@@ -136,14 +137,28 @@ def open_table(path: Path, budget: Budget) -> Any:
         raise DatasetError(
             f"{path}: needs the package pyarrow; pip install 'tskd_jax[parquet]'"
         ) from error
-    budget.spend(COPIES * path.stat().st_size, str(path))
+    kind = "parquet" if path.suffix.lower() == PARQUET else "arrow"
     try:
-        kind = "parquet" if path.suffix == ".parquet" else "arrow"
+        size = _unpacked(path) if kind == "parquet" else path.stat().st_size
+        budget.spend(COPIES * size, str(path))
         return pyarrow.dataset.dataset(path, format=kind).to_table().combine_chunks()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DatasetError(
             f"{path}: not a readable {kind} file ({first_line(error)}); is it complete?"
         ) from error
+
+
+def _unpacked(path: Path) -> int:
+    """Bytes of a Parquet file's columns in memory, by its metadata: repeated numbers take none."""
+    import pyarrow.parquet  # pyright: ignore[reportMissingImports]
+
+    known = pyarrow.parquet.read_metadata(path)
+    groups = (known.row_group(index) for index in range(known.num_row_groups))
+    columns = [group.column(index) for group in groups for index in range(group.num_columns)]
+    return sum(
+        max(one.total_uncompressed_size, one.num_values * WIDTHS.get(one.physical_type, 1))
+        for one in columns
+    )
 
 
 def vectors(path: Path, name: str, column: Any, text: bool = False) -> Any:
@@ -214,7 +229,7 @@ def _gather(
     if ends and "episode" not in known:
         warn(f"{name}: column {ends!r} is taken for the ends of all episodes, terminal or cut")
         arrays["ends"] = read((ends,)).reshape(-1)
-    names = {role: known[role] for role in ("observations", "actions")}
+    names = {role: one for role, one in known.items() if RANKS.get(role, 1) == 2}
     return Columns(
         arrays,
         {role: one for role, one in names.items() if len(one) == arrays[role].shape[1]},
