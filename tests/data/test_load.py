@@ -138,7 +138,8 @@ def test_a_missing_file_is_looked_for_in_one_place(tmp_path):
     ("name", "words"),
     [("", "no dataset is named"), (".", "no episode in it"), ("../x", "no such file")],
 )
-def test_what_is_no_dataset(name, words):
+def test_what_is_no_dataset(name, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo leaves its log wherever it warns
     with pytest.raises(DatasetError, match=words):
         load_dataset(name)
 
