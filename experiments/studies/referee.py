@@ -14,6 +14,8 @@ For each finished run and each kind of world, a world is trained on the run's da
 - `fitted_q`: discounted return by fitted Q evaluation, with --fitted_q updates.
 - `error`: of the members' mean where the student really goes, in the simulator: root mean square of
   s', in standard deviations of the dataset's states.
+- `rollout_error`: the same of --steps steps of the student's rollouts in the world, compared with
+  the simulator's steps from the same states; `rollout_median` is the median over steps.
 
 and NAME-worlds.csv with a row for each world of each run: its held-out error and seconds, Pearson's
 and Spearman's correlation of both scores (and with `fitted_q`, and of what it and the world say of
@@ -34,13 +36,16 @@ from absl import app, flags
 from scipy import stats
 
 from experiments.tables import show, write
+from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.data.load import load_dataset
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import get_task
-from tskd_jax.envs.simulator import episode_seeds, record
+from tskd_jax.envs.simulator import episode_seeds, record, step_from
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation.fitted_q import fitted_q
+from tskd_jax.machine.signals import Request
 from tskd_jax.models import referee, world
+from tskd_jax.models.referee import Verdict
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy, load_policy
 from tskd_jax.report import replay
@@ -52,6 +57,7 @@ WORLDS = flags.DEFINE_multi_string(
 )
 EPISODES = flags.DEFINE_integer("episodes", 40, "Of each student in the world.")
 FITTED_Q = flags.DEFINE_integer("fitted_q", 0, "Updates of fitted Q evaluation; 0: none.")
+STEPS = flags.DEFINE_integer("steps", 1000, "Of its rollouts that the simulator repeats; 0: none.")
 WALKED = flags.DEFINE_integer("walked", 4, "Episodes of each student in the simulator.")
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/referee", "Folder.")
@@ -89,6 +95,19 @@ def error_on(model: World, data: Trajectories, deviation: np.ndarray) -> float:
     return float(np.sqrt(np.square(off).mean()))
 
 
+def errors_in_rollouts(
+    verdict: Verdict, index: int, policy: Policy, task: Task, deviation: np.ndarray
+) -> np.ndarray:
+    """Of some steps of a policy's rollouts in the world: root mean square of s', in deviations."""
+    states, lengths = verdict.states[index], verdict.lengths[index]
+    episode, time = np.nonzero(np.arange(states.shape[1] - 1) < lengths[:, None] - 1)
+    rows = np.random.default_rng(0).permutation(len(time))[: STEPS.value]
+    episode, time = episode[rows], time[rows]
+    before, claimed = states[episode, time], states[episode, time + 1]
+    true, _ = step_from(task, before, policy(before))
+    return np.sqrt(np.square((claimed - true) / deviation).mean(1))
+
+
 def fit_q(config: Any, recorded: Trajectories, policies: list[Policy]) -> np.ndarray:
     """(P,) discounted returns by fitted Q evaluation; NaN if it is not asked for."""
     if not FITTED_Q.value:
@@ -108,7 +127,8 @@ def of_methods(rows: list[dict[str, Any]], column: str) -> float:
     return float(stats.spearmanr(*means)[0])
 
 
-def main(_argv) -> None:
+def main(_request: Request) -> int:
+    """Train the worlds, and judge."""
     table, worlds = [], []
     for folder in map(Path, RUNS.value):
         summary, config = replay.read(folder / "summary.json")
@@ -127,7 +147,9 @@ def main(_argv) -> None:
             models, (metrics,) = world.train(section, recorded, keys=jax.random.key(0)[None])
             seconds = time.perf_counter() - begin
             model = seeds.of_seed(models, 0)
-            verdict = referee.judge(model, policies, task, starts, jax.random.key(1))
+            verdict = referee.judge(
+                model, policies, task, starts, jax.random.key(1), keep_states=STEPS.value > 0
+            )
             judged = task.normalized_score(verdict.returns)
             names = {"run": folder.name, "world": text}
             rows = []
@@ -139,6 +161,10 @@ def main(_argv) -> None:
                 row["steps"] = float(verdict.lengths[index].mean())
                 row["disagreement"] = float(verdict.disagreement[index].mean())
                 row["error"] = error_on(model, walked[index], deviation)
+                if STEPS.value:
+                    off = errors_in_rollouts(verdict, index, policies[index], task, deviation)
+                    row["rollout_error"] = float(np.sqrt(np.square(off).mean()))
+                    row["rollout_median"] = float(np.median(off))
                 rows.append(row)
                 show(row)
             scores, ours = (np.array([row[name] for row in rows]) for name in ("score", "judged"))
@@ -161,7 +187,8 @@ def main(_argv) -> None:
             table += rows
             path = write(table, RESULTS.value, NAME.value)
             write(worlds, RESULTS.value, f"{path.stem}-worlds")
+    return 0
 
 
 if __name__ == "__main__":
-    app.run(main, argv=sys.argv)
+    app.run(lambda _argv: sys.exit(run_to_exit_status(main)), argv=sys.argv)
