@@ -161,6 +161,48 @@ def test_observations_that_are_no_numbers(value):
             make_policy()(states)
 
 
+# Their sums overflow in single precision; 1e300 is infinite there.
+HUGE = [np.array([3e38, -3e38] * 5 + [3e38]), np.full(11, 1e300)]
+
+
+@pytest.mark.parametrize(
+    ("huge", "said"), [(HUGE[0], "of up to 3e[+]38, so large"), (HUGE[1], "not finite")]
+)
+def test_observations_too_large_for_an_action(huge, said):
+    for states in (huge, np.stack([np.zeros(11), huge])):
+        with pytest.raises(PolicyError, match=said):
+            make_policy()(states)
+
+
+@pytest.mark.parametrize("bad", [np.full(11, np.nan), *HUGE])
+def test_where_there_is_no_action_the_last_one_is_repeated(tmp_path, bad):
+    save_policy(tmp_path / "a.npz", make_policy())
+    policy = load_policy(tmp_path / "a.npz", on_invalid="repeat")
+    with pytest.raises(PolicyError):
+        policy(bad)
+    good = np.random.default_rng(0).normal(size=(2, 11))
+    first = policy(good)
+    np.testing.assert_array_equal(first, make_policy()(good))
+    for _ in range(2):
+        mixed = policy(np.stack([bad, good[0]]))
+        np.testing.assert_array_equal(mixed[0], first[0])
+        np.testing.assert_allclose(mixed[1], first[0], rtol=1e-6)
+    with pytest.raises(PolicyError):  # the last call had two rows
+        policy(bad)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-2.0, -1.6), (-0.3, 0.7), (0.1, 0.9), (-1.2, 0.4)])
+def test_saturated_actions_stay_within_the_bounds(low, high):
+    """One rounding would lead past them: -1.8 + 0.2 · 1 is -1.5999999 in single precision."""
+    low, high = np.float32(low), np.float32(high)
+    bounds = Bounds((float(low),), (float(high),))
+    policy = Policy((np.full((1, 1), 50, np.float32),), (np.zeros(1, np.float32),), bounds)
+    actions = policy(np.array([[-1], [1]]))
+    assert (low <= actions).all()
+    assert (actions <= high).all()
+    np.testing.assert_allclose(actions[:, 0], [low, high], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("given", "kind"),
     [
@@ -389,6 +431,9 @@ def test_numbers_that_overflow(tmp_path, key, value):
 def test_large_numbers_that_do_not_overflow(tmp_path):
     policy = make_policy()
     np.savez(tmp_path / "a.npz", **arrays_of(policy) | {"bias_2": np.full(3, 1e38, np.float32)})
-    with np.errstate(over="raise", invalid="raise"):
-        actions = load_policy(tmp_path / "a.npz")(np.full((2, 11), 1e6))
-    np.testing.assert_array_equal(actions, np.ones((2, 3)))
+    loaded = load_policy(tmp_path / "a.npz")
+    hidden = np.full((2, 11), 1e6, np.float32)
+    for weight, bias in zip(loaded.weights, loaded.biases, strict=True):
+        hidden = np.maximum(hidden @ weight + bias, 0)
+        assert np.isfinite(hidden).all()
+    np.testing.assert_array_equal(loaded(np.full((2, 11), 1e6)), np.ones((2, 3)))

@@ -1,4 +1,7 @@
-"""The distilled policy. It loads and acts with NumPy alone, so that it runs without JAX."""
+"""The distilled policy. It loads and acts with NumPy alone, so that it runs without JAX.
+
+Over 300 lines: half of it keeps damaged files out, and a robot needs both halves.
+"""
 
 import functools
 import itertools
@@ -41,6 +44,11 @@ class Bounds:
         low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
         return ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
 
+    @functools.cached_property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """(low, high), (n,) single precision."""
+        return np.array(self.low, np.float32), np.array(self.high, np.float32)
+
     def stretch(self, x):
         """Map (…, n) in [-1, 1] to actions; NumPy or JAX arrays, single precision."""
         center, half = (end.reshape((1,) * (x.ndim - 1) + (-1,)) for end in self.affine)
@@ -48,8 +56,7 @@ class Bounds:
 
     def shrink(self, actions):
         """Map (…, n) actions to [-1, 1], the inverse of `stretch`; clip those out of bounds."""
-        shape = (1,) * (actions.ndim - 1) + (-1,)
-        low, high = (np.array(end, np.float32).reshape(shape) for end in (self.low, self.high))
+        low, high = (end.reshape((1,) * (actions.ndim - 1) + (-1,)) for end in self.ends)
         return (2 * (actions - low) / (high - low) - 1).clip(-1, 1)
 
     def __str__(self) -> str:
@@ -87,11 +94,29 @@ class Policy:
 
         Raises:
           PolicyError: the observations are not arrays of m numbers, or a number is not finite, e.g.
-            because a sensor failed.
+            because a sensor failed, or so large that the action would not be.
         """
+        x = self._read(observations)
+        if not np.isfinite(x).all():
+            bad = np.flatnonzero(~np.isfinite(x).all(tuple(range(x.ndim - 1))))
+            raise PolicyError(
+                f"observations that are not finite, in dimension {', '.join(map(str, bad))}; an "
+                "action for them would mean nothing"
+            )
+        actions = self._act(x)
+        if not np.isfinite(actions).all():
+            raise PolicyError(
+                f"observations of up to {np.abs(x).max():.2g}, so large that an action for them "
+                "would not be finite"
+            )
+        return actions
+
+    def _read(self, observations: np.ndarray) -> np.ndarray:
+        """The observations (…, m) in single precision; raises PolicyError if they are no such."""
         size = len(self.weights[0])
         try:
-            x = np.asarray(observations, np.float32)
+            with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+                x = np.asarray(observations, np.float32)
         except (TypeError, ValueError) as error:
             raise PolicyError(
                 f"observations that are a {type(observations).__name__}; this policy takes an "
@@ -102,15 +127,17 @@ class Policy:
             raise PolicyError(
                 f"observations of shape {x.shape}; this policy takes (…, {size}){self._names()}"
             )
-        if not np.isfinite(x).all():
-            bad = np.flatnonzero(~np.isfinite(x).all(tuple(range(x.ndim - 1))))
-            raise PolicyError(
-                f"observations that are not finite, in dimension {', '.join(map(str, bad))}; an "
-                "action for them would mean nothing"
-            )
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = np.maximum(x @ weight + bias, 0)
-        return self.bounds.stretch(np.tanh(x @ self.weights[-1] + self.biases[-1]))
+        return x
+
+    def _act(self, x: np.ndarray) -> np.ndarray:
+        """Actions (…, n); not finite where a sum overflows, which gives no warning."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+                x = np.maximum(x @ weight + bias, 0)
+            actions = self.bounds.stretch(np.tanh(x @ self.weights[-1] + self.biases[-1]))
+        # The last rounding may lead past a bound, which some environments refuse.
+        low, high = self.bounds.ends
+        return np.minimum(np.maximum(actions, low), high)
 
     def _names(self) -> str:
         """The first names of the observation's dimensions in parentheses; "" if none are known."""
@@ -122,26 +149,27 @@ class Policy:
 
 
 class RepeatingPolicy(Policy):
-    """A policy that repeats the action of the last call where an observation is not finite."""
+    """A policy that repeats the action of the last call where it cannot compute one.
+
+    That is where an observation is not finite, or so large that the action would not be.
+    """
 
     _last: ClassVar[np.ndarray | None] = None
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Compute actions (…, n); rows that are not finite repeat the action of the last call.
+        """Compute actions (…, n); unusable rows repeat the action of the last call.
 
         Raises:
-          PolicyError: as for `Policy`; a row is not finite, and the last call had another shape.
+          PolicyError: as for `Policy`; a row is unusable, and the last call had another shape.
         """
-        try:
-            x = np.asarray(observations, np.float32)
-        except (TypeError, ValueError):
-            return super().__call__(observations)
-        usable = np.asarray(np.isfinite(x).all(-1) if x.ndim else True)
-        if not usable.all() and self._last is not None and self._last.shape[:-1] == usable.shape:
-            actions = super().__call__(np.where(usable[..., None], x, 0))
+        x = self._read(observations)
+        usable = np.asarray(np.isfinite(x).all(-1))
+        actions = self._act(np.where(usable[..., None], x, 0))
+        usable = usable & np.isfinite(actions).all(-1)
+        if not usable.all():
+            if self._last is None or self._last.shape[:-1] != usable.shape:
+                return super().__call__(x)  # raises the error
             actions = np.where(usable[..., None], actions, self._last)
-        else:
-            actions = super().__call__(x)
         object.__setattr__(self, "_last", actions.copy())
         return actions
 

@@ -1,6 +1,9 @@
 """`tskd-jax compare`: where it writes, and one line for what it refuses."""
 
 import csv
+import os
+import subprocess
+import sys
 
 import pytest
 from report.finished import make_run
@@ -65,6 +68,15 @@ def test_several_datasets(runs, tmp_path, capsys):
     assert compare(*runs, far, "--across_datasets", f"--out={out}") == 0
     assert (out / "profile.png").exists()
     assert "all datasets: normalised score" in capsys.readouterr().out
+
+
+def test_in_a_locale_that_lacks_characters(runs):
+    command = [sys.executable, "-m", "tskd_jax", "compare", *map(str, runs)]
+    ascii_ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, env=os.environ | ascii_, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = (runs[0].parent / "comparison/comparison.md").read_text(encoding="utf-8")
+    assert " ± " in text
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,17 @@ def test_one_that_fails_does_not_end_the_others(programs, tmp_path, capfd):
     assert (tmp_path / "output" / "a.txt").read_text().startswith("a line\n")
 
 
+def test_a_result_that_is_not_visible_yet_is_one_line(programs, tmp_path, capfd):
+    """As on a network file system, whose folders are seen late."""
+    rows = {"a": {"score": "", "stderr": ""}, "b": {"score": 7.0, "stderr": 0.5}}
+    found = tasks(tmp_path, a="pass", b="pass")
+    engine = launchers.Processes([{}])
+    failures = launchers.side_by_side(engine, found, lambda task: rows[task.name], Request())
+    assert list(failures) == ["a"]
+    assert failures["a"].startswith(f"done, but {tmp_path / 'a' / 'summary.json'} is not visible")
+    assert "b: done, score 7 ± 0.5" in capfd.readouterr().err
+
+
 def test_a_signal_reaches_the_runs_and_no_more_are_begun(programs, tmp_path):
     waits = (
         "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130));"

@@ -1,8 +1,10 @@
 """Films of a student: which episodes, how many frames, whose beside it, and what is refused."""
 
+import copy
 import itertools
 import json
 
+import gymnasium
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +34,13 @@ def run(tmp_path):
     files.write_sealed(tmp_path / "manifest.json", {"notes": {"task": task}})
     (tmp_path / "summary.json").write_text(json.dumps({"task": task}))
     return tmp_path
+
+
+def endless() -> gymnasium.envs.registration.EnvSpec:
+    """A hopper whose episodes have no limit."""
+    spec = copy.deepcopy(gymnasium.spec("Hopper-v4"))
+    spec.id, spec.max_episode_steps = "TskdEndless-v0", None
+    return spec
 
 
 @pytest.fixture
@@ -86,12 +95,14 @@ def test_films_of_two_lengths_side_by_side():
     [
         (["--env=CartPole-v1"], "observations of shape (4,)"),
         (["--env=Nowhere-v0"], "Gymnasium cannot make it"),
+        (["--env=TskdEndless-v0"], "TskdEndless-v0: its episodes have no limit, and may never end"),
         (["--episodes=0"], "episodes"),
         (["--format=gif"], "webp"),
         (["more"], "takes one student"),
     ],
 )
-def test_what_is_refused(run, flags, said, capfd):
+def test_what_is_refused(run, flags, said, capfd, monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "TskdEndless-v0", endless())
     assert main(["tskd-jax", "record", str(run), *flags]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert said in line

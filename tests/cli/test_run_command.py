@@ -21,6 +21,7 @@ from tiny import TINY_FLAGS
 
 import tskd_jax
 from tskd_jax.cli.outcome import run_to_exit_status
+from tskd_jax.cli.run import STAGES
 from tskd_jax.data import load_dataset
 from tskd_jax.data.formats.d4rl import write
 from tskd_jax.main import main
@@ -382,6 +383,13 @@ def test_a_foreign_folder_is_left_alone(dataset, capfd, tmp_path):
 def test_fields_are_listed(capfd):
     assert main(["tskd-jax", "fields"]) == 0
     assert "`stitching.radius`" in capfd.readouterr().out
+
+
+def test_help_names_the_stages(capfd):
+    assert main(["tskd-jax", "run", "--help"]) == 0
+    words = " ".join(capfd.readouterr().out.split())
+    assert "as world or student.tskd" in words
+    assert ", ".join(STAGES) in words
 
 
 def test_as_a_process(tmp_path):

@@ -62,6 +62,25 @@ class Endless(Odd):
         return (*super().step(action)[:2], False, False, {})
 
 
+class Exploding(Odd):
+    """Ends after as many steps as its seed, at infinity."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        if self.time == self.seed_given:
+            return np.array([np.inf, -np.inf]), 1.0, True, False, {}
+        return observation, *rest
+
+
+class Arrays(Odd):
+    """Gives its rewards as arrays of one number, and at last of two."""
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        count = 2 if self.time == self.seed_given else 1
+        return observation, np.full(count, reward), *rest
+
+
 class Slow(Endless):
     """Never ends, and says by a file that it has begun."""
 
@@ -91,6 +110,6 @@ class Dict(Odd):
         return {"two": observation, "one": np.ones(1)}, *rest
 
 
-for _kind in (Odd, Careless, Failing, Deadly, Endless, Slow):
+for _kind in (Odd, Careless, Failing, Deadly, Endless, Exploding, Arrays, Slow):
     gymnasium.register(f"odd/{_kind.__name__}-v0", _kind)
 gymnasium.register("odd/Dict-v0", Dict, max_episode_steps=9)

@@ -97,6 +97,25 @@ def test_an_environment_that_another_process_cannot_make_is_one_line():
         gymnasium.registry.pop("odd/Here-v0")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_is_left_of_an_episode_that_has_ended(workers):
+    seen = []
+
+    def act(observations, _time, rewards):
+        seen.append((observations[:, 0].tolist(), rewards.tolist()))
+        return zeros(observations)
+
+    found = steps(ODD.format("Exploding"), [2, 3], workers, act=act)
+    assert seen == [([0, 0], [0, 0]), ([1, 1], [1, 1]), ([0, 2], [0, 1])]
+    assert found[1].next_observations.tolist() == [[np.inf, -np.inf], [2, 0]]
+
+
+def test_rewards_may_be_arrays_of_one_number():
+    assert rewards_by_episode(steps(ODD.format("Arrays"), [9]), 1) == [[1, 1, 1, 1]]
+    with pytest.raises(ConfigError, match=r"the environment itself fails \(ValueError: can only"):
+        steps(ODD.format("Arrays"), [3])
+
+
 def test_a_process_that_ends_is_one_line():
     with pytest.raises(ConfigError, match="a process that steps it has ended, perhaps for want of"):
         steps(ODD.format("Deadly"), [1, 2], workers=2)

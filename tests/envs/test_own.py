@@ -39,6 +39,15 @@ def test_another_version_keeps_the_rule_and_not_the_score():
     assert own.task_of(Config("hopper", "Hopper-v4"), data(11, 3), "x") == TASKS["hopper"]
 
 
+def test_an_environment_of_other_sizes_is_no_version_of_the_named_one():
+    with pytest.raises(ConfigError) as caught:
+        own.task_of(Config("hopper", "Walker2d-v4"), data(11, 3), "x")
+    line = str(caught.value)
+    assert "gymnasium_id=Walker2d-v4 has states of size 17 and actions of size 6" in line
+    assert "hopper has 11 and 3" in line
+    assert "\n" not in line
+
+
 def test_of_gymnasium_sizes_bounds_and_limit_are_read():
     config = Config("own", "InvertedDoublePendulum-v5")
     task = own.task_of(config, data(9, 1), "x")

@@ -77,9 +77,9 @@ def test_the_policy_sees_all_episodes_at_the_right_time(log):
 
     def act(observations, time, _rewards):
         assert observations.shape == (2, 2)
-        # Each counts down from its seed, and rests at 0 once it has ended.
+        # Each counts down from its seed; nothing is left of one that has ended.
         assert observations[:, 0].tolist() == [max(2 - time, 0), 5 - time]
-        assert observations[:, 1].tolist() == [2, 5]
+        assert observations[:, 1].tolist() == [2 if time < 2 else 0, 5]
         times.append(time)
         return np.zeros((2, 1))
 

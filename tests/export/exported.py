@@ -31,6 +31,13 @@ def make_policy(sizes: tuple[int, ...] = (4, 16, 3), seed: int = 0) -> Policy:
     )
 
 
+def make_saturated() -> Policy:
+    """A policy whose actions for ±1 are a bound, which one rounding would lead past."""
+    low, high = ((-2.0, -0.3, 0.1, -1.2), (-1.6, 0.7, 0.9, 0.4))
+    bounds = Bounds(*(tuple(np.float32(end).tolist()) for end in (low, high)))
+    return Policy((np.full((1, 4), 50, np.float32),), (np.zeros(4, np.float32),), bounds)
+
+
 def contract_of(policy: Policy, **more: object) -> Contract:
     return Contract(
         len(policy.weights[0]),
@@ -52,3 +59,12 @@ def check_acts_alike(policy: Policy, act, name: str) -> None:
         assert actions.dtype == np.float32
         half = np.subtract(policy.bounds.high, policy.bounds.low) / 2
         assert (np.abs(actions - policy(observations[:rows])) <= 1e-5 * half + 1e-6).all()
+
+
+def check_within_bounds(policy: Policy, act) -> None:
+    """Of `make_saturated`."""
+    found = np.asarray(act(np.array([[-1], [1]], np.float32)))
+    low, high = policy.bounds.ends
+    assert (found >= low).all()
+    assert (found <= high).all()
+    np.testing.assert_allclose(found, [low, high], rtol=1e-6)

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import SHAPES, check_acts_alike, contract_of, make_policy
+from exported import (
+    SHAPES,
+    check_acts_alike,
+    check_within_bounds,
+    contract_of,
+    make_policy,
+    make_saturated,
+)
 
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import record
@@ -105,6 +112,31 @@ def test_valgrind_finds_nothing(tmp_path):
     check_runs(["valgrind", "--quiet", "--error-exitcode=9", str(program)], policy)
 
 
+def test_two_policies_in_one_file_are_refused(tmp_path):
+    """The second would be skipped, and the first act in its place."""
+    walk, stand = make_policy(), make_policy(seed=1)
+    for name, header in (
+        ("walk.h", c_header.write(walk, None)),
+        ("copy.h", c_header.write(walk, contract_of(walk, method="bc"))),
+        ("stand.h", c_header.write(stand, None)),
+    ):
+        (tmp_path / name).write_bytes(header)
+
+    def compiled(compiler: str, *names: str) -> subprocess.CompletedProcess:
+        includes = "".join(f'#include "{name}"\n' for name in names)
+        (tmp_path / "both.c").write_text(includes + PROGRAM.replace('#include "policy.h"', ""))
+        command = [compiler, "-std=c99", *STRICT, "-c", "both.c", "-o", "both.o"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    for compiler in COMPILERS:
+        done = compiled(compiler, "walk.h", "walk.h", "copy.h")
+        assert (done.returncode, done.stderr) == (0, "")
+        done = compiled(compiler, "walk.h", "stand.h")
+        assert done.returncode != 0
+        (line,) = [line for line in done.stderr.splitlines() if "error:" in line]
+        assert "another policy is included already" in line
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_refused(bad):
     """The action is left as it was: the header's own test looks at that."""
@@ -121,6 +153,13 @@ def test_a_sum_that_overflows_is_no_action():
     act = c_header.compiled(c_header.write(policy, None), COMPILERS[0])
     with pytest.raises(ExportError, match="refuses observation 0"):
         act(np.full((1, 4), 3e38, np.float32) * np.array([1, -1, 1, -1], np.float32))
+
+
+def test_actions_stay_within_the_bounds():
+    policy = make_saturated()
+    header = c_header.write(policy, None)
+    check_within_bounds(policy, c_header.compiled(header, COMPILERS[0]))
+    check_within_bounds(policy, c_text.read_back(header.decode()))
 
 
 def test_its_own_test_notices_another_weight():

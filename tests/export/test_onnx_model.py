@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exported import SHAPES, check_acts_alike, contract_of, make_policy
+from exported import (
+    SHAPES,
+    check_acts_alike,
+    check_within_bounds,
+    contract_of,
+    make_policy,
+    make_saturated,
+)
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 
@@ -53,7 +60,7 @@ def test_old_runtimes_read_it():
     assert model.ir_version == 7
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 13)]
     operators = {node.op_type for node in model.graph.node}
-    assert operators == {"Gemm", "Relu", "Tanh", "Mul", "Add"}
+    assert operators == {"Gemm", "Relu", "Tanh", "Mul", "Add", "Max", "Min"}
     (given,), (made,) = model.graph.input, model.graph.output
     assert (given.name, made.name) == ("observation", "action")
     sizes = [
@@ -69,6 +76,13 @@ def test_bounds_of_one_need_no_scaling():
     model = onnx.load_from_string(content)
     assert {node.op_type for node in model.graph.node} == {"Gemm", "Relu", "Tanh"}
     check_acts_alike(policy, *onnx_model.load(content))
+
+
+def test_actions_stay_within_the_bounds_unless_they_are_no_numbers():
+    policy = make_saturated()
+    act, _ = onnx_model.load(onnx_model.write(policy, None))
+    check_within_bounds(policy, act)
+    assert np.isnan(act(np.full((1, 1), np.nan, np.float32))).all()
 
 
 def test_the_contract_travels():

@@ -1,8 +1,16 @@
 """Tests of the StableHLO form."""
 
 import jax
+import numpy as np
 import pytest
-from exported import SHAPES, check_acts_alike, contract_of, make_policy
+from exported import (
+    SHAPES,
+    check_acts_alike,
+    check_within_bounds,
+    contract_of,
+    make_policy,
+    make_saturated,
+)
 
 pytest.importorskip("flatbuffers", reason="the extra stablehlo is not installed")
 
@@ -24,6 +32,13 @@ def test_it_is_for_every_platform_and_any_number_of_rows():
     assert str(exported.out_avals[0]) == "float32[batch,3]"
     # Full single precision on accelerators.
     assert "HIGHEST" in exported.mlir_module()
+
+
+def test_actions_stay_within_the_bounds_unless_they_are_no_numbers():
+    policy = make_saturated()
+    act, _ = stablehlo.load(stablehlo.write(policy, None))
+    check_within_bounds(policy, act)
+    assert np.isnan(act(np.full((1, 1), np.nan, np.float32))).all()
 
 
 def test_the_contract_stands_beside_it():

@@ -4,12 +4,18 @@ import json
 
 import numpy as np
 
+from tskd_jax.run import files
+from tskd_jax.run.folder import FORMAT
+
 TITLES = {"bc": "BC", "tskd": "TSKD", "iql": "IQL"}
 ENDS = {"random_return": 0.0, "expert_return": 200.0}  # a score is half a return
 
 
-def make_run(folder, scores: dict, dataset="few", **changes):
-    """A finished run whose methods have those (seeds, episodes) scores; the last is the subject."""
+def make_run(folder, scores: dict, dataset="few", students=None, **changes):
+    """A finished run whose methods have those (seeds, episodes) scores; the last is the subject.
+
+    `students`: method -> the checksum of its students; without them the run has no manifest.
+    """
     folder.mkdir(parents=True)
     if isinstance(dataset, str):
         dataset = {"name": f"data/{dataset}.hdf5", "sha256": f"hash of {dataset}"}
@@ -20,10 +26,13 @@ def make_run(folder, scores: dict, dataset="few", **changes):
         "dataset": dataset,
         "task": task,
         "subject": list(scores)[-1],
-        "methods": {name: {"title": TITLES[name]} for name in scores},
+        "methods": {name: {"title": TITLES[name], "student": f"key of {name}"} for name in scores},
         "scores": {name: {"per_seed": np.mean(one, 1).tolist()} for name, one in scores.items()},
         "results": {"student": str(folder)},
         "config": {"seeds": [0, 1], "environment": {"name": "hopper"}},
     } | changes
     (folder / "summary.json").write_text(json.dumps(summary))
+    if students:
+        stages = {f"key of {name}": {"content": one} for name, one in students.items()}
+        files.write_sealed(folder / "manifest.json", {"format": FORMAT, "stages": stages})
     return folder

@@ -73,15 +73,24 @@ def test_labels(runs, tmp_path):
     }
 
 
-def test_the_same_students_gain_nothing(tmp_path):
-    scores = [[1, 2], [3, 4]]
-    one = make_run(tmp_path / "one", {"bc": scores})
-    other = make_run(tmp_path / "other", {"tskd": scores})
+@pytest.mark.parametrize("scores", [[[0, 0], [0, 0]], [[0, 0]]])
+@pytest.mark.parametrize(
+    ("bc", "tskd", "same"),
+    [("a", "a", True), ("a", "b", False), ("a", None, False), (None, None, False)],
+)
+def test_the_same_students_gain_nothing(tmp_path, scores, bc, tskd, same):
+    """Which they are only by their content: students that all fail have the same scores."""
+    one = make_run(tmp_path / "one", {"bc": scores}, students=bc and {"bc": bc})
+    other = make_run(tmp_path / "other", {"tskd": scores}, students=tskd and {"tskd": tskd})
     row = rows_of(one, other)["few", "bc"]
-    assert (row["gain"], row["gain_low"], row["improvement"]) == (0, "", 0.5)
-    assert row["improvement_low"] == ""
+    assert (row["gain"], row["improvement"]) == (0, 0.5)
+    several = len(scores) > 1
+    assert (row["gain_low"], row["improvement_low"]) == (
+        (0, 0.5) if several and not same else ("", "")
+    )
     found = comparison.compare([one, other])
-    assert "0 (same students)" in comparison_table.text(found, comparison_table.rows(found))
+    text = comparison_table.text(found, comparison_table.rows(found))
+    assert ("0 (same students)" in text) == same
 
 
 @pytest.fixture

@@ -32,14 +32,24 @@ def test_a_dataset_is_known_by_its_hash(tmp_path):
     assert list(comparison.compare([first, named]).entries) == ["x"]
 
 
-def test_one_dataset_in_two_environments_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gymnasium_id": "Hopper-v5"}, "in Hopper-v5, episodes of up to 9 steps"),
+        ({"episode_limit": 1000}, "in Hopper-v4, episodes of up to 1000 steps"),
+    ],
+)
+def test_scores_of_one_dataset_that_are_measured_in_two_ways_are_refused(tmp_path, changes, said):
     one = make_run(tmp_path / "one", {"bc": [[1], [2]]})
-    task = {"name": "hopper", "gymnasium_id": "Hopper-v5"} | ENDS
+    task = {"name": "hopper", "gymnasium_id": "Hopper-v4", "episode_limit": 9} | ENDS | changes
     other = make_run(tmp_path / "other", {"tskd": [[1], [2]]}, task=task)
-    with pytest.raises(
-        ConfigError, match=r"cannot be compared: .*in Hopper-v4\), .*in Hopper-v5\)"
-    ):
+    with pytest.raises(ConfigError) as caught:
         comparison.compare([one, other])
+    assert str(caught.value).startswith(
+        f"scores that cannot be compared: {one} (normalised score in Hopper-v4, episodes of up to "
+        f"9 steps), {other} ("
+    )
+    assert said in str(caught.value)
 
 
 def test_a_run_twice_is_refused(runs, tmp_path):
@@ -113,4 +123,6 @@ def test_a_run_older_than_tasks_is_of_its_config(tmp_path):
     np.savez(one / "returns.npz", bc=returns)
     found["scores"]["bc"]["per_seed"] = [100 * (200 + 20.272305) / (3234.3 + 20.272305)]
     (one / "summary.json").write_text(json.dumps(found))
-    assert comparison.read(one).measured == ("normalised score", "Hopper-v4")
+    assert comparison.read(one).measured == (
+        "normalised score in Hopper-v4, episodes of up to 1000 steps"
+    )

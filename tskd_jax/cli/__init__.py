@@ -24,9 +24,10 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from tskd_jax import __version__
-from tskd_jax.cli.outcome import run_to_exit_status
+from tskd_jax.cli.outcome import ending_at_once, run_to_exit_status
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -34,6 +35,7 @@ COMMANDS = (
     *("run", "sweep", "replay", "report", "compare", "evaluate", "record", "export"),
     *("data", "convert", "compile", "bench", "fields"),
 )
+AT_ONCE = ("report", "compare", "record", "export", "data", "convert", "fields")  # end by a signal
 HELP = ("--help", "-h", "-help", "help")
 
 
@@ -83,8 +85,9 @@ def _main(argv: list[str], request: Request, drawn_by: str) -> int:
         import mujoco  # noqa: F401  # fails if MUJOCO_GL names a missing backend
 
         os.environ["MUJOCO_GL"] = drawn_by
-    module = importlib.import_module(f"{__name__}.{command}")
-    return module.main([argv[0], *words], request)
+    with ending_at_once(request) if command in AT_ONCE else nullcontext():
+        module = importlib.import_module(f"{__name__}.{command}")
+        return module.main([argv[0], *words], request)
 
 
 def help_text() -> str:

@@ -59,7 +59,7 @@ def main(argv: list[str], request: Request) -> int:
     _check_that_it_is_free(out, [row["run"] for row in rows if row["run"]])
     files.write_csv(out / FILE, rows)
     with files.replacing(out / "comparison.md") as path:
-        path.write_text(comparison_table.markdown(found, rows))
+        path.write_text(comparison_table.markdown(found, rows), encoding="utf-8")
     drawn = comparison_figures.draw(found, rows, out)
     print(comparison_table.text(found, rows))
     print(f"\nwritten: {', '.join(str(out / name) for name in (FILE, 'comparison.md', *drawn))}")
@@ -78,7 +78,7 @@ def _check_that_it_is_free(out: Path, runs: Sequence[str]) -> None:
       ConfigError: `out` holds one.
     """
     try:
-        with (out / FILE).open(newline="") as file:
+        with (out / FILE).open(newline="", encoding="utf-8") as file:
             known = {row["run"] for row in csv.DictReader(file)} - {""}
     except FileNotFoundError:
         return

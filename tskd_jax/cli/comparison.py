@@ -25,14 +25,6 @@ from tskd_jax.report import figures, html, material, summary, table
 from tskd_jax.run.run import Run
 from tskd_jax.teacher import diffuser, reward_generator, trajectory_generator
 
-# Values of --stop_after; a method's name may follow after a dot.
-STAGES = (
-    *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
-    *("baseline", "trajectory_generator", "few_steps", "imagination", "dynamics", "accept"),
-    *("reward_generator", "cvae", "wgan"),
-    *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
-    *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
-)
 BEST_SHOWN = 5  # recorded episodes that are stored for the figures
 
 Found = dict[str, dict[str, np.ndarray]]

@@ -68,7 +68,8 @@ def chosen(launcher: str, options: list[str]) -> Launch:
 def one_after_another(tasks: list[Task], update: Update, request: Request) -> dict[str, str]:
     """Execute the runs in this process; the first failure ends the sweep."""
     for task in tasks:
-        print(f"\n{task.place}", flush=True)
+        with suppress(OSError):  # the terminal may be gone
+            print(f"\n{task.place}", flush=True)
         sweep_run.make(task, request)
         update(task)
     return {}
@@ -181,6 +182,8 @@ def side_by_side(
     """
     import jax
 
+    from tskd_jax.report.sweep import is_filled
+
     jax.config.update("jax_platforms", "cpu")  # the devices belong to the runs
     screens, failures, stopped = {task.name: Screen(task) for task in tasks}, {}, False
     done = 0
@@ -194,12 +197,12 @@ def side_by_side(
                     screen.show(f"begins; what it prints is in {event.task.output}")
                     continue
                 row = update(event.task)
-                if event.status == 0:
+                if event.status == 0 and is_filled(row):
                     done += 1
                     screen.show("done, score {score:.4g} ± {stderr:.2g}".format(**row))
-                else:
-                    failures[name] = event.problem or screen.failure(event.status)
-                    screen.show(failures[name])
+                    continue
+                failures[name] = event.problem or screen.failure(event.status)
+                screen.show(failures[name])
             for screen in screens.values():
                 screen.progress()
             if request.signum is not None and not stopped:
@@ -231,7 +234,8 @@ class Screen:
 
     def show(self, text: str) -> None:
         """Print a line."""
-        print(f"{self._task.name}: {text}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # that the terminal is gone must not end a sweep
+            print(f"{self._task.name}: {text}", file=sys.stderr, flush=True)
         self._news, self._shown = False, time.monotonic()
 
     def progress(self) -> None:
@@ -256,7 +260,12 @@ class Screen:
                     self._problem = plain.removeprefix("tskd-jax: ")
 
     def failure(self, status: int) -> str:
-        """Explain on one line why the run ended with the given status."""
+        """Explain on one line why the run ended with the given status, without a result if 0."""
+        if status == 0:
+            return (
+                f"done, but {self._task.place / 'summary.json'} is not visible here yet (a slow "
+                f"network file system?); {GO_ON}"
+            )
         if status < 0:
             return f"ended by {signal.Signals(-status).name}; {GO_ON}"
         return self._problem or f"ended with status {status}; see {self._task.output}"

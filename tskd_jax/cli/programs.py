@@ -43,29 +43,30 @@ def programs_of_config(base: ConfigDict, transitions: int | None, only: Sequence
 
     Raises:
       ConfigError: a requested program does not exist, or noise cannot replace data of `own`.
-      DatasetError: the dataset is not on this machine, and `transitions` is None.
+      DatasetError: `transitions` is None, and the dataset is not on this machine, or not usable.
     """
     from tskd_jax.cli.comparison import comparisons
+    from tskd_jax.cli.recorded import read_recorded
     from tskd_jax.config import finalize
     from tskd_jax.costs.fresh import stand_in
     from tskd_jax.costs.programs import programs_of
-    from tskd_jax.data.load import load_dataset
     from tskd_jax.envs import own
     from tskd_jax.envs.entries import OWN, get_task
 
     config, _ = finalize(base.copy_and_resolve_references())
-    source, environment = config.dataset.source, config.environment
+    environment = config.environment
     if transitions is None:
-        recorded = load_dataset(source)
+        found = read_recorded(config)
+        recorded, task = found.trajectories, found.task
     elif environment.name == OWN:
         raise ConfigError("--transitions stands for data of an environment that is known by name")
     else:
         recorded = stand_in(get_task(environment.name), transitions)
-    task = own.task_of(environment, recorded, source)
+        task = own.task_of(environment, recorded, config.dataset.source)
     print(f"{base.label}: {recorded.size} transitions; tracing its programs", flush=True)
-    found = programs_of(config, comparisons(config), recorded, task)
-    names = [one.name for one in found]
+    programs = programs_of(config, comparisons(config), recorded, task)
+    names = [one.name for one in programs]
     if unknown := [name for name in only if name not in names]:
         raise ConfigError(f"--programs={unknown[0]}: none of this config's: {', '.join(names)}")
-    chosen = [one for one in found if not only or one.name in only]
+    chosen = [one for one in programs if not only or one.name in only]
     return Found(chosen, config, recorded, task)

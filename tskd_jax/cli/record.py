@@ -104,7 +104,7 @@ def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> 
     """Name -> seed of the best, median and worst episode; fewer if there are fewer episodes.
 
     Raises:
-      ConfigError: a student does not fit the environment.
+      ConfigError: a student does not fit the environment, or its episodes have no limit.
     """
     from tskd_jax.envs.environment import make_environment
     from tskd_jax.envs.fleet import Fleet
@@ -123,7 +123,12 @@ def _chosen(pair: Sequence[Any], environment: str, seed: int, episodes: int) -> 
                 f"the student takes {own[0]} and gives {own[1]}"
             )
     seeds = episode_seeds(seed, episodes)
-    limit = facts(environment)[2] or sys.maxsize
+    limit = facts(environment)[2]
+    if not limit:
+        raise ConfigError(
+            f"{environment}: its episodes have no limit, and may never end; register it with "
+            "max_episode_steps"
+        )
     with Fleet(environment) as fleet:
         returns, _ = play(started(pair[0]), fleet, seeds, limit)
     order = np.argsort(-returns, kind="stable")

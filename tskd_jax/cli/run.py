@@ -14,6 +14,15 @@ from tskd_jax.cli.flags import needed, parse, workdir
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
+# Values of --stop_after; a method's name may follow after a dot.
+STAGES = (
+    *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
+    *("baseline", "trajectory_generator", "few_steps", "imagination", "dynamics", "accept"),
+    *("reward_generator", "cvae", "wgan"),
+    *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
+    *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
+)
+
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
@@ -22,7 +31,8 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "stop_after",
         None,
-        "Stop when this stage is done, as dynamics or student.tskd; student: the first of them.",
+        "Stop when this stage is done, as world or student.tskd; student: the first of them. "
+        f"One of {', '.join(STAGES)}.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -54,7 +64,6 @@ def main(argv: list[str], request: Request) -> int:
         if given is not None or stop_after:
             raise ConfigError("--replay=FILE repeats a whole run, with the config of that file")
         return replay.repeat(Path(values["replay"].value), values["workdir"].value, request)
-    from tskd_jax.cli.comparison import STAGES
     from tskd_jax.config import finalize
     from tskd_jax.machine import devices, hosts
     from tskd_jax.run import trackers

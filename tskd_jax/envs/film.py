@@ -48,7 +48,7 @@ def film(
                 observation, reward, terminated, truncated, _ = environment.step(
                     action.astype(np.float64)
                 )
-                gained += float(reward)
+                gained += np.asarray(reward, np.float64).item()
                 ended = terminated or truncated or step == steps
                 if step % every == 0 or ended:
                     frames.append(_frame(environment, gymnasium_id))

@@ -96,8 +96,9 @@ class _Share:
                 observation, reward, terminated, truncated, _ = self._environments[number].step(
                     actions[number]
                 )
-                # Some environments return the same array at each step.
-                steps.append((observation.copy(), reward, terminated, terminated or truncated))
+                # Some environments return the same array at each step, or rewards as arrays (1,).
+                gained = np.asarray(reward, np.float64).item()
+                steps.append((observation.copy(), gained, terminated, terminated or truncated))
         observations, rewards, terminated, ended = zip(*steps, strict=True)
         return (
             np.array(observations),
@@ -158,7 +159,7 @@ class Fleet:
 
         Args:
           act: the policy. Each call gets all E observations and last rewards; those of ended
-            episodes are stale, and their actions are ignored.
+            episodes are 0, and their actions are ignored.
           seeds: (E,) seeds of the start states.
           limit: steps after which an episode is cut; None: the environment's own limit.
 
@@ -188,6 +189,8 @@ class Fleet:
                 before = observations[running]
                 observations[running], rewards[running] = after, gained
                 yield Step(running, before, actions[running], gained, after, terminated)
+                # What an episode leaves behind may be infinite, which a policy refuses.
+                observations[running[ended]], rewards[running[ended]] = 0, 0
                 running, time = running[~ended], time + 1
         finally:
             own.close()

@@ -32,13 +32,21 @@ def task_of(config: Config, recorded: Trajectories, source: str) -> Task:
       source: the dataset's name, for messages.
 
     Raises:
-      ConfigError: the environment is unknown, or not supported.
+      ConfigError: the environment is unknown, not supported, or no version of the named one.
       DatasetError: the data's states or actions have other sizes than the environment's.
     """
     sizes = recorded.observations.shape[1], recorded.actions.shape[1]
     if config.name != OWN:
         task = get_task(config.name)
         if config.gymnasium_id not in ("", task.gymnasium_id):
+            state_size, bounds, _ = facts(config.gymnasium_id)
+            if (state_size, len(bounds.low)) != (task.state_size, task.action_size):
+                raise ConfigError(
+                    f"config.environment.gymnasium_id={config.gymnasium_id} has states of size "
+                    f"{state_size} and actions of size {len(bounds.low)}, but {task.name} has "
+                    f"{task.state_size} and {task.action_size}; another version of it is meant, as "
+                    f"{task.gymnasium_id}; choose another --config, or --config=own"
+                )
             # Another version has the same termination rule, but not the same reference returns.
             task = replace(
                 task,

@@ -66,7 +66,7 @@ def record(
 
     Args:
       act: the policy. Each call gets all E observations and last rewards; those of ended episodes
-        are stale, and their actions are ignored.
+        are 0, and their actions are ignored.
       task: gives the simulator and the episode limit.
       seeds: (E,) seeds of the environments' start states.
       on_progress: called with (time, episode limit) every 50 steps.

@@ -102,10 +102,7 @@ def evaluate_students(
 
 
 def started(policy: Policy | Actor) -> Act:
-    """A function that plays the episodes of one student.
-
-    It is also called with the last states of ended episodes, which may be NaN.
-    """
+    """A function that plays the episodes of one student; NaN in an observation counts as 0."""
     if isinstance(policy, Actor):
         act = policy.start()
         return lambda observations, time, rewards: act(np.nan_to_num(observations), time, rewards)

@@ -4,6 +4,7 @@ With `int8`, weights are quantised by `eight_bits`: 77 kB for the paper's studen
 """
 
 import ctypes
+import hashlib
 import itertools
 import os
 import shutil
@@ -63,8 +64,9 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
         else:
             arrays.append(c_text.array(f"weight_{place}", weight))
         arrays.append(c_text.array(f"bias_{place}", bias))
-    center, half = policy.bounds.affine
-    arrays += [c_text.array("center", center), c_text.array("half_width", half)]
+    places = zip(("center", "half_width"), policy.bounds.affine, strict=True)
+    ends = zip(("low", "high"), policy.bounds.ends, strict=True)
+    arrays += [c_text.array(name, values) for name, values in (*places, *ends)]
     vectors = [
         c_text.array("test_observation", observations),
         c_text.array("test_action", right(observations)),
@@ -74,6 +76,7 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
         what=f"{policy.parameters} parameters, tskd_jax {__version__}",
         numbers="8 bits, with scales" if int8 else "single precision",
         contract=c_text.comment(contract.to_json() if contract else "none"),
+        mark=hashlib.sha256("\n".join((*parameters, *arrays)).encode()).hexdigest()[:16].upper(),
         defines="\n".join(parameters),
         stack=len(buffers) * 4 * max(sizes[1:]),
         buffers=", ".join(f"{one}[{c_text.PREFIX.upper()}WIDEST]" for one in buffers),

@@ -28,8 +28,11 @@ HEADER = Template("""\
  *
 $contract
  */
-#ifndef TSKD_POLICY_H
+#if defined(TSKD_POLICY_H) && !defined(TSKD_POLICY_H_$mark)
+#error "another policy is included already; include each policy in a source file of its own"
+#elif !defined(TSKD_POLICY_H)
 #define TSKD_POLICY_H
+#define TSKD_POLICY_H_$mark
 
 #include <math.h>
 #include <stdint.h>
@@ -93,6 +96,12 @@ $layers
         $result[i] = tskd_policy_center[i] + tskd_policy_half_width[i] * tanhf($result[i]);
         if (!tskd_policy_is_finite($result[i])) {
             return 2;
+        }
+        /* The last rounding may lead past a bound. */
+        if ($result[i] < tskd_policy_low[i]) {
+            $result[i] = tskd_policy_low[i];
+        } else if ($result[i] > tskd_policy_high[i]) {
+            $result[i] = tskd_policy_high[i];
         }
     }
     memcpy(action, $result, TSKD_POLICY_ACTIONS * sizeof *action);
@@ -209,8 +218,5 @@ def read_back(text: str) -> Callable[[np.ndarray], np.ndarray]:
         weights.append(weight)
         biases.append(bias)
         size = len(bias)
-    low, high = (
-        (found["center"].astype(np.float64) + sign * found["half_width"]).tolist()
-        for sign in (-1, 1)
-    )
-    return Policy(tuple(weights), tuple(biases), Bounds(tuple(low), tuple(high)))
+    bounds = Bounds(tuple(found["low"].tolist()), tuple(found["high"].tolist()))
+    return Policy(tuple(weights), tuple(biases), bounds)

@@ -1,4 +1,4 @@
-"""ONNX: a graph of Gemm, Relu, Tanh, Mul and Add, built directly, without tracing.
+"""ONNX: a graph of Gemm, Relu, Tanh, Mul, Add, Max and Min, built directly, without tracing.
 
 Input `observation` (batch, m), output `action` (batch, n), float32. Opset 13 and IR version 7 date
 from 2020: every runtime since then reads them.
@@ -36,7 +36,8 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
 
     center, half = policy.bounds.affine
     plain = not center.any() and (half == 1).all()  # the action is the output of tanh
-    arrays = {} if plain else {"center": center, "half": half}
+    low, high = policy.bounds.ends
+    arrays = {} if plain else {"center": center, "half": half, "low": low, "high": high}
     nodes, x = [], INPUT
     for number, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
         names = [f"weight_{number}", f"bias_{number}"]
@@ -56,7 +57,10 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
         nodes.append(helper.make_node("Tanh" if last else "Relu", [f"sum_{number}"], [x]))
     if not plain:
         nodes.append(helper.make_node("Mul", [x, "half"], ["scaled"]))
-        nodes.append(helper.make_node("Add", ["scaled", "center"], [OUTPUT]))
+        nodes.append(helper.make_node("Add", ["scaled", "center"], ["moved"]))
+        # The last rounding may lead past a bound.
+        nodes.append(helper.make_node("Max", ["moved", "low"], ["above"]))
+        nodes.append(helper.make_node("Min", ["above", "high"], [OUTPUT]))
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
         for name, size in ((INPUT, len(policy.weights[0])), (OUTPUT, len(policy.biases[-1])))

@@ -37,13 +37,14 @@ def function(policy: Policy) -> Callable[[Any], Any]:
     highest = jax.lax.Precision.HIGHEST
 
     def act(x: jax.Array) -> jax.Array:
-        center, half = policy.bounds.affine
+        (center, half), (low, high) = policy.bounds.affine, policy.bounds.ends
         layers = list(zip(policy.weights, policy.biases, strict=True))
         for weight, bias in layers[:-1]:
             x = jnp.maximum(jnp.matmul(x, weight, precision=highest) + bias[None], 0)
         weight, bias = layers[-1]
         x = jnp.tanh(jnp.matmul(x, weight, precision=highest) + bias[None])
-        return center[None] + half[None] * x
+        # The last rounding may lead past a bound.
+        return (center[None] + half[None] * x).clip(low[None], high[None])
 
     return act
 

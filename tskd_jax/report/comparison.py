@@ -29,6 +29,7 @@ class Run:
       summary: its `summary.json`.
       scores: method -> (seeds, episodes).
       judged: the same in the learned world, if `scores` are the simulator's; else empty.
+      students: method -> checksum of its students, as far as the run's manifest has it.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Run:
     summary: dict[str, Any]
     scores: dict[str, np.ndarray]
     judged: dict[str, np.ndarray]
+    students: dict[str, str]
 
     @property
     def dataset(self) -> str:
@@ -43,9 +45,17 @@ class Run:
         return Path(self.summary["dataset"]["name"]).stem
 
     @property
-    def measured(self) -> tuple[str, str]:
-        """(unit of its scores, Gymnasium's id of the environment, or "" without a simulator)."""
-        return summaries.unit(self.summary), self.summary["task"]["gymnasium_id"]
+    def unit(self) -> str:
+        """The unit of its scores."""
+        return summaries.unit(self.summary)
+
+    @property
+    def measured(self) -> str:
+        """How its scores were measured, in words; runs that differ in it cannot be compared."""
+        task = self.summary["task"]
+        where = f" in {task['gymnasium_id']}" if task["gymnasium_id"] else ""
+        limit = task.get("episode_limit")
+        return f"{self.unit}{where}" + (f", episodes of up to {limit} steps" if limit else "")
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,11 @@ class Entry:
     def scores(self) -> np.ndarray:
         """(seeds, episodes)."""
         return self.run.scores[self.method]
+
+    def has_the_students_of(self, other: "Entry") -> bool:
+        """Whether both have the same students, bit for bit; False if that is not known."""
+        own = self.run.students.get(self.method)
+        return own is not None and own == other.run.students.get(other.method)
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ class Comparison:
 
     def unit(self, dataset: str) -> str:
         """The unit of the scores on a dataset."""
-        return next(iter(self.entries[dataset].values())).run.measured[0]
+        return next(iter(self.entries[dataset].values())).run.unit
 
 
 def read(folder: Path, label: str = "") -> Run:
@@ -143,7 +158,10 @@ def read(folder: Path, label: str = "") -> Run:
             f"{folder}: {file} has not the scores of summary.json; run the same command again"
         )
     scores = {name: scores[name] for name in known}
-    return Run(folder, label or folder.resolve().name, found, scores, judged)
+    stages = (manifest or {}).get("stages", {})
+    keys = {name: found["methods"][name].get("student") for name in known}
+    students = {name: stages[key]["content"] for name, key in keys.items() if key in stages}
+    return Run(folder, label or folder.resolve().name, found, scores, judged, students)
 
 
 def compare(
@@ -212,7 +230,8 @@ def _by_dataset(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Group runs by dataset: label -> runs.
 
     Raises:
-      ConfigError: runs on one dataset measured scores in different units or environments.
+      ConfigError: runs on one dataset measured scores in different units or environments, or in
+        episodes of different limits.
     """
     groups: list[list[Run]] = []
     for run in runs:
@@ -221,10 +240,7 @@ def _by_dataset(runs: Sequence[Run]) -> dict[str, list[Run]]:
             groups.append([run])
             continue
         if same[0].measured != run.measured:
-            kinds = (
-                f"{one.folder} ({' in '.join(filter(None, one.measured))})"
-                for one in (same[0], run)
-            )
+            kinds = (f"{one.folder} ({one.measured})" for one in (same[0], run))
             raise ConfigError(f"scores that cannot be compared: {', '.join(kinds)}")
         same.append(run)
     names = [group[0].dataset for group in groups]

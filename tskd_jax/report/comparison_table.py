@@ -52,8 +52,8 @@ def _row(dataset: str, entry: Entry, subject: Entry) -> dict[str, Any]:
         "interquartile_mean": about["interquartile_mean"],
         **dict(zip(("low", "high"), about["interval"], strict=True)),
     }
-    if entry is not subject and np.array_equal(subject.scores, scores):
-        row |= {"gain": 0.0, "improvement": 0.5}  # the same students
+    if entry is not subject and entry.has_the_students_of(subject):
+        row |= {"gain": 0.0, "improvement": 0.5}
     elif entry is not subject:
         gain = difference(subject.scores, scores)
         row |= {"gain": gain["mean"], **_ends("gain", gain["interval"])}
@@ -119,14 +119,14 @@ def blocks(found: Comparison, table: Sequence[dict[str, Any]]) -> list[tuple[str
         gap = dataset == ALL and found.normalised
         head += ["learned world"] if judged else []
         head += ["gap to 100 (95%)"] if gap else []
-        lines = [_cells(row, judged, gap) for row in own]
+        lines = [_cells(row, judged, gap, _gain(found, row)) for row in own]
         if dataset == ALL:  # belongs to no run, and has no gain
             head, *lines = ([*cells[:1], *cells[2:5], *cells[6:]] for cells in (head, *lines))
         result.append((heading, [head, *lines]))
     return result
 
 
-def _cells(row: dict[str, Any], judged: bool, gap: bool) -> list[str]:
+def _cells(row: dict[str, Any], judged: bool, gap: bool, gain: str) -> list[str]:
     def number(name: str, form: str = ".1f") -> str:
         return "" if row[name] == "" else format(row[name], form)
 
@@ -145,16 +145,19 @@ def _cells(row: dict[str, Any], judged: bool, gap: bool) -> list[str]:
         count,
         error("mean", "stderr"),
         interval("interquartile_mean", "low", "high"),
-        _gain(row) or interval("gain", "gain_low", "gain_high", "+.1f"),
+        gain or interval("gain", "gain_low", "gain_high", "+.1f"),
         interval("improvement", "improvement_low", "improvement_high", ".2f"),
         *([error("world", "world_stderr")] if judged else []),
         *([interval("optimality_gap", "optimality_gap_low", "optimality_gap_high")] if gap else []),
     ]
 
 
-def _gain(row: dict[str, Any]) -> str:
-    """The text of a gain if both methods have the same students, so that it has no interval."""
-    same = row["improvement"] == 0.5 and row["gain"] == 0 and row["improvement_low"] == ""
+def _gain(found: Comparison, row: dict[str, Any]) -> str:
+    """The text of a gain over a method that has the subject's students; "" for any other."""
+    entries = found.entries.get(row["dataset"], {})
+    if row["method"] not in entries or row["method"] == found.subject:
+        return ""
+    same = entries[row["method"]].has_the_students_of(entries[found.subject])
     return "0 (same students)" if same else ""
 
 

@@ -62,7 +62,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], digits: int | None = 6
       rows: at least one row; all have the same columns.
       digits: significant digits of floats; None: all.
     """
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for row in rows:

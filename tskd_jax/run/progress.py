@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -20,6 +21,10 @@ class Bar:
 
     def update(self, done: int, total: int, metrics: dict[str, float]) -> None:
         """Show how much is done, and the estimated time for the rest."""
+        with suppress(OSError):  # that the terminal is gone must not end a run
+            self._show(done, total, metrics)
+
+    def _show(self, done: int, total: int, metrics: dict[str, float]) -> None:
         loss = f"loss {metrics['loss']:.4g}" if "loss" in metrics else ""
         if self._out.isatty():
             if self._bar is None:

@@ -209,7 +209,8 @@ class Run:
 
     def report(self, line: str) -> None:
         """Print a line."""
-        tqdm.write(line, file=self.out)
+        with suppress(OSError):  # that the terminal is gone must not end a run
+            tqdm.write(line, file=self.out)
 
     def close(self) -> None:
         """Flush the metrics and release the lock. A run that saved nothing leaves no files."""
