@@ -75,6 +75,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "ruff>=0.14,<0.18",
             "setuptools>=77",  # builds the wheel that the tests install
+            "submitit>=1.5,<2",
         ],
         "docs": DOCS,
         # Compilers for chips that are not here (Linux, x86): `tskd-jax compile`.

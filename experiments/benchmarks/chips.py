@@ -1,14 +1,15 @@
 """What uses a chip that is not here best: how many seeds, which batch, which dtype?
 
-    python -m experiments.benchmarks.chips --for=h100 --config=hopper:paper [--seeds=1,2,5]
-        [--vary=SECTION.FIELD=VALUE,VALUE,… …] [--programs=trajectory_generator,imagination]
-        [--devices=N] [--name=NAME]
+    python -m experiments.benchmarks.chips --for=h100 --config=configs/hopper.py:paper
+        [--seeds=1,2,5] [--vary=SECTION.FIELD=VALUE,VALUE,… …]
+        [--programs=trajectory_generator,imagination] [--devices=N] [--name=NAME]
 
 Compiles the programs of a config for a chip, as `tskd-jax compile` does, at every combination of
-numbers of pipeline seeds and of fields' values, and compares each with the first: seconds at least,
-of a turn, and of a seed's turn (`of_a_seed`); `times_first` is the latter over that of the first
-row of the same program. What does not fit has no seconds. Prints a table and writes NAME.csv into
---results, after every row; what was compiled before is read from NAME.json.
+numbers of pipeline seeds and of fields' values. A row has the costs of a turn of a stage's largest
+program, and the seconds at least that all programs of the stage take in a run, for each seed
+(`of_a_seed`); `times_first` is the latter over that of the stage's first row. What does not fit has
+no seconds. Prints a table and writes NAME.csv into --results, after every row; what was compiled
+before is read from NAME.json.
 """
 
 import itertools
@@ -40,7 +41,17 @@ NAME = flags.DEFINE_string("name", None, "Of the results; None: the config's and
 RESULTS = flags.DEFINE_string("results", "experiments/results/chips", "Folder.")
 
 SHOWN = (
-    *("fits", "peak_bytes", "flops", "bytes_moved", "kernels", "layout_copies", "collective_bytes"),
+    *(
+        "once",
+        "times",
+        "fits",
+        "peak_bytes",
+        "flops",
+        "bytes_moved",
+        "kernels",
+        "layout_copies",
+        "collective_bytes",
+    ),
     *("seconds", "share_of_peak"),
 )
 
@@ -70,20 +81,40 @@ def points(
 
 def compiled(
     chip: Chip, devices: int, chosen: Sequence[tuple[dict[str, Any], Any]], only: list[str]
-) -> Iterator[tuple[dict[str, Any], report.Lowered]]:
-    """Every program that is asked for at every point: (what it is, itself, not yet compiled)."""
+) -> Iterator[tuple[dict[str, Any], list[report.Lowered]]]:
+    """Every stage that is asked for at every point: (what it is, its programs, not yet compiled).
+
+    Raises:
+      ConfigError: a config has no such stage.
+    """
     among = aot.devices_of(chip, devices)
     for varied, config in chosen:
-        for program in programs_of_config(config, None, only).programs:
-            about = {"program": program.name, "chip": chip.name, "devices": devices} | varied
-            yield about, report.Lowered(program, chip, among)
+        found = programs_of_config(config, None, []).programs
+        stages = list(dict.fromkeys(one.stage for one in found))
+        for stage in only or stages:
+            if stage not in stages:
+                raise ConfigError(f"--programs={stage}: none of {', '.join(stages)}")
+            about = {"program": stage, "chip": chip.name, "devices": devices} | varied
+            yield about, [report.Lowered(one, chip, among) for one in found if one.stage == stage]
 
 
-def compared(table: Sequence[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
-    """A row with the seconds of a seed, and how many times those of its program's first row."""
-    if not row["seconds"]:
+def compared(
+    table: Sequence[dict[str, Any]], row: dict[str, Any], parts: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """A row with the seconds of a seed in a run, and how many times those of its stage's first row.
+
+    Seconds of a turn cannot be compared: with more seeds, a chunk of imagination has fewer
+    trajectories of each, and a run has more chunks.
+
+    Args:
+      table: the rows before it.
+      row: what is varied, and costs of a turn.
+      parts: the rows of all programs of the stage.
+    """
+    if not all(part.get("seconds") for part in parts):
         return row | {"of_a_seed": "", "times_first": ""}
-    row = row | {"of_a_seed": row["seconds"] / row["seeds"]}
+    seconds = sum(part["seconds"] * max(1, part["times"]) for part in parts)
+    row = row | {"of_a_seed": seconds / row["seeds"]}
     first = next((other for other in table if other["program"] == row["program"]), row)
     times = row["of_a_seed"] / first["of_a_seed"] if first["of_a_seed"] else ""
     return row | {"times_first": times}
@@ -99,13 +130,16 @@ def compile_all(request: Request) -> int:
     path = Path(RESULTS.value) / f"{NAME.value or f'{CONFIG.value.label}-{chip.name}'}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     known, kept, table = report.read(path), [], []
-    for about, one in compiled(chip, DEVICES.value, chosen, PROGRAMS.value):
-        request.stop_if_requested(f"before {about['program']}")
-        kept.append(one.row(known))
-        shown = {name: kept[-1].get(name, "") for name in SHOWN}
-        table.append(compared(table, about | shown))
+    for about, lowered in compiled(chip, DEVICES.value, chosen, PROGRAMS.value):
+        parts = []
+        for one in lowered:
+            request.stop_if_requested(f"before {one.program.name}")
+            parts.append(one.row(known))
+            kept.append(parts[-1])
+            report.write(path, kept, known)
+        shown = {name: parts[0].get(name, "") for name in SHOWN}
+        table.append(compared(table, about | shown, parts))
         show(table[-1])
-        files.write_json(path, {"programs": kept})
         files.write_csv(path.with_suffix(".csv"), table)
     return 0
 

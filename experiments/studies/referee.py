@@ -99,6 +99,7 @@ def errors_in_rollouts(
     verdict: Verdict, index: int, policy: Policy, task: Task, deviation: np.ndarray
 ) -> np.ndarray:
     """Of some steps of a policy's rollouts in the world: root mean square of s', in deviations."""
+    assert verdict.states is not None  # `judge` was to keep them
     states, lengths = verdict.states[index], verdict.lengths[index]
     episode, time = np.nonzero(np.arange(states.shape[1] - 1) < lengths[:, None] - 1)
     rows = np.random.default_rng(0).permutation(len(time))[: STEPS.value]

@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 from tiny import SMALL_NETWORKS
 
 from tskd_jax.cli import main
@@ -38,3 +39,20 @@ def test_several_values_are_refused(tmp_path, capsys):
 def test_a_program_that_is_none_is_refused(tmp_path, capsys):
     assert measured("--programs=abacus", f"--workdir={tmp_path}") == 2
     assert "none of this config's: student" in capsys.readouterr().err
+
+
+def test_columns_are_named_as_for_a_run(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    with (tmp_path / "robot.csv").open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["episode", "joint_0", "joint_1", "motor_0", "reward", "terminal"])
+        for row in range(100):
+            writer.writerow([row // 25, *rng.normal(size=3), "nan" if row == 3 else 1, 0])
+    section = {"path": tmp_path / "robot.csv", "observations": "joint_*", "actions": "motor_*"}
+    dataset = [f"--config.dataset.{name}={value}" for name, value in section.items()]
+    flags = [*dataset, "--config.dataset.drop_invalid=True", "--programs=abacus"]
+    assert main(["tskd-jax", "bench", "--config=own:quick", *flags, *SMALL_NETWORKS]) == 2
+    said = capsys.readouterr()
+    # Of three episodes; the next state of the last row of each is not there.
+    assert "own-quick: 72 transitions" in said.out
+    assert "--programs=abacus: none of this config's" in said.err

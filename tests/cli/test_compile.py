@@ -57,6 +57,17 @@ def test_a_table_that_is_made_once(here, tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / "h100.json").read_text()) == found
 
 
+def test_what_was_compiled_before_is_kept(here, tmp_path):
+    """Of other programs, too: a call for one of them, or one that is killed, erases none."""
+    folder = f"--workdir={tmp_path}"
+    for name in ("student", "baseline"):
+        assert compiled(folder, f"--programs={name}") == 0
+    found = json.loads((tmp_path / "h100.json").read_text())
+    assert [row["program"] for row in found["programs"]] == ["baseline", "student"]
+    rows = list(csv.DictReader((tmp_path / "h100.csv").open()))
+    assert [row["program"] for row in rows] == ["baseline"]
+
+
 def test_a_program_that_is_none_is_refused(here, tmp_path, capsys):
     assert compiled("--programs=abacus", f"--workdir={tmp_path}") == 2
     assert "none of this config's: student" in capsys.readouterr().err

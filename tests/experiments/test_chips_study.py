@@ -28,16 +28,37 @@ def test_every_combination_is_a_config_of_its_own():
         chips.points(base, [1], ["trajectory_generator.batchsize=3"])
 
 
-def test_each_row_is_compared_by_the_seed_with_the_first_of_its_program():
-    one = {"program": "a", "seeds": 1, "seconds": 2.0}
-    first = chips.compared([], one)
-    assert (first["of_a_seed"], first["times_first"]) == (2.0, 1.0)
-    five = chips.compared([first], {"program": "a", "seeds": 5, "seconds": 4.0})
-    assert (five["of_a_seed"], five["times_first"]) == (0.8, 0.4)
-    other = chips.compared([first, five], {"program": "b", "seeds": 5, "seconds": 4.0})
-    assert other["times_first"] == 1.0
-    misfit = chips.compared([first], {"program": "a", "seeds": 9, "seconds": ""})
+def row(name, seeds, *parts):
+    """What `compared` is given of a stage: (seconds of a turn, turns in a run) of each program."""
+    return {"program": name, "seeds": seeds}, [{"seconds": s, "times": n} for s, n in parts]
+
+
+def test_each_row_is_compared_by_the_seed_with_the_first_of_its_stage():
+    first = chips.compared([], *row("a", 1, (2.0, 10)))
+    assert (first["of_a_seed"], first["times_first"]) == (20.0, 1.0)
+    five = chips.compared([first], *row("a", 5, (4.0, 10)))
+    assert (five["of_a_seed"], five["times_first"]) == (8.0, 0.4)
+    # A chunk of one length has a fifth of a seed's trajectories: there are five times as many.
+    chunks = chips.compared([first], *row("a", 5, (2.0, 40), (1.0, 20)))
+    assert (chunks["of_a_seed"], chunks["times_first"]) == (20.0, 1.0)
+    other = chips.compared([first, five], *row("b", 5, (4.0, 0)))  # turns that nobody knows
+    assert (other["of_a_seed"], other["times_first"]) == (0.8, 1.0)
+    misfit = chips.compared([first], *row("a", 9, (2.0, 10), ("", 10)))
     assert misfit["of_a_seed"] == misfit["times_first"] == ""
+
+
+def test_a_stage_has_all_of_its_programs(monkeypatch):
+    import jax
+
+    monkeypatch.setattr(chips.aot, "devices_of", lambda chip, count: jax.devices()[:count])
+    monkeypatch.setattr(chips.report, "Lowered", lambda program, chip, among: program)
+    chosen = chips.points(make_config("hopper", "paper"), [1, 5], [])
+    one, five = chips.compiled(chips.CHIPS["h100"], 1, chosen, ["imagination"])
+    # 512 + 88 trajectories; 5 × 102 + 90 of each seed, which are padded to 128 all.
+    assert [part.times for part in one[1]] == [1000, 1000]
+    assert [part.times for part in five[1]] == [6000]
+    with pytest.raises(ConfigError, match="none of student, inverse_dynamics"):
+        next(chips.compiled(chips.CHIPS["h100"], 1, chosen, ["abacus"]))
 
 
 def test_two_seeds_are_one_program_with_twice_the_work(monkeypatch):
@@ -53,9 +74,8 @@ def test_two_seeds_are_one_program_with_twice_the_work(monkeypatch):
     base.reward_generator.update(small)
     chosen = chips.points(base, [1, 2], [])
     rows = []
-    for about, one in chips.compiled(here, 1, chosen, ["trajectory_generator"]):
-        row = one.compile()
-        rows.append(about | row)
+    for about, [one] in chips.compiled(here, 1, chosen, ["trajectory_generator"]):
+        rows.append(about | one.compile())
     assert [row["seeds"] for row in rows] == [1, 2]
     assert rows[1]["flops"] == 2 * rows[0]["flops"] > 0
     assert rows[1]["peak_bytes"] > rows[0]["peak_bytes"]

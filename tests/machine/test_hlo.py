@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tskd_jax.machine import hlo
+from tskd_jax.machine import hlo, instruction
 
 TEXT = """HloModule jit_f, is_scheduled=true
 
@@ -85,6 +85,49 @@ def test_bytes_are_those_of_operands_and_results(program):
     assert program.bytes("copy") == 200 * (X + XT + 2 * X) + 2 * X
 
 
+PARTS = """HloModule parts
+
+%looked_up (p: f32[2000000,14], i: s32[32,1]) -> f32[32,14] {
+  %p = f32[2000000,14]{1,0} parameter(0)
+  %i = s32[32,1]{1,0} parameter(1)
+  %same = f32[2000000,14]{1,0} bitcast(%p)
+  %g.1 = f32[32,14]{1,0} gather(%same, %i), offset_dims={1}
+  ROOT %n = f32[32,14]{1,0} negate(%g.1)
+}
+
+%also_summed (p.1: f32[2000000,14], i.1: s32[32,1]) -> f32[14] {
+  %i.1 = s32[32,1]{1,0} parameter(1)
+  %p.1 = f32[2000000,14]{1,0} parameter(0)
+  %g.2 = f32[32,14]{1,0} gather(%p.1, %i.1), offset_dims={1}
+  ROOT %r = f32[14]{0} reduce(%p.1, %g.2), dimensions={0}
+}
+
+ENTRY %main (d: f32[2000000,14], at: s32[32,1], t: s32[]) -> f32[32,14] {
+  %d = f32[2000000,14]{1,0} parameter(0)
+  %at = s32[32,1]{1,0} parameter(1)
+  %t = s32[] parameter(2)
+  %g = f32[32,14]{1,0} gather(%d, %at), offset_dims={1}
+  %s = f32[8,14]{1,0} dynamic-slice(%d, %t, %t), dynamic_slice_sizes={8,14}
+  %f = f32[32,14]{1,0} fusion(%d, %at), kind=kLoop, calls=%looked_up
+  %w = f32[14]{0} fusion(%d, %at), kind=kLoop, calls=%also_summed
+  %c = (f32[32,14]{1,0}, f32[32,14]{1,0}, u32[]) copy-start(%g)
+  ROOT %e = f32[32,14]{1,0} copy-done(%c)
+}
+"""
+
+
+def test_of_what_is_only_gathered_from_the_bytes_are_those_that_are_taken():
+    moved = {one.instruction.name: one.bytes for one in hlo.read(PARTS).kernels}
+    rows, index, data = 4 * 32 * 14, 4 * 32, 4 * 2_000_000 * 14
+    assert moved == {
+        "g": 2 * rows + index,
+        "s": 2 * 4 * 8 * 14 + 2 * 4,
+        "f": 2 * rows + index,
+        "w": data + index + 4 * 14,  # a sum needs all of it
+        "c": 2 * rows + 4,  # once read and once written, and its token
+    }
+
+
 def test_what_a_device_sends_goes_round_a_ring(program):
     assert program.sent() == 200 * 2 * 3 * XY // 4
 
@@ -100,7 +143,7 @@ def test_what_a_device_sends_goes_round_a_ring(program):
     ],
 )
 def test_how_many_are_together(groups, size):
-    assert hlo.group_size(groups) == size
+    assert instruction.group_size(groups) == size
 
 
 def test_cycles_are_those_that_the_compiler_names(program):
@@ -126,7 +169,7 @@ def test_a_layout_copy_is_a_large_one_in_a_loop(program):
     ],
 )
 def test_the_size_of_a_shape(shape, size):
-    assert hlo.size_of(shape) == size
+    assert instruction.size_of(shape) == size
 
 
 def test_what_is_no_program_is_refused():

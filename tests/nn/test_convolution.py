@@ -110,15 +110,15 @@ def values_and_gradients(module, params, *inputs):
     return y, grads
 
 
-def assert_forms_agree(module, params, *inputs, atol=1e-5):
+def assert_forms_agree(module, params, *inputs, least=1.0):
     results = {}
     for name in ("matmul", "lax"):
         with convolution_form(name):
             results[name] = values_and_gradients(module, params, *inputs)
     for left, right in zip(*map(jax.tree.leaves, results.values()), strict=True):
-        # An absolute tolerance in units of the largest entry: gradients are sums of many terms.
-        scale = max(1.0, float(jnp.abs(right).max()))
-        np.testing.assert_allclose(left, right, atol=atol * scale)
+        # Relative to the largest entry, or to `least`: gradients are sums of many terms.
+        scale = max(least, float(jnp.abs(right).max()))
+        np.testing.assert_allclose(left, right, rtol=0, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("module", [Conv1d(4, 5), Conv1d(4, 1), Downsample(4), Upsample(4)])
@@ -130,7 +130,9 @@ def test_forms_agree_with_their_gradients(module, time):
 
 @pytest.mark.slow
 def test_forms_agree_on_the_whole_unet_with_its_gradients():
-    network = TemporalUNet(features=8, multipliers=(1, 2))
+    # 8 channels would be 8 groups of one: a norm takes off the bias before it, whose gradient would
+    # be nothing but rounding.
+    network = TemporalUNet(features=32, multipliers=(1, 2))
     inputs = (
         normal((2, 9, 3), seed=1),
         jnp.array([3, 150]),
@@ -138,7 +140,7 @@ def test_forms_agree_on_the_whole_unet_with_its_gradients():
         jnp.array([1.0, 0.0]),
     )
     params = random_params(network, *inputs)
-    assert_forms_agree(network, params, *inputs, atol=1e-4)
+    assert_forms_agree(network, params, *inputs, least=0.0)
 
 
 @pytest.mark.parametrize(

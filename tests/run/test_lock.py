@@ -1,5 +1,6 @@
 """A lock dies with its process and is the process's own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,20 @@ def test_the_same_process_may_lock_again(tmp_path):
     first = lock.hold(tmp_path / "lock")
     lock.hold(tmp_path / "lock").close()
     first.close()
+
+
+def test_a_file_that_its_holder_removes_meanwhile_is_made_anew(tmp_path, monkeypatch):
+    path, real, removed = tmp_path / "lock", os.fstat, []
+
+    def removing(descriptor):
+        if not removed:
+            removed.append(True)
+            path.unlink()
+        return real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", removing)
+        held = lock.hold(path)
+    assert removed
+    assert path.read_text().startswith(f"process {os.getpid()} on ")
+    held.close()

@@ -3,7 +3,8 @@
 Compiles every program of a run for chips that this machine does not have, from shapes alone: does
 it fit into memory, which operations does it need, and how long does it take at least? Only the
 dataset's size matters: --transitions=N replaces a dataset that is not here. WORKDIR/CHIP.csv and
-CHIP.json have all figures (see docs/performance.md). Programs compiled before are not recompiled.
+CHIP.json have all figures (see docs/performance.md). Programs compiled before are not recompiled:
+CHIP.json keeps them, the CSV has only those that were asked for.
 """
 
 import sys
@@ -88,6 +89,6 @@ def _compile(
         tqdm.write(report.line(rows[-1]))
         bar.update(number, len(lowered), {})
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, {"chip": chip.name, "devices": devices, "programs": rows})
+        report.write(path, rows, known, chip=chip.name, devices=devices)
     files.write_csv(path.with_suffix(".csv"), [report.flat(row) for row in rows])
     print(report.total(rows, devices), f"{path} and .csv", sep="\n")

@@ -65,8 +65,8 @@ def programs_of_config(base: ConfigDict, transitions: int | None, only: Sequence
         task = own.task_of(environment, recorded, config.dataset.source)
     print(f"{base.label}: {recorded.size} transitions; tracing its programs", flush=True)
     programs = programs_of(config, comparisons(config), recorded, task)
-    names = [one.name for one in programs]
+    names = dict.fromkeys(one.stage for one in programs)
     if unknown := [name for name in only if name not in names]:
         raise ConfigError(f"--programs={unknown[0]}: none of this config's: {', '.join(names)}")
-    chosen = [one for one in programs if not only or one.name in only]
+    chosen = [one for one in programs if not only or one.stage in only]
     return Found(chosen, config, recorded, task)

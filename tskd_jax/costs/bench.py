@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from tskd_jax.costs.fresh import filled, random_student
-from tskd_jax.costs.programs import SEARCH, Program
+from tskd_jax.costs.program import Program
+from tskd_jax.costs.programs import SEARCH
 from tskd_jax.costs.report import measured, readable
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
@@ -68,7 +69,7 @@ class Runner:
         self._prepared = prepared = program.prepare(jax.devices(), filled)
         traced = prepared.trace()
         self.flops, self._dtype = flops_of(traced.jaxpr), program.dtype
-        least = self.flops / (matmul_peak(program.dtype) * prepared.mesh.size)
+        least = self.flops / (matmul_peak(program.dtype) * prepared.sharing)
         self.too_long = least if least > most else 0.0
         self.row = program.about | {"flops": self.flops}
         self._result: Any = None
@@ -82,7 +83,7 @@ class Runner:
         self.row["compile_seconds"] = time.perf_counter() - begin
         self.row["peak_bytes"] = memory.of_program(compiled)
         if chip := of_kind(jax.devices()[0].device_kind):
-            of_device = {"flops": self.flops // prepared.mesh.size, "dtype": program.dtype}
+            of_device = {"flops": self.flops // prepared.sharing, "dtype": program.dtype}
             found = measured(compiled, prepared.turns, chip, of_device)
             self.row["at_least"] = found["seconds"]
         self._warm()
@@ -105,7 +106,7 @@ class Runner:
 
     def share(self, seconds: np.ndarray, rates: np.ndarray) -> float:
         """The program's share of the products' rate, by medians of seconds and of rates."""
-        rate = self.flops / self._prepared.mesh.size / float(np.median(seconds))
+        rate = self.flops / self._prepared.sharing / float(np.median(seconds))
         return rate / float(np.median(rates))
 
     def _warm(self) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import jax
 
 from tskd_jax import __version__
-from tskd_jax.costs.programs import Program
+from tskd_jax.costs.program import Program
 from tskd_jax.machine import devices, hlo, memory
 from tskd_jax.machine.chips import Chip
 from tskd_jax.machine.platform import lowering_for
 from tskd_jax.machine.throughput import flops_of
+from tskd_jax.run import files
 
 PRODUCTS = ("cudnn", "cublas", "triton", "product")
 # Bytes from which a kernel that only reorders data is counted.
@@ -48,8 +50,8 @@ class Lowered:
             self._turns = prepared.turns
             with devices.on(self._mesh):
                 self._lowered = traced.lower()
-        self._flops = flops_of(traced.jaxpr)
-        self.arguments = sum(_shard_bytes(leaf) for leaf in jax.tree.leaves(self._lowered.in_avals))
+        self._flops = flops_of(traced.jaxpr) // prepared.sharing
+        self.arguments = sum(map(_shard_bytes, jax.tree.leaves(prepared.arguments)))
         about = (repr(chip), __version__, jax.__version__, str(len(among)))
         text = "\n".join((self._lowered.as_text(), *about))
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -62,21 +64,24 @@ class Lowered:
     def compile(self) -> dict[str, Any]:
         """Compile the program; returns a row of plain numbers and texts, for one turn.
 
-        `peak_bytes` is 0 if the compiler ran out of device memory and reported no size.
+        `peak_bytes` is 0 if the compiler ran out of device memory and reported no size, and if it
+        failed in another way: then `problem` has its words, and `fits` is not known.
         """
         begin = time.perf_counter()
         chip = self.chip
         row: dict[str, Any] = self.program.about | {
             "fits": False,
             "peak_bytes": 0,
-            "flops": self._flops // self._mesh.size,
+            "flops": self._flops,
         }
         try:
             with devices.on(self._mesh):
                 compiled = self._lowered.compile()
         except Exception as error:
             if not memory.is_exhausted(error):
-                raise
+                if not isinstance(error, jax.errors.JaxRuntimeError):
+                    raise
+                row |= {"fits": None, "problem": str(error).splitlines()[0]}
             return row | {"compile_seconds": time.perf_counter() - begin}
         row["compile_seconds"] = time.perf_counter() - begin
         row["peak_bytes"] = memory.of_program(compiled)
@@ -121,10 +126,15 @@ def _of_turn(found: hlo.Program, chip: Chip, row: dict[str, Any]) -> dict[str, A
     }
 
 
-def _shard_bytes(aval: Any) -> int:
-    """Bytes of an argument; a random key, whose dtype has no item size, counts as 8 bytes."""
-    size = getattr(aval.dtype, "itemsize", 8)
-    return int(aval.size) * size
+def _shard_bytes(leaf: Any) -> int:
+    """Bytes that each device holds of an argument; of what is not an array, none.
+
+    A random key, whose dtype has no item size, counts as 8 bytes.
+    """
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        return 0
+    shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+    return math.prod(shape) * getattr(leaf.dtype, "itemsize", 8)
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
@@ -135,9 +145,30 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
+def write(
+    path: Path,
+    rows: Sequence[dict[str, Any]],
+    known: Mapping[str, dict[str, Any]],
+    **about: Any,
+) -> None:
+    """Write the rows of compiled programs, for `read`, and after them those known from before.
+
+    Args:
+      path: of the JSON file.
+      rows: this time's.
+      known: earlier ones, as from `read`.
+      **about: what else the file says.
+    """
+    keys = {row["key"] for row in rows}
+    earlier = [row for key, row in known.items() if key not in keys]
+    files.write_json(path, {**about, "programs": [*rows, *earlier]})
+
+
 def line(row: dict[str, Any]) -> str:
     """Format a row as one line for a terminal."""
     name = f"{row['program']:<32}"
+    if "problem" in row:
+        return f"{name} the compiler fails: {row['problem'][:200]}"
     if not row["peak_bytes"]:
         return f"{name} does not fit (the compiler gives up)"
     fits = memory.readable(row["peak_bytes"]) + ("" if row["fits"] else ": does not fit")
@@ -164,10 +195,11 @@ def total(rows: Sequence[dict[str, Any]], devices: int, bound: bool = True) -> s
       bound: whether the seconds are lower bounds; otherwise they were measured.
     """
     hours = sum(row.get("seconds", 0.0) * row["times"] for row in rows) / 3600
-    line = f"a run's programs take {hours:.3g} hours{' at least' if bound else ''}"
+    line = f"if nothing ends early, a run's programs take {hours:.3g} hours"
+    line += " at least" if bound else ""
     line += f", {hours * devices:.3g} device-hours" if devices > 1 else ""
     unknown = [row["program"] for row in rows if not row["times"] or "seconds" not in row]
-    misfits = [row["program"] for row in rows if not row.get("fits", True)]
+    misfits = [row["program"] for row in rows if row.get("fits", True) is False]
     line += f"; not counted: {', '.join(unknown)}" if unknown else ""
     return f"does not fit: {', '.join(misfits)}\n{line}" if misfits else line
 

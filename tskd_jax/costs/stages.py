@@ -12,7 +12,7 @@ from tskd_jax.costs.fresh import fresh_baseline
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods import METHODS, Experiment, Outcome
-from tskd_jax.methods.parts import choosing, imagining, stitching
+from tskd_jax.methods.parts import aggregating, choosing, imagining, stitching
 from tskd_jax.models import baseline
 from tskd_jax.run.serialization import array_digest, fingerprint
 from tskd_jax.run.stages import Call
@@ -112,7 +112,8 @@ class _NothingIsComputed:
             return fresh_baseline(call.config, data, discount, call.keys)
         if call.function in (trajectory_generator.train, reward_generator.train, few_steps.train):
             return _of_that_size(_planned(call)[1], call.keys, number)
-        if call.function in (imagining.imagine, imagining.plan_in_simulator, stitching.stitching):
+        imagined = imagining.imagine, imagining.plan_in_simulator, aggregating.ask_teacher
+        if call.function in (*imagined, stitching.stitching):
             # As many rows as were recorded, but different data, whatever a filter keeps of them.
             actions = np.full_like(self._recorded.actions, number)
             return [self._recorded.replace(actions=actions)] * len(call.seeds)

@@ -8,6 +8,7 @@ On a shared file system it works across machines if the file system supports tha
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -54,8 +55,9 @@ def try_hold(path: Path, purpose: str = "") -> tuple[IO[str] | None, str]:
             file.close()
             return None, holder
         # The previous holder may have removed the file after it was opened here.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            break
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
         file.close()
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}{purpose and f', {purpose}'}\n")
