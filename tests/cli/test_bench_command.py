@@ -19,7 +19,7 @@ def measured(*flags):
 
 
 def test_a_table_of_what_is_asked_for(tmp_path, capsys):
-    flags = "--programs=student,baseline", "--against=student.batch_size=2048"
+    flags = "--programs=student,baseline", "--against=student.batch_size=512"
     assert measured(*flags, f"--workdir={tmp_path}") == 0
     shown = capsys.readouterr().out
     assert "a run's programs take" in shown
