@@ -120,28 +120,3 @@ def test_what_members_disagree_about_is_not_known(linear, trained):
     assert np.asarray(model.knows(jnp.asarray(apart))).all()
     known = np.asarray(model.knows(jnp.asarray([1.49, 1.51]) * most))
     np.testing.assert_array_equal(known, [True, False])
-
-
-def test_noise_teaches_to_come_back_to_where_the_data_are():
-    """States on a circle, turned by actions: nothing recorded says what is off the circle."""
-    rng = np.random.default_rng(0)
-    angles, turns = rng.uniform(-np.pi, np.pi, 2000), rng.uniform(-0.3, 0.3, (2000, 1))
-
-    def circle(angle):
-        return np.stack([np.cos(angle), np.sin(angle)], 1)
-
-    data = from_columns(
-        observations=circle(angles),
-        actions=turns,
-        rewards=np.zeros(2000),
-        next_observations=circle(angles + turns[:, 0]),
-        terminals=np.zeros(2000, bool),
-        lengths=np.full(20, 100),
-    )
-    off = {}
-    for noise in (0.0, 0.2):
-        models, _ = world.train(replace(CONFIG, noise=noise), data, keys=jax.random.key(0)[None])
-        states = (1.1 * data.observations).astype(np.float32)
-        reached, _ = world.predictions(seeds.of_seed(models, 0), states, data.actions)
-        off[noise] = np.abs(np.linalg.norm(reached.mean(1), axis=1) - 1).mean()
-    assert off[0.2] < 0.07 < 0.09 < off[0.0]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.fields import COUNT, NOT_NEGATIVE, WIDTHS, between, field
+from tskd_jax.fields import COUNT, WIDTHS, between, field
 from tskd_jax.machine.batching import evenly, in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.models import held_out
@@ -50,7 +50,6 @@ class Config(TrainingConfig):
     hidden: tuple[int, ...] = field((256, 256, 256), WIDTHS, "hidden layers")
     members: int = field(4, COUNT, "forward models")
     held_out: float = field(0.05, between(0.001, 0.9), "share of transitions held out")
-    noise: float = field(0.0, NOT_NEGATIVE, "on states in training, in their deviations")
 
 
 @struct.dataclass
@@ -170,9 +169,6 @@ def training(
 ) -> tuple[Training, list[np.ndarray]]:
     """The training of all members of all seeds by mean squared error.
 
-    With `noise` the members learn to get from a blurred state to the recorded next state: in a
-    rollout they then correct a part of the errors that they have made.
-
     Args:
       config: of this part.
       trajectories: the recorded dataset.
@@ -188,13 +184,8 @@ def training(
     deviation = np.where(model.change_deviation > 0, model.change_deviation, 1.0)
     reward_deviation = model.reward_deviation or 1.0
 
-    # A dimension that never changes is not blurred: nothing could be corrected there.
-    blur = config.noise * trajectories.observations.std(0) * (model.change_deviation > 0)
-
-    def loss(params, _ema, batch, key):
+    def loss(params, _ema, batch, _key):
         states, actions, next_states, rewards = batch
-        if config.noise:
-            states = states + blur[None] * jax.random.normal(key, states.shape)
         change = (next_states - states - model.change_mean[None]) / deviation[None]
         reward = (rewards - model.reward_mean) / reward_deviation
         goal = jnp.concatenate([change, reward[:, None]], -1)
