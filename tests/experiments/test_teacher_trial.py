@@ -44,7 +44,7 @@ def test_one_field_differs_and_the_configured_value_is_not_repeated(vary):
         ("sampling.tarhet_return=3", "sampling.target_return"),
         ("sampling.target_return=high", "no float"),
         ("trajectory_generator.multipliers=1", "cannot be varied"),
-        ("trajectory_generator.prediction=score", "noise | velocity"),
+        ("trajectory_generator.prediction=score", "noise | signal | velocity"),
     ],
 )
 def test_what_cannot_be_varied_is_refused(vary, argument, problem):
