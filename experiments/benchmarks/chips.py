@@ -41,17 +41,8 @@ NAME = flags.DEFINE_string("name", None, "Of the results; None: the config's and
 RESULTS = flags.DEFINE_string("results", "experiments/results/chips", "Folder.")
 
 SHOWN = (
-    *(
-        "once",
-        "times",
-        "fits",
-        "peak_bytes",
-        "flops",
-        "bytes_moved",
-        "kernels",
-        "layout_copies",
-        "collective_bytes",
-    ),
+    *("once", "times", "fits", "peak_bytes", "flops", "bytes_moved"),
+    *("kernels", "layout_copies", "collective_bytes"),
     *("seconds", "share_of_peak"),
 )
 
