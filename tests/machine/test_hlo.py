@@ -151,6 +151,42 @@ def test_cycles_are_those_that_the_compiler_names(program):
     assert program.cycles()["cudnn"] == 0
 
 
+# As XLA prints products of float32 for an H100: in a Triton kernel, by cuDNN and by an algorithm.
+PRECISION = """\
+HloModule m
+
+%inside (p: f32[8,8], q: f32[8,8]) -> f32[8,8] {
+  %p = f32[8,8]{1,0} parameter(0)
+  %q = f32[8,8]{1,0} parameter(1)
+  ROOT %dot.1 = f32[8,8]{1,0} dot(%p, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}ASKED
+}
+
+ENTRY %main (a: f32[8,8], b: f32[8,8]) -> f32[8,8] {
+  %a = f32[8,8]{1,0} parameter(0)
+  %b = f32[8,8]{1,0} parameter(1)
+  %c = f32[8,8]{1,0} fusion(%a, %b), kind=kCustom, calls=%inside
+  ROOT %d = (f32[8,8]{1,0}, u8[0]{0}) custom-call(%c, %b)ASKED, custom_call_target="__cudnn$conv"
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "precise"),
+    [
+        ("", 0),
+        (", operand_precision={default,default}", 0),
+        (", algorithm=dot_tf32_tf32_f32", 0),
+        (", algorithm=dot_bf16_bf16_f32", 0),
+        (", operand_precision={highest,highest}", 2),
+        (", operand_precision={default,high}", 2),
+        (", algorithm=dot_f32_f32_f32", 2),
+        (", algorithm=dot_tf32_tf32_f32_x3", 2),
+    ],
+)
+def test_products_of_which_full_precision_is_asked(asked, precise):
+    assert hlo.read(PRECISION.replace("ASKED", asked)).precise_products() == precise
+
+
 def test_a_layout_copy_is_a_large_one_in_a_loop(program):
     (found,) = program.layout_copies()
     assert found.instruction.name == "turned"  # and not what only lies at another place

@@ -53,6 +53,17 @@ def test_the_table_by_hand():
     assert len({len(line) for line in lines[3:7]}) == 1
 
 
+def test_what_the_recorded_episodes_score_stands_below_by_hand():
+    facts = {"name": "few", "return_mean": 70.0, "return_quantiles": {"0": 10.0, "100": 110.0}}
+    task = {"gymnasium_id": "X-v1", "random_return": 10.0, "expert_return": 210.0}
+    lines = table(summary(dataset=facts, task=task)).splitlines()
+    assert "recorded episodes: 30.0 on average, the best 50.0" in lines
+    # A robot without reference returns is scored by its returns.
+    task |= {"random_return": None, "expert_return": None}
+    lines = table(summary(dataset=facts, task=task)).splitlines()
+    assert "recorded episodes: 70.0 on average, the best 110.0" in lines
+
+
 def test_scores_in_the_learned_world_stand_beside_those_of_the_simulator():
     judged = {"bc": {"mean": 2.5, "stderr": 0.5, "per_seed": [2.0, 3.0], "left": 0.126}}
     lines = table(summary(referee=judged)).splitlines()

@@ -80,6 +80,7 @@ def look(config: Any, recorded: Any, timed: bool) -> dict[str, Any]:
         **inspect(data, recorded.names),
         **recorded.facts,
         "task": task.gymnasium_id or f"{task.name}, without a simulator",
+        "scores": _scores(task, data, chosen),
         "stitching": neighbourhoods(data, [config.stitching.radius], unit)
         | {"unit": config.stitching.radius_unit},
         "filter": {
@@ -98,6 +99,15 @@ def look(config: Any, recorded: Any, timed: bool) -> dict[str, Any]:
             "teacher": {name: _bytes(one, task.state_size) for name, one in scales.items()},
         },
     } | ({"seconds": {name: _seconds(one, data) for name, one in scales.items()}} if timed else {})
+
+
+def _scores(task: Any, data: Any, kept: np.ndarray) -> dict[str, float] | None:
+    """Normalised scores of the recorded episodes; None without reference returns."""
+    if task.random_return is None or task.expert_return is None:
+        return None
+    scores = task.normalized_score(data.returns())
+    found = {"mean": scores.mean(), "kept": scores[kept].mean(), "best": scores.max()}
+    return {name: float(score) for name, score in found.items()}
 
 
 def _scales(environment: str) -> dict[str, Any]:

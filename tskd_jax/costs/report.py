@@ -23,7 +23,8 @@ PRODUCTS = ("cudnn", "cublas", "triton", "product")
 LAYOUT_COPY = 1 << 16
 COLUMNS = (
     *("program", "once", "times", "dtype", "fits", "peak_bytes", "flops", "bytes_moved"),
-    *("kernels", *PRODUCTS, "fusion", "copy", "layout_copies", "layout_copy_bytes"),
+    *("kernels", *PRODUCTS, "precise_products"),
+    *("fusion", "copy", "layout_copies", "layout_copy_bytes"),
     *("collective", "collective_bytes", "cycles", "seconds", "share_of_peak", "compile_seconds"),
 )
 
@@ -117,6 +118,7 @@ def _of_turn(found: hlo.Program, chip: Chip, row: dict[str, Any]) -> dict[str, A
         "bytes_moved": moved,
         "kernels": found.count(),
         **counted,
+        "precise_products": found.precise_products(),
         "layout_copies": sum(one.times for one in copies),
         "layout_copy_bytes": sum(one.times * one.bytes for one in copies),
         "collective_bytes": sent,

@@ -26,6 +26,9 @@ _CONDITION = re.compile(r"condition=%([^\s,)}]+)")
 _CONSTANT = re.compile(r" constant\((\d+)\)")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
+# A product of which more is asked than one pass of the chip's matrix units over its operands, which
+# rounds float32 to TF32 (a GPU) or bfloat16 (a TPU).
+_PRECISE = re.compile(r"operand_precision=\{[^}]*high|algorithm=dot_(?:f32_f32_f32\b|\w+_x\d)")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Kernel:
       cycles: the compiler's estimate of the cycles per run; 0 if it gives none.
       in_loop: whether it is inside a loop.
       reorders: whether it only changes the order of data.
+      precise: whether it is a product of float32 in full, or nearly full, precision: without the
+        chip's matrix units, or in several passes.
     """
 
     instruction: Instruction
@@ -54,6 +59,7 @@ class Kernel:
     cycles: int
     in_loop: bool
     reorders: bool
+    precise: bool
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,10 @@ class Program:
         return [
             one for one in self.kernels if one.reorders and one.in_loop and one.bytes >= at_least
         ]
+
+    def precise_products(self) -> int:
+        """Number of runs of products in full, or nearly full, float32 precision."""
+        return sum(one.times for one in self.kernels if one.precise)
 
     def of_loops(self) -> "Program":
         """The program restricted to kernels in loops, without those that run before or after."""
@@ -149,6 +159,7 @@ def _kernels(
             yield Kernel(
                 *(one, kind, times, moved(one, shapes, fused if one.opcode == "fusion" else ())),
                 *(given, int(cycles[1]) if cycles else 0, in_loop, kind == "copy" and reorders),
+                any(_PRECISE.search(part.text) for part in (one, *fused)),
             )
 
 

@@ -18,7 +18,8 @@ def page(found: dict[str, Any]) -> str:
 
     Args:
       found: the result of `tskd_jax.data.inspection.inspect`, with `name`, `sha256` (for a file),
-        `warnings`, `task`, `stitching`, `filter`, `imagination`, `memory` and perhaps `seconds`.
+        `warnings`, `task`, `scores` (None: the task defines none), `stitching`, `filter`,
+        `imagination`, `memory` and perhaps `seconds`.
     """
     quantiles, lengths = found["return_quantiles"], found["lengths"]
     lines = [
@@ -34,6 +35,11 @@ def page(found: dict[str, Any]) -> str:
         + "  ".join(f"{share}% {value:.4g}" for share, value in quantiles.items())
         + f"  mean {found['return_mean']:.4g}",
     ]
+    if scores := found["scores"]:
+        lines.append(
+            f"  scores       {scores['mean']:.1f} on average, {scores['kept']:.1f} of what the "
+            f"filter keeps, {scores['best']:.1f} the best (normalised)"
+        )
     for kind in ("observations", "actions"):
         lines += ["", *_dimension_lines(kind, found[kind])]
     stitching, kept, imagined = found["stitching"], found["filter"], found["imagination"]

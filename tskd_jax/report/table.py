@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tskd_jax.envs.tasks import normalized_score
 from tskd_jax.report.summary import simulated, unit
 
 COLUMNS = "{:<36} {:>14}   {:>21}   {:>10}   {:>8}"
@@ -36,6 +37,8 @@ def table(summary: dict[str, Any]) -> str:
             )
             + "".join(f"   {texts.get(name, ''):>{wide}}" for _, wide, texts in offline)
         )
+    if recorded := recorded_line(summary):
+        lines += ["", recorded]
     errors = summary.get("action_errors", {}).get(subject)
     if errors:
         found = " ".join(f"{error:.2f}" for error in errors["all"])
@@ -53,6 +56,18 @@ def table(summary: dict[str, Any]) -> str:
         lines += ["", line]
     groups = ", ".join(f"{name} {spent:.0f}" for name, spent in by_group(summary["seconds"]))
     return "\n".join([*lines, "", f"seconds per stage: {groups}"])
+
+
+def recorded_line(summary: dict[str, Any]) -> str:
+    """Format what recorded episodes score: a student hardly gets beyond the best; "" if unknown."""
+    facts, task = summary["dataset"], summary.get("task")
+    if not task or "return_quantiles" not in facts:
+        return ""
+    returns = (facts["return_mean"], facts["return_quantiles"]["100"])
+    mean, best = (
+        normalized_score(task["random_return"], task["expert_return"], one) for one in returns
+    )
+    return f"recorded episodes: {mean:.1f} on average, the best {best:.1f}"
 
 
 def score_text(score: dict[str, Any]) -> str:
