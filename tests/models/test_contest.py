@@ -67,6 +67,23 @@ def test_the_first_stays_unless_another_is_surely_better():
     # Of one student its episodes tell.
     assert surely_best(first[:1], 51 + noise[1, :1]) == 1
     assert surely_best(first[:1], 50.1 + noise[1, :1]) == 0
+
+
+def test_a_gain_does_not_outweigh_failures():
+    noise = np.random.default_rng(0).normal(scale=0.1, size=(2, 5, 40))
+    first, other = 50 + noise[0], 55 + noise[1]
+    assert surely_best(first, other) == 1
+    other[::2, 0] = 2.0  # 3 of 200 episodes
+    assert contest.welch_interval(other.mean(1), first.mean(1))[0] > 0
+    assert surely_best(first, other) == 0
+    first[0, :3] = 2.0  # where the first fails as often, nothing is lost
+    assert surely_best(first, other) == 1
+
+
+def test_the_worst_tenth_by_hand():
+    assert contest.worst_tenth(np.arange(20.0).reshape(2, 10)) == 0.5  # of 0 and 1
+    assert contest.worst_tenth(np.array([[3.0, 1.0, 2.0]])) == 1.0
+
     constant = np.full((2, 3), 7.0)
     assert surely_best(constant, constant) == 0
     assert surely_best(constant, constant + 1) == 1

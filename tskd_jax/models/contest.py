@@ -89,7 +89,11 @@ def largest_of_the_best(scores: Sequence[np.ndarray]) -> int:
 
 
 def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int:
-    """The index of the best choice that is significantly better than the first, or 0.
+    """The index of the best choice that is significantly and safely better than the first, or 0.
+
+    The world rarely shows a failure that happens often in reality, such as a robot that gets stuck,
+    but it shows it more rarely still for students that never fail. So the worst episodes must not
+    be worse, however much better the others are.
 
     An episode that leaves what the world knows ends there because the world cannot continue it, not
     because the student failed. For the first choice, such an episode counts as the mean of the same
@@ -102,16 +106,23 @@ def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int
 
     Returns:
       Of the choices whose mean is above that of the first with 97.5% confidence (Welch's t-test
-      over students, or over episodes if there is one student), the one with the largest mean; 0 if
-      all episodes of one of the first choice's students left what the world knows.
+      over students, or over episodes if there is one student), and whose worst tenth of all
+      episodes has a mean that is not below the first's, the one with the largest mean; 0 if all
+      episodes of one of the first choice's students left what the world knows.
     """
     if left[0].all(1).any():
         return 0
     known = np.ma.masked_array(scores[0], left[0]).mean(1, keepdims=True)
     first = np.where(left[0], np.asarray(known), scores[0])
     ones = [one.mean(1) if len(one) > 1 else one[0] for one in (first, *scores[1:])]
-    surely = [n for n, one in enumerate(ones) if n and welch_interval(one, ones[0])[0] > 0]
+    safe = [n for n, one in enumerate(scores) if n and worst_tenth(one) >= worst_tenth(first)]
+    surely = [n for n in safe if welch_interval(ones[n], ones[0])[0] > 0]
     return max(surely, key=lambda number: ones[number].mean(), default=0)
+
+
+def worst_tenth(scores: np.ndarray) -> float:
+    """The mean of the worst tenth of all episodes, of at least one."""
+    return float(np.sort(scores, axis=None)[: max(1, scores.size // 10)].mean())
 
 
 def welch_interval(ones: np.ndarray, twos: np.ndarray) -> tuple[float, float]:
