@@ -91,9 +91,8 @@ def largest_of_the_best(scores: Sequence[np.ndarray]) -> int:
 def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int:
     """The index of the best choice that is significantly and safely better than the first, or 0.
 
-    The world rarely shows a failure that happens often in reality, such as a robot that gets stuck,
-    but it shows it more rarely still for students that never fail. So the worst episodes must not
-    be worse, however much better the others are.
+    The world shows failures more rarely than they happen, so that a mean over many episodes hides
+    them. So the worst episodes must not be worse, however much better the others are.
 
     An episode that leaves what the world knows ends there because the world cannot continue it, not
     because the student failed. For the first choice, such an episode counts as the mean of the same
@@ -115,7 +114,8 @@ def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int
     known = np.ma.masked_array(scores[0], left[0]).mean(1, keepdims=True)
     first = np.where(left[0], np.asarray(known), scores[0])
     ones = [one.mean(1) if len(one) > 1 else one[0] for one in (first, *scores[1:])]
-    safe = [n for n, one in enumerate(scores) if n and worst_tenth(one) >= worst_tenth(first)]
+    least = worst_tenth(first)
+    safe = [n for n, one in enumerate(scores) if n and worst_tenth(one) >= least]
     surely = [n for n in safe if welch_interval(ones[n], ones[0])[0] > 0]
     return max(surely, key=lambda number: ones[number].mean(), default=0)
 

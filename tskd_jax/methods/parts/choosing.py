@@ -120,7 +120,7 @@ def choose_data(
     Args:
       exp: the experiment.
       choices: title -> data of each seed. The first choice is the one to beat: it stays unless
-        another is surely better, and nowhere worse (`contest.surely_best`).
+        another is surely better and does not fail worse (`contest.surely_best`).
       name: of the stages; by default the experiment's.
 
     Returns:
