@@ -243,6 +243,9 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
     summary = json.loads((workdir / "summary.json").read_text())
     made = {"world", "best_share", "choice.tskd", "aggregation.tskd.0", "choice.tskd.0"}
     assert made <= summary["seconds"].keys()
+    told = summary["stages"]["choice.tskd"]
+    choices = {"recorded", "recorded, imagined and stitched"}
+    assert told.keys() == choices | {f"{choice}: worst tenth" for choice in choices}
     returns = np.load(workdir / "referee.npz")
     assert {name: returns[name].shape for name in returns.files} == {"bc": (2, 3), "tskd": (2, 3)}
     with np.load(workdir / "referee_left.npz") as left:
@@ -250,8 +253,8 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
         best = int(np.where(left["tskd"], worst, returns["tskd"]).mean(1).argmax())
     assert summary["student"] == {"seed": best, "chosen": True}
     assert same_policy(workdir / "student.npz", workdir / f"students/tskd/seed_{best}.npz")
-    out = capfd.readouterr().out
-    assert "learned world" in out
+    out, err = capfd.readouterr()
+    assert f"recorded: {told['recorded']:.1f}, worst tenth " in err
     assert "fitted Q" in out
     fitted = np.load(workdir / "fitted_q.npz")
     for name in ("bc", "tskd"):

@@ -81,8 +81,15 @@ def test_a_gain_does_not_outweigh_failures():
 
 
 def test_the_worst_tenth_by_hand():
-    assert contest.worst_tenth(np.arange(20.0).reshape(2, 10)) == 0.5  # of 0 and 1
-    assert contest.worst_tenth(np.array([[3.0, 1.0, 2.0]])) == 1.0
+    twenty, few = np.arange(20.0).reshape(2, 10), np.array([[3.0, 1.0, 2.0]])
+    left = np.zeros(twenty.shape, bool)
+    left[0, :9] = True
+    none = np.zeros(few.shape, bool)
+    assert contest.worst_tenths([twenty, few], [left & False, none]) == [0.5, 1.0]  # of 0 and 1
+    # The first nine count as the tenth, 9; for another choice they count as they ended.
+    assert contest.worst_tenths([twenty, twenty], [left, left]) == [9.0, 0.5]
+    left[0, 9] = True  # nothing is known of the first student
+    assert contest.worst_tenths([twenty], [left]) == [0.5]
 
     constant = np.full((2, 3), 7.0)
     assert surely_best(constant, constant) == 0

@@ -111,18 +111,30 @@ def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int
     """
     if left[0].all(1).any():
         return 0
-    known = np.ma.masked_array(scores[0], left[0]).mean(1, keepdims=True)
-    first = np.where(left[0], np.asarray(known), scores[0])
-    ones = [one.mean(1) if len(one) > 1 else one[0] for one in (first, *scores[1:])]
-    least = worst_tenth(first)
-    safe = [n for n, one in enumerate(scores) if n and worst_tenth(one) >= least]
+    counted = [_as_the_first(scores[0], left[0]), *scores[1:]]
+    ones = [one.mean(1) if len(one) > 1 else one[0] for one in counted]
+    worst = worst_tenths(scores, left)
+    safe = [number for number in range(1, len(worst)) if worst[number] >= worst[0]]
     surely = [n for n in safe if welch_interval(ones[n], ones[0])[0] > 0]
     return max(surely, key=lambda number: ones[number].mean(), default=0)
 
 
-def worst_tenth(scores: np.ndarray) -> float:
-    """The mean of the worst tenth of all episodes, of at least one."""
-    return float(np.sort(scores, axis=None)[: max(1, scores.size // 10)].mean())
+def worst_tenths(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> list[float]:
+    """For each choice, the mean of the worst tenth of its episodes, as `surely_best` counts them.
+
+    At least one episode counts.
+    """
+    counted = [_as_the_first(scores[0], left[0]), *scores[1:]]
+    return [float(np.sort(one, axis=None)[: max(1, one.size // 10)].mean()) for one in counted]
+
+
+def _as_the_first(scores: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Count episodes that left what the world knows as the mean of the same student's other ones.
+
+    Where a student has no other episode, they count with the scores that they ended with.
+    """
+    known = np.ma.masked_array(scores, left).mean(1, keepdims=True)
+    return np.where(left & ~left.all(1, keepdims=True), np.asarray(known), scores)
 
 
 def welch_interval(ones: np.ndarray, twos: np.ndarray) -> tuple[float, float]:

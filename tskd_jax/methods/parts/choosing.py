@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import jax
 import numpy as np
@@ -152,7 +151,10 @@ def best_data(
     keys: jax.Array,
     callbacks: TrainingCallbacks,
 ) -> tuple[list[int], list[dict[str, float]]]:
-    """The index of the best choice for each seed; the metrics hold each choice's mean score."""
+    """The index of the best choice for each seed (`contest.surely_best`).
+
+    The metrics hold what decides: each choice's mean score, and that of its worst tenth.
+    """
     chosen, metrics = [], []
     for index, key in enumerate(keys):
         own = {
@@ -162,8 +164,10 @@ def best_data(
         scores, means, left = _judged(config, own, world, task, starts, key)
         number = contest.surely_best(scores, left)
         chosen.append(number)
-        metrics.append(means)
-        callbacks.report(f"chosen in the learned world: {_told(number, means)}")
+        worst = dict(zip(own, contest.worst_tenths(scores, left), strict=True))
+        metrics.append(means | {f"{title}: worst tenth": one for title, one in worst.items()})
+        told = {title: f"{means[title]:.1f}, worst tenth {worst[title]:.1f}" for title in own}
+        callbacks.report(f"chosen in the learned world: {_told(number, told)}")
     return chosen, metrics
 
 
@@ -190,6 +194,6 @@ def _judged(
     return scores, means, [verdict.left for verdict in verdicts]
 
 
-def _told(number: int, scores: Mapping[str, Any]) -> str:
-    each = ", ".join(f"{name}: {score:.1f}" for name, score in scores.items())
-    return f"{list(scores)[number]} ({each})"
+def _told(number: int, scores: Mapping[str, str | float]) -> str:
+    said = {name: one if isinstance(one, str) else f"{one:.1f}" for name, one in scores.items()}
+    return f"{list(said)[number]} ({'; '.join(f'{name}: {one}' for name, one in said.items())})"
