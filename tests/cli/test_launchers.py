@@ -122,18 +122,101 @@ def test_a_job_without_a_result_is_named_with_what_it_printed(tmp_path):
     found = tasks(tmp_path, a="", b="")
     paths = SimpleNamespace(stderr=tmp_path / "7_0_log.err")
     lost = {"exception": lambda: RuntimeError("lost"), "state": "OUT_OF_MEMORY", "paths": paths}
+    kept = {"exception": lambda: None, "result": lambda: 2}
     jobs = slurm.Jobs.__new__(slurm.Jobs)  # without submitit
+    jobs._local = True
     jobs._jobs = [
         (found[0], SimpleNamespace(done=lambda: True, job_id="7_0", **lost)),
-        (found[1], SimpleNamespace(done=lambda: True, exception=lambda: None, result=lambda: 2)),
+        (found[1], SimpleNamespace(done=lambda: True, job_id="7_1", **kept)),
     ]
     first, second = jobs.poll()
-    assert first.problem == (
+    assert first.text == (
         f"its job 7_0 has ended before it (state OUT_OF_MEMORY); see {paths.stderr}; "
         "the same command goes on from here"
     )
-    assert (second.status, second.problem) == (2, "")
+    assert (second.status, second.text) == (2, "")
     assert not jobs.busy()
+
+
+def test_a_job_that_has_left_the_queue_without_a_result_has_failed(tmp_path, monkeypatch):
+    def job(number, state):
+        paths = SimpleNamespace(stderr="its errors", result_pickle=tmp_path / f"{number}.pkl")
+        held = {"exception": lambda: None, "result": lambda: 0}
+        states[f"7_{number}"] = state
+        return SimpleNamespace(job_id=f"7_{number}", paths=paths, **held)
+
+    states = {"5_0": "CANCELLED"}  # of somebody else's sweep
+    words = {"waits": "PENDING", "runs": "RUNNING", "requeued": "REQUEUED"}
+    words |= {"done": "COMPLETED", "cancelled": "CANCELLED", "gone": ""}
+    found = tasks(tmp_path, **dict.fromkeys(words, ""))
+    jobs = slurm.Jobs.__new__(slurm.Jobs)  # without submitit
+    jobs._local, jobs._looked, jobs._gone = False, -slurm.QUEUE_SECONDS, set()
+    jobs._jobs = [(task, job(number, words[task.name])) for number, task in enumerate(found)]
+    del states["7_5"]
+    (tmp_path / "3.pkl").touch()
+
+    def poll():
+        jobs._looked -= slurm.QUEUE_SECONDS
+        return {event.task.name: (event.status, event.text) for event in jobs.poll()}
+
+    monkeypatch.setattr(slurm, "queue", lambda: None)  # Slurm does not answer
+    assert poll() == {"done": (0, "")}
+    monkeypatch.setattr(slurm, "queue", lambda: states)
+    assert poll() == {}  # a result may still be on its way
+    assert jobs.poll() == []  # too soon
+    lost = (
+        "its job 7_{} has ended before it (state {}); see its errors; "
+        "the same command goes on from here"
+    )
+    assert poll() == {
+        "cancelled": (1, lost.format(4, "CANCELLED")),
+        "gone": (1, lost.format(5, "UNKNOWN")),
+    }
+    assert [task.name for task, _ in jobs._jobs] == ["waits", "runs", "requeued"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "own"),
+    [
+        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, "7_2"),
+        ({"SLURM_JOB_ID": "9"}, "9"),
+        ({}, None),
+    ],
+)
+def test_a_preempted_job_is_queued_again_and_a_cancelled_one_is_not(variables, own, monkeypatch):
+    pytest.importorskip("submitit", reason="the extra slurm is not installed")
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda pid, signum: sent.append((pid, signum)))
+    job = slurm.InJob(None)  # pyright: ignore[reportArgumentType]
+    job._process = SimpleNamespace(terminate=lambda: sent.append("ended"))
+    others = {"7_1": "RUNNING", "1": "RUNNING"}
+    for state, expected in (
+        ({own: "RUNNING"}, (os.getpid(), signal.SIGUSR2) if own else "ended"),
+        ({own: "COMPLETING"}, "ended"),
+        ({}, "ended"),
+        (None, "ended"),  # Slurm does not answer
+    ):
+        monkeypatch.setattr(slurm, "queue", lambda s=state: None if s is None else others | s)
+        job._give_way()
+        assert sent.pop() == expected
+
+
+def test_what_the_queue_says(tmp_path, monkeypatch):
+    program = tmp_path / "squeue"
+    program.write_text(
+        f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho 7_0 RUNNING; echo 8 PENDING\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert slurm.queue() == {"7_0": "RUNNING", "8": "PENDING"}
+    asked = (tmp_path / "asked").read_text().split()
+    assert {"--array", "--noheader", "--states=all", f"--user={os.getuid()}"} <= set(asked)
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert slurm.queue() is None
 
 
 # Mistakes
@@ -205,6 +288,7 @@ def test_an_array_is_submitted_with_the_options(tmp_path, monkeypatch):
     for name, text in (
         ("sbatch", f'cp "$1" {kept}; echo Submitted batch job 7'),
         ("srun", "true"),
+        ("squeue", "true"),
     ):
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)

@@ -81,13 +81,13 @@ class Event:
 
     Attributes:
       task: the run.
-      status: its exit status; None: the run has started.
-      problem: why the run failed, if it has no exit status of its own.
+      status: its exit status; None: the run has started, or waits for its turn.
+      text: which of the two; or why the run failed, if it has no exit status of its own.
     """
 
     task: Task
     status: int | None
-    problem: str = ""
+    text: str = ""
 
 
 class Engine(Protocol):
@@ -165,7 +165,7 @@ class Processes:
             own = shares.share(cores, place, count) if cores else []
             task = replace(self._left.pop(0), cores=own, variables=self._variables[place])
             self._running[place] = (task, sweep_run.start(task))
-            begun.append(Event(task, None))
+            begun.append(Event(task, None, "begins"))
         return begun
 
 
@@ -194,14 +194,14 @@ def side_by_side(
                 name, screen = event.task.name, screens[event.task.name]
                 screen.read()
                 if event.status is None:
-                    screen.show(f"begins; what it prints is in {event.task.output}")
+                    screen.show(f"{event.text}; what it prints is in {event.task.output}")
                     continue
                 row = update(event.task)
                 if event.status == 0 and is_filled(row):
                     done += 1
                     screen.show("done, score {score:.4g} ± {stderr:.2g}".format(**row))
                     continue
-                failures[name] = event.problem or screen.failure(event.status)
+                failures[name] = event.text or screen.failure(event.status)
                 screen.show(failures[name])
             for screen in screens.values():
                 screen.progress()

@@ -27,6 +27,12 @@ OF_SUBMITIT = ("array_parallelism", "signal_delay_s")  # besides `time`; all oth
 TAKEN = ("array", "nodes", "ntasks", "ntasks_per_node", "output", "error", "open_mode", "signal")
 NO_LIMIT = 365 * 24 * 60  # minutes; submitit would end its local processes after two
 SAVING_SECONDS = 60.0  # time that a run has to save before its limit
+QUEUE_SECONDS = 15.0  # between two looks at Slurm's queue
+# `squeue` says these of jobs that are there; of any other state, a job has ended.
+THERE = {
+    *("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING"),
+    *("COMPLETING", "STAGE_OUT", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"),
+}
 
 
 class Jobs:
@@ -47,7 +53,7 @@ class Jobs:
             raise ConfigError(
                 f"--launcher={launcher} needs the package submitit; pip install 'tskd_jax[slurm]'"
             ) from error
-        missing = [name for name in ("sbatch", "srun") if not shutil.which(name)]
+        missing = [name for name in ("sbatch", "srun", "squeue") if not shutil.which(name)]
         self._local = launcher == LOCAL
         if missing and not self._local:
             raise ConfigError(
@@ -57,6 +63,8 @@ class Jobs:
         self.pause = 0.2 if self._local else 2.0
         self._parameters = parameters(options, needs_time=not self._local)
         self._jobs: list[tuple[Task, Any]] = []
+        self._looked = 0.0
+        self._gone: set[str] = set()  # at the last look at the queue
 
     def submit(self, tasks: list[Task]) -> list[Event]:
         """See `launchers.Engine`; submits all runs as one array.
@@ -77,16 +85,44 @@ class Jobs:
         except (submitit.core.utils.FailedJobError, OSError) as error:
             raise JobError(f"Slurm refuses the sweep: {_cause(error)}") from error
         self._jobs = list(zip(tasks, jobs, strict=True))
-        return [Event(task, None) for task in tasks]
+        queued = "begins" if self._local else "is queued as job {}"
+        return [Event(task, None, queued.format(job.job_id)) for task, job in self._jobs]
 
     def poll(self) -> list[Event]:
         """See `launchers.Engine`."""
-        ended = [(task, job) for task, job in self._jobs if job.done()]
-        self._jobs = [one for one in self._jobs if one not in ended]
-        return [_event(task, job) for task, job in ended]
+        lost = {} if self._local else self._lost()
+        events = []
+        for task, job in list(self._jobs):
+            if job.job_id in lost and not job.paths.result_pickle.exists():
+                events.append(Event(task, 1, _without_result(job, lost[job.job_id])))
+            elif job.done() if self._local else job.paths.result_pickle.exists():
+                events.append(_event(task, job))
+            else:
+                continue
+            self._jobs.remove((task, job))
+        return events
+
+    def _lost(self) -> dict[str, str]:
+        """Jobs that have left the queue for longer than a result may take to appear -> state.
+
+        submitit would ask `sacct`, which answers only where Slurm keeps accounts.
+        """
+        if time.monotonic() - self._looked < QUEUE_SECONDS:
+            return {}
+        self._looked = time.monotonic()
+        if (states := queue()) is None:
+            return {}
+        ids = {job.job_id for _, job in self._jobs}
+        ended = {one: states.get(one, "UNKNOWN") for one in ids if states.get(one) not in THERE}
+        lost = {one: state for one, state in ended.items() if one in self._gone}
+        self._gone = set(ended)
+        return lost
 
     def stop(self, signum: int) -> None:
-        """See `launchers.Engine`; jobs get SIGTERM, whatever the signal was."""
+        """See `launchers.Engine`; runs end as by SIGTERM, whatever the signal was.
+
+        Slurm's jobs get SIGINT, because SIGTERM means to them that they have been preempted.
+        """
         del signum
         ids = [job.job_id for _, job in self._jobs]
         if self._local:
@@ -95,8 +131,9 @@ class Jobs:
                     os.kill(process, signal.SIGTERM)
             return
         # Without --signal, `scancel` would kill the jobs before they have saved.
-        for which in ("--state=PENDING", "--signal=TERM"):
-            subprocess.run(["scancel", which, *ids], check=False)
+        for which in ("--state=PENDING", "--signal=INT"):
+            # It complains about each job that is in another state.
+            subprocess.run(["scancel", which, *ids], check=False, capture_output=True)
         # Do not wait for the jobs: they end by themselves, and Slurm reports their state late.
         self._jobs = []
 
@@ -107,6 +144,10 @@ class Jobs:
 
 class InJob:
     """A run inside a job: a process that the job ends with SIGTERM before its time limit.
+
+    Slurm preempts a job with SIGTERM if its partition grants some time (`GraceTime`). A job that
+    then ended by itself would be a finished one, so it has itself queued again, as submitit does
+    when the time is up.
 
     Args:
       task: the run; its folder is absolute.
@@ -119,7 +160,8 @@ class InJob:
     def __call__(self) -> int:
         """Execute the run; returns its exit status."""
         self._process = sweep_run.start(self._task)
-        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        signal.signal(signal.SIGTERM, lambda *_: self._give_way())
+        signal.signal(signal.SIGINT, lambda *_: self._end())
         while (status := self._process.poll()) is None:
             time.sleep(0.2)
         return status
@@ -133,6 +175,18 @@ class InJob:
         while self._process and self._process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
         return DelayedSubmission(InJob(self._task))
+
+    def _give_way(self) -> None:
+        """Save and be queued again if the job was preempted; if it was cancelled, save and end."""
+        from submitit.core.job_environment import (  # pyright: ignore[reportMissingImports]
+            JobEnvironment,
+        )
+
+        # Until it has ended, a job that is preempted counts as running; a cancelled one does not.
+        if (queue() or {}).get(own_id()) == "RUNNING":
+            os.kill(os.getpid(), getattr(signal, f"SIG{JobEnvironment.USR_SIG}"))
+        else:
+            self._end()
 
     def _end(self) -> None:
         if self._process is not None:
@@ -172,12 +226,38 @@ def parameters(options: list[str], needs_time: bool = True) -> dict[str, Any]:
     return given
 
 
+def own_id() -> str:
+    """The id of the job that this process belongs to, as in `queue`; "" without one."""
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{job}_{task}" if job and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def queue() -> dict[str, str] | None:
+    """The user's jobs, also those that ended a moment ago -> state; None if Slurm does not answer.
+
+    Those of an array have ids such as 7_0.
+    """
+    user = f"--user={os.getuid()}"
+    command = ["squeue", "--array", "--noheader", "--states=all", "--format=%i %T", user]
+    try:
+        found = subprocess.run(command, check=False, capture_output=True, text=True)
+    except OSError:  # there is no Slurm, or not on this machine
+        return None
+    if found.returncode != 0:
+        return None
+    return dict(line.split(maxsplit=1) for line in found.stdout.splitlines() if " " in line)
+
+
 def _event(task: Task, job: Any) -> Event:
-    """The end of a job: its run's exit status, or else the state that submitit reports."""
+    """The end of a job that has a result: its run's exit status, or why there is none."""
     if job.exception() is None:
         return Event(task, job.result())
-    problem = f"its job {job.job_id} has ended before it (state {job.state})"
-    return Event(task, 1, f"{problem}; see {job.paths.stderr}; {GO_ON}")
+    return Event(task, 1, _without_result(job, job.state))
+
+
+def _without_result(job: Any, state: str) -> str:
+    problem = f"its job {job.job_id} has ended before it (state {state.strip()})"
+    return f"{problem}; see {job.paths.stderr}; {GO_ON}"
 
 
 def _cause(error: Exception) -> str:
