@@ -76,7 +76,10 @@ def reference_run(method: str, updates: int) -> tuple[float, float]:
         ]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         threads = {"OMP_NUM_THREADS": str(THREADS.value)}
-        subprocess.run(command, check=True, env=os.environ | threads, capture_output=True)
+        done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().rpartition("\n")[2]
+            raise SystemExit(f"--reference={REFERENCE.value} fails: {said}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         with open(out, newline="") as file:
             seconds = float(next(csv.DictReader(file))["seconds"])
