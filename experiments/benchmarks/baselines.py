@@ -21,6 +21,7 @@ import csv
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,9 +31,12 @@ import numpy as np
 from absl import app, flags
 
 from experiments.tables import show, write
+from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.data.load import load_dataset
 from tskd_jax.envs.entries import TASKS
 from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
+from tskd_jax.machine.signals import Request
 from tskd_jax.machine.throughput import matmul_peak
 from tskd_jax.models import cloning, cql, iql, td3_bc
 from tskd_jax.training.callbacks import TrainingCallbacks
@@ -79,7 +83,7 @@ def reference_run(method: str, updates: int) -> tuple[float, float]:
         done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True)
         if done.returncode:
             said = done.stderr.strip().rpartition("\n")[2]
-            raise SystemExit(f"--reference={REFERENCE.value} fails: {said}")
+            raise ConfigError(f"--reference={REFERENCE.value} fails: {said}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         with open(out, newline="") as file:
             seconds = float(next(csv.DictReader(file))["seconds"])
@@ -145,13 +149,14 @@ def measure(method: str) -> dict[str, Any]:
     }
 
 
-def main(_argv) -> None:
+def main(_request: Request) -> int:
     table = []
     for method in METHODS.value:
         table.append(measure(method))
         show(table[-1])
         write(table, RESULTS.value, NAME.value)
+    return 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(lambda _argv: sys.exit(run_to_exit_status(main)), argv=sys.argv)

@@ -93,10 +93,10 @@ class Jobs:
         lost = {} if self._local else self._lost()
         events = []
         for task, job in list(self._jobs):
-            if job.job_id in lost and not job.paths.result_pickle.exists():
-                events.append(Event(task, 1, _without_result(job, lost[job.job_id])))
-            elif job.done() if self._local else job.paths.result_pickle.exists():
+            if job.done() if self._local else job.paths.result_pickle.exists():
                 events.append(_event(task, job))
+            elif job.job_id in lost:
+                events.append(Event(task, 1, _without_result(job, lost[job.job_id])))
             else:
                 continue
             self._jobs.remove((task, job))
@@ -256,7 +256,7 @@ def _event(task: Task, job: Any) -> Event:
 
 
 def _without_result(job: Any, state: str) -> str:
-    problem = f"its job {job.job_id} has ended before it (state {state.strip()})"
+    problem = f"its job {job.job_id} has ended before it (state {state})"
     return f"{problem}; see {job.paths.stderr}; {GO_ON}"
 
 

@@ -111,9 +111,9 @@ def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int
     """
     if left[0].all(1).any():
         return 0
-    counted = [_as_the_first(scores[0], left[0]), *scores[1:]]
+    counted = _counted(scores, left)
     ones = [one.mean(1) if len(one) > 1 else one[0] for one in counted]
-    worst = worst_tenths(scores, left)
+    worst = [_worst_tenth(one) for one in counted]
     safe = [number for number in range(1, len(worst)) if worst[number] >= worst[0]]
     surely = [n for n in safe if welch_interval(ones[n], ones[0])[0] > 0]
     return max(surely, key=lambda number: ones[number].mean(), default=0)
@@ -124,17 +124,23 @@ def worst_tenths(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> li
 
     At least one episode counts.
     """
-    counted = [_as_the_first(scores[0], left[0]), *scores[1:]]
-    return [float(np.sort(one, axis=None)[: max(1, one.size // 10)].mean()) for one in counted]
+    return [_worst_tenth(one) for one in _counted(scores, left)]
 
 
-def _as_the_first(scores: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Count episodes that left what the world knows as the mean of the same student's other ones.
+def _worst_tenth(scores: np.ndarray) -> float:
+    return float(np.sort(scores, axis=None)[: max(1, scores.size // 10)].mean())
 
-    Where a student has no other episode, they count with the scores that they ended with.
+
+def _counted(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The scores as `surely_best` counts them.
+
+    An episode of the first choice that left what the world knows counts as the mean of the same
+    student's other ones; where the student has no other, with the score that it ended with.
     """
-    known = np.ma.masked_array(scores, left).mean(1, keepdims=True)
-    return np.where(left & ~left.all(1, keepdims=True), np.asarray(known), scores)
+    first, unknown = scores[0], left[0]
+    known = np.ma.masked_array(first, unknown).mean(1, keepdims=True)
+    replaced = unknown & ~unknown.all(1, keepdims=True)
+    return [np.where(replaced, np.asarray(known), first), *scores[1:]]
 
 
 def welch_interval(ones: np.ndarray, twos: np.ndarray) -> tuple[float, float]:

@@ -164,10 +164,10 @@ def best_data(
         scores, means, left = _judged(config, own, world, task, starts, key)
         number = contest.surely_best(scores, left)
         chosen.append(number)
-        worst = dict(zip(own, contest.worst_tenths(scores, left), strict=True))
-        metrics.append(means | {f"{title}: worst tenth": one for title, one in worst.items()})
-        told = {title: f"{means[title]:.1f}, worst tenth {worst[title]:.1f}" for title in own}
-        callbacks.report(f"chosen in the learned world: {_told(number, told)}")
+        worst = contest.worst_tenths(scores, left)
+        titled = zip(own, worst, strict=True)
+        metrics.append(means | {f"{title}: worst tenth": one for title, one in titled})
+        callbacks.report(f"chosen in the learned world: {_told(number, means, worst)}")
     return chosen, metrics
 
 
@@ -194,6 +194,7 @@ def _judged(
     return scores, means, [verdict.left for verdict in verdicts]
 
 
-def _told(number: int, scores: Mapping[str, str | float]) -> str:
-    said = {name: one if isinstance(one, str) else f"{one:.1f}" for name, one in scores.items()}
-    return f"{list(said)[number]} ({'; '.join(f'{name}: {one}' for name, one in said.items())})"
+def _told(number: int, means: Mapping[str, float], worst: Sequence[float] = ()) -> str:
+    ends = [f", worst tenth {one:.1f}" for one in worst] or [""] * len(means)
+    each = [f"{title}: {means[title]:.1f}{end}" for title, end in zip(means, ends, strict=True)]
+    return f"{list(means)[number]} ({'; '.join(each)})"
