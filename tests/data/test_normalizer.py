@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tskd_jax.data.normalizer import KINDS, fit_normalizer
+from tskd_jax.data.normalizer import KINDS, fit_normalizer, moments
 from tskd_jax.errors import ConfigError
 
 # Columns of different units, one of them skewed, and one that never changes.
@@ -138,3 +138,14 @@ def test_any_leading_shape(kind, shape):
 def test_unknown_kind():
     with pytest.raises(ConfigError, match="'ranks' is unknown; one of limits, cdf, gaussian"):
         fit_normalizer("ranks", DATA)
+
+
+def test_moments_of_many_rows_far_from_zero():
+    rng = np.random.default_rng(0)
+    constant = np.full(300_000, 1234.567, np.float32)
+    moving = (1000 + rng.normal(size=constant.size)).astype(np.float32)
+    mean, deviation = moments(np.stack([constant, moving], 1))
+    assert deviation[0] == 0
+    assert mean[0] == constant[0]
+    np.testing.assert_allclose(mean[1], moving.astype(np.float64).mean(), rtol=1e-12)
+    np.testing.assert_allclose(deviation[1], moving.astype(np.float64).std(), rtol=1e-9)

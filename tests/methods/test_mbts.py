@@ -95,7 +95,7 @@ def test_it_reaches_a_goal_that_cloning_does_not():
     )
     (stitched,), (metrics,) = stitching(
         *(Config(rule="density_first", candidates="both", radius=0.1), [recorded]),
-        *(values, pricing, TASK, len(recorded.lengths)),
+        *(values, pricing, TASK, recorded),
         keys=keys,
         callbacks=TrainingCallbacks(),
     )

@@ -3,7 +3,6 @@
 import inspect
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ from tskd_jax.data.trajectories import IMAGINED, RECORDED
 from tskd_jax.methods import METHODS, tskd, tskd_one_step
 from tskd_jax.methods.base import stage_keys
 from tskd_jax.methods.parts import choosing
-from tskd_jax.models import contest
+from tskd_jax.models import contest, referee
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 TEACHER = ["inverse_dynamics", "trajectory_generator"]
@@ -206,17 +205,15 @@ def test_a_share_that_is_the_configs_own_needs_no_whole_students(tiny_trajectori
 
 def test_the_share_of_whole_students(monkeypatch, tiny_task):
     """The larger one unless the smaller is better by more than its standard error."""
-    worth = {}
-    monkeypatch.setattr(
-        choosing.referee, "judge_some", lambda _world, own, *_: SimpleNamespace(**worth[own[0]])
-    )
+    monkeypatch.setattr(choosing.referee, "judge_some", lambda _world, own, *_: worth[own[0]])
     config = contest.Config()
     world = {"any": np.zeros(1)}
     for small, chosen in ((50.0, 1), (50.4, 1), (53.0, 0)):
         returns = np.array([[small - 1], [small + 1]])  # a standard error of 1
-        worth |= {
-            "few": {"returns": returns, "left": returns < 0},
-            "many": {"returns": np.array([[50.0], [50.0]]), "left": returns < 0},
+        none = np.zeros(returns.shape)
+        worth = {
+            name: referee.Verdict(each, none + 1, none, none > 0)
+            for name, each in {"few": returns, "many": none + 50}.items()
         }
         number, (means,) = choosing.confirmed_share(
             *(config, {"0.02": ["few"], "0.1": ["many"]}, world, replace(tiny_task, **NO_ENDS)),

@@ -122,6 +122,29 @@ def test_what_nobody_knows_counts_for_the_first():
     assert contest.surely_best([ended, 99 + noise[1]], list(left)) == 0
 
 
+def test_to_end_in_the_unknown_does_not_pay_where_steps_cost(tiny_task):
+    limit = tiny_task.episode_limit
+    # The first's students stand still to the limit; the other's leave the known at once.
+    whole = verdict(np.full((2, 4), -float(limit)), np.full((2, 4), limit))
+    fast = verdict(np.full((2, 4), -2.0), np.full((2, 4), 1), left=True)
+    first, other = contest.cautious_returns([whole, fast], tiny_task)
+    np.testing.assert_array_equal(first, whole.returns)
+    # One step of -2, and the lowest mean reward of all episodes, -2, for the rest.
+    np.testing.assert_array_equal(other, -2.0 * limit)
+    left = [whole.left, fast.left]
+    assert contest.surely_best([whole.returns, fast.returns], left) == 1
+    assert contest.surely_best([first, other], left) == 0
+    assert contest.largest_of_the_best([first, other]) == 0
+    # Where steps are rewarded, an early end has the least as it is.
+    paid = fast.replace(returns=-fast.returns)
+    (same,) = contest.cautious_returns([paid], tiny_task)
+    np.testing.assert_array_equal(same, paid.returns)
+
+
+def verdict(returns: np.ndarray, lengths: np.ndarray, left: bool = False) -> referee.Verdict:
+    return referee.Verdict(returns, lengths, np.zeros(returns.shape), np.full(returns.shape, left))
+
+
 def test_of_what_is_as_good_the_most_data():
     noise = 0.1 * np.random.default_rng(0).normal(size=(3, 4, 30))
     spread = np.array([-3.0, -1, 1, 3])[:, None]  # a standard error of 1.3

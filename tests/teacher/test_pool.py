@@ -57,6 +57,10 @@ def test_episodes_are_drawn_with_replacement(tiny_trajectories):
         ),
         ({"stitching.max_disagreement_quantile": 0.9}, "with one DDR-II"),
         ({"teachers.target_factors": ()}, "one or more numbers"),
+        (
+            {"teachers.count": 3, "imagination.trajectories": 2, "stitching.epochs": 1},
+            "more than the 2 trajectories",
+        ),
     ],
 )
 def test_contradictions_are_named(changes, said):

@@ -64,6 +64,15 @@ def test_what_is_known_and_what_counts_by_hand(monkeypatch, tiny_config):
         np.testing.assert_allclose(seen["x0"][t, u], np.concatenate([s, s_next, r]), atol=1e-5)
 
 
+def test_no_window_of_a_single_episode_reaches_what_is_held_out_of_it(tiny_config):
+    config = replace(tiny_config.reward_generator, horizon=4)
+    plan, _, (held_out,) = reward_generator.training(config, walks(1, 100), jax.random.key(0)[None])
+    rows = np.asarray(plan.data[0])
+    assert held_out.min() == 95
+    # A window of four tokens has the rewards of its first row and of the three behind it.
+    assert rows.max() == 91
+
+
 @pytest.fixture(scope="module")
 def fresh(tiny_config, tiny_trajectories):
     """DDR-II of one seed, untrained."""
@@ -151,11 +160,12 @@ def test_stitches_are_refused_where_members_disagree(trained):
     states = np.where(np.arange(400) < 300, 1, 3)[:, None] * data.observations
     source = np.where(np.arange(400) < 300, RECORDED, IMAGINED)
     data = data.replace(observations=states.astype(np.float32), source=source)
+    recorded = data.select(np.arange(300))
     successors = np.full(400, -1)
     successors[:200] = np.arange(200, 400)
     before = successors.copy()
     kept, share = refuse_disputed(
-        *(data, successors, pricing, 0.95, jax.random.key(0), TrainingCallbacks())
+        *(data, successors, recorded, pricing, 0.95, jax.random.key(0), TrainingCallbacks())
     )
     np.testing.assert_array_equal(successors, before)
     refused = kept != successors
@@ -167,10 +177,17 @@ def test_stitches_are_refused_where_members_disagree(trained):
     assert share == refused[:200].mean()
     none = np.full(400, -1)
     kept, share = refuse_disputed(
-        *(data, none, pricing, 0.5, jax.random.key(0), TrainingCallbacks())
+        *(data, none, recorded, pricing, 0.5, jax.random.key(0), TrainingCallbacks())
     )
     assert (kept == -1).all()
     assert share == 0
+    # The limit is of what was recorded, even if nothing of that is left in the data.
+    imagined = data.replace(source=np.full_like(source, IMAGINED))
+    again, _ = refuse_disputed(
+        *(imagined, before, recorded, pricing, 0.95, jax.random.key(0), TrainingCallbacks())
+    )
+    np.testing.assert_array_equal(again[refused], -1)
+    np.testing.assert_array_equal(again[~refused], before[~refused])
 
 
 def test_fewer_pairs_at_a_time_where_memory_is_short(

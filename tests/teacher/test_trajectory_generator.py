@@ -166,6 +166,21 @@ def test_history_is_blurred_only_where_configured(monkeypatch, tiny_config, tiny
     np.testing.assert_array_equal(seen["x0"], plain["x0"])
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_the_kept_have_their_share_of_the_windows(tiny_trajectories, share):
+    kept = np.array([0, 1, 4, 7])
+    rows = trajectory_generator._rows(
+        trajectory_generator.Config(kept_fraction=share), tiny_trajectories, kept
+    )
+    everything, more = np.split(rows, [tiny_trajectories.size])
+    np.testing.assert_array_equal(everything, np.arange(tiny_trajectories.size))
+    assert len(more) / len(rows) == pytest.approx(share, abs=1 / len(rows))
+    favoured = np.flatnonzero(np.isin(tiny_trajectories.episode_of, kept))
+    times = np.bincount(more, minlength=tiny_trajectories.size)
+    assert times.sum() == times[favoured].sum()
+    assert np.ptp(times[favoured]) <= 1
+
+
 def test_loss_decreases(tiny_generators):
     _, metrics, losses = tiny_generators
     # The first chunk is one update of a fresh network; predicting 0 costs 1.

@@ -55,6 +55,18 @@ class Normalizer:
         return shift + (x - source[0].reshape((*lead, -1))) * slope.reshape((*lead, -1))
 
 
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the standard deviation of each column of (N, m) data, (m,) float64 each.
+
+    Sums of millions of float32 would lose digits: the columns are summed in float64. The deviation
+    of a constant column is exactly 0, and its mean is the constant.
+    """
+    low, varies = x.min(0), x.max(0) > x.min(0)
+    mean, deviation = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    # Both can miss a constant column's by a rounding error.
+    return np.where(varies, mean, low), np.where(varies, deviation, 0.0)
+
+
 def fit_normalizer(kind: str, x: np.ndarray) -> Normalizer:
     """Fit a normaliser to (N, m) data.
 
@@ -74,9 +86,7 @@ def fit_normalizer(kind: str, x: np.ndarray) -> Normalizer:
         raw = np.stack([low, high])
         normal = np.stack([np.where(varies, -1.0, 0.0), np.where(varies, 1.0, 0.0)])
     elif kind == "gaussian":
-        mean, deviation = x.mean(0), x.std(0)
-        # The mean of a constant column can miss the constant by a rounding error.
-        mean, deviation = np.where(varies, mean, low), np.where(varies, deviation, 0.0)
+        mean, deviation = moments(x)
         raw = np.stack([mean, mean + deviation])
         normal = np.stack([np.zeros_like(mean), np.where(varies, 1.0, 0.0)])
     elif kind == "cdf":

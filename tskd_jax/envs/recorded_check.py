@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tskd_jax.data.normalizer import moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.simulator import step_from
 from tskd_jax.envs.tasks import Task
@@ -88,7 +89,7 @@ def check_dynamics(
     rows = rng.permutation(np.flatnonzero(known))[: min(count, MOST)]
     if len(rows) < FEWEST:
         return
-    deviation = np.maximum(recorded.observations.std(0), 1e-6)
+    deviation = np.maximum(moments(recorded.observations)[1], 1e-6)
 
     def error(of_rows: np.ndarray) -> tuple[float, np.ndarray]:
         """The median error with the actions of `of_rows`, and the simulator's rewards."""

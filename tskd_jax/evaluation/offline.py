@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tskd_jax.data.normalizer import moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.machine.batching import evenly
@@ -48,7 +49,7 @@ def action_errors(
       actions, over all episodes and over those of at least the median return; metrics).
     """
     del callbacks
-    deviation = held_out.actions.std(0)
+    _, deviation = moments(held_out.actions)
     unit = np.where(deviation > 0, deviation, 1.0)
     returns = held_out.returns()
     better = np.flatnonzero(returns >= np.median(returns))
@@ -94,9 +95,8 @@ def within_data(
     """
     del callbacks
     rows = evenly(recorded.size, MOST_RECORDED)
-    deviation = recorded.observations.std(0)
-    unit = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
-    mean = recorded.observations.mean(0)
+    mean, deviation = (one.astype(np.float32) for one in moments(recorded.observations))
+    unit = np.where(deviation > 0, deviation, np.float32(1))
     data, episodes = (recorded.observations[rows] - mean) / unit, recorded.episode_of[rows]
     some = evenly(len(rows), QUERIES)
     apart = _nearest(data[some], episodes[some], data, episodes)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tskd_jax.data.normalizer import moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.simulator import Actor, episode_seeds
 from tskd_jax.envs.tasks import Task
@@ -114,7 +115,7 @@ def check_in_simulator(
 ) -> tuple[None, Metrics]:
     """Errors of recorded, imagined and accepted transitions against the simulator, per seed."""
     del callbacks
-    deviation = recorded.observations.std(0)
+    _, deviation = moments(recorded.observations)
     metrics: Metrics = []
     for index in range(len(imagined)):
         claims = {"recorded": recorded, "imagined": imagined[index], "accepted": accepted[index]}

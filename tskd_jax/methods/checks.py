@@ -27,6 +27,13 @@ def contradictions(
             "was only cut short has no bound; choose less than 1"
         )
     yield from config.teachers.contradictions(config.sampling)
+    whole = config.imagination.trajectories * config.stitching.epochs
+    if config.teachers.count > whole:
+        yield (
+            f"config.teachers.count={config.teachers.count} is more than the {whole} trajectories "
+            "that they imagine together (config.imagination.trajectories for each of "
+            "config.stitching.epochs): some would be trained for nothing"
+        )
     yield from config.few_steps.contradictions(generator, config.sampling)
     if config.stitching.max_disagreement_quantile and config.reward_generator.members < 2:
         yield (

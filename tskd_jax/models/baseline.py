@@ -18,7 +18,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer, moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import WIDTHS, field
 from tskd_jax.machine.batching import in_batches
@@ -98,13 +98,12 @@ class Baseline:
 
 def create(config: Config, trajectories: Trajectories, discount: float) -> Baseline:
     """The baseline of one seed for a dataset, without parameters; γ is `discount`."""
-    change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
-    deviation = change.std(0)
+    mean, deviation = moments(trajectories.next_observations - trajectories.observations)
     returns = bootstrapped_returns(trajectories, discount)
     return Baseline(
         params=None,
         states=fit_normalizer("gaussian", trajectories.observations),
-        change_mean=change.mean(0).astype(np.float32),
+        change_mean=mean.astype(np.float32),
         change_deviation=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
         return_mean=np.float32(returns.mean()),
         return_deviation=np.float32(returns.std() or 1.0),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tskd_jax.data.normalizer import moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import ANY, WIDTHS, field
@@ -120,9 +121,10 @@ def input_scale(trajectories: Trajectories, normalize: bool) -> tuple[np.ndarray
     if not normalize:
         size = states.shape[1]
         return np.zeros(size, np.float32), np.ones(size, np.float32)
-    deviation = states.std(0)
+    mean, deviation = moments(states)
     # A dimension that is (nearly) constant in training must not explode later.
-    return states.mean(0), np.where(deviation > 1e-3, deviation, 1.0).astype(np.float32)
+    deviation = np.where(deviation > 1e-3, deviation, 1.0)
+    return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def fold(params, mean: np.ndarray, deviation: np.ndarray, bounds: Bounds) -> Policy:

@@ -14,6 +14,7 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.fields import COUNT, POSITIVE_SHARE, Allowed, field, one_of
 from tskd_jax.models import cloning
+from tskd_jax.models.referee import Verdict
 from tskd_jax.policy import Policy
 from tskd_jax.training.callbacks import TrainingCallbacks
 
@@ -72,6 +73,25 @@ def short_students(
     return [policies[i : i + len(numbers)] for i in range(0, len(policies), len(numbers))]
 
 
+def cautious_returns(verdicts: Sequence[Verdict], task: Task) -> list[np.ndarray]:
+    """The returns of each choice's episodes, where none gains by leaving what the world knows.
+
+    Such an episode has no reward behind its end. That is little if steps are rewarded. If they cost
+    reward, it is more than any episode that goes on can have. So the episode counts as though it
+    went on to the episode limit with the lowest mean reward of all episodes, if that is negative.
+
+    Args:
+      verdicts: of each choice, on (students, episodes).
+      task: gives the episode limit.
+    """
+    rates = [one.returns / np.maximum(one.lengths, 1) for one in verdicts]
+    lowest = min(0.0, *(float(rate.min()) for rate in rates))
+    return [
+        one.returns + np.where(one.left, lowest * (task.episode_limit - one.lengths), 0.0)
+        for one in verdicts
+    ]
+
+
 def largest_of_the_best(scores: Sequence[np.ndarray]) -> int:
     """The index of the last choice whose mean is within one standard error of the best one's.
 
@@ -100,7 +120,7 @@ def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int
     the others, it counts with the score that it ended with.
 
     Args:
-      scores: of each choice, (students, episodes).
+      scores: of each choice, (students, episodes), of `cautious_returns`.
       left: of each choice, (students, episodes), whether an episode left what the world knows.
 
     Returns:

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer, moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import COUNT, NOT_NEGATIVE, WIDTHS, between, field
 from tskd_jax.machine.batching import in_batches
@@ -131,14 +131,13 @@ def log_mean_exp(x: Float[Array, "batch member"]) -> Float[Array, " batch"]:
 
 def create(config: Config, trajectories: Trajectories) -> DynamicsEnsemble:
     """The ensemble of one seed for a dataset, without parameters."""
-    change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
-    deviation = change.std(0)
+    mean, deviation = moments(trajectories.next_observations - trajectories.observations)
     return DynamicsEnsemble(
         params=None,
         states=fit_normalizer("gaussian", trajectories.observations),
-        change_mean=change.mean(0).astype(np.float32),
+        change_mean=mean.astype(np.float32),
         change_deviation=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
-        resolution=(config.resolution * trajectories.observations.std(0)).astype(np.float32),
+        resolution=(config.resolution * moments(trajectories.observations)[1]).astype(np.float32),
         likelihood_quantiles=np.zeros(LEVELS, np.float32),
         hidden=config.hidden,
     )

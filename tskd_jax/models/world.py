@@ -13,7 +13,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from tskd_jax.data.normalizer import Normalizer, fit_normalizer
+from tskd_jax.data.normalizer import Normalizer, fit_normalizer, moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import COUNT, WIDTHS, between, field
 from tskd_jax.machine.batching import evenly, in_batches
@@ -136,17 +136,19 @@ class World:
 
 def create(config: Config, trajectories: Trajectories) -> World:
     """The world of one seed for a dataset, without parameters."""
-    change = (trajectories.next_observations - trajectories.observations).astype(np.float64)
-    rewards = trajectories.rewards.astype(np.float64)
+    change_mean, change_deviation = moments(
+        trajectories.next_observations - trajectories.observations
+    )
+    (reward_mean,), (reward_deviation,) = moments(trajectories.rewards[:, None])
     lowest, highest = _range(trajectories)
     return World(
         params=None,
         states=fit_normalizer("gaussian", trajectories.observations),
         actions=fit_normalizer("gaussian", trajectories.actions),
-        change_mean=change.mean(0).astype(np.float32),
-        change_deviation=change.std(0).astype(np.float32),
-        reward_mean=np.float32(rewards.mean()),
-        reward_deviation=np.float32(rewards.std()),
+        change_mean=change_mean.astype(np.float32),
+        change_deviation=change_deviation.astype(np.float32),
+        reward_mean=np.float32(reward_mean),
+        reward_deviation=np.float32(reward_deviation),
         lowest=lowest,
         highest=highest,
         doubt=np.float32(np.inf),
@@ -226,7 +228,7 @@ def train(
     def measure(model: World, rows: np.ndarray) -> dict[str, float]:
         states, actions = trajectories.observations[rows], trajectories.actions[rows]
         next_states, rewards = predictions(model, states, actions)
-        deviation = np.maximum(trajectories.observations.std(0), 1e-6)
+        deviation = np.maximum(moments(trajectories.observations)[1], 1e-6)
         off = (next_states.mean(1) - trajectories.next_observations[rows]) / deviation
         recorded = trajectories.rewards[rows]
         return {

@@ -8,6 +8,7 @@ import numpy as np
 
 from tskd_jax.data.checks import DatasetChecks
 from tskd_jax.data.load import load_dataset
+from tskd_jax.data.normalizer import moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.report.summary import unit
 from tskd_jax.run import files
@@ -156,7 +157,7 @@ def principal_plane(states: np.ndarray, *others: np.ndarray) -> list[np.ndarray]
 
     Dimensions are standardised first. `others` are projected onto the same plane.
     """
-    mean, deviation = states.mean(0), states.std(0)
+    mean, deviation = moments(states)
     deviation = np.where(deviation > 0, deviation, 1.0)
     scaled = [(one - mean) / deviation for one in (states, *others)]
     _, vectors = np.linalg.eigh(scaled[0].T @ scaled[0] / len(states))

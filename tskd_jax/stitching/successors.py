@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tskd_jax.data.normalizer import moments
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.fields import ANY, COUNT, NOT_NEGATIVE, PROBABILITY, field, one_of
 from tskd_jax.models import dynamics, value
@@ -90,7 +91,7 @@ def state_scale(trajectories: Trajectories, config: Config) -> np.ndarray:
     """(m,) the scale by which states are divided before they are compared."""
     if config.radius_unit != "deviation":
         return np.ones(trajectories.observations.shape[1], np.float32)
-    deviation = trajectories.observations.std(0)
+    _, deviation = moments(trajectories.observations)
     return np.where(deviation > 0, deviation, 1.0).astype(np.float32)
 
 

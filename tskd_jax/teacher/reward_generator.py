@@ -103,6 +103,9 @@ def training(
 
     splits = [split_rows(trajectories, HELD_OUT, key) for key in split_keys]
     rows, held_out = zip(*splits, strict=True)
+    if len(trajectories.lengths) == 1:
+        # The windows of the last training rows would reach what is held out of the same episode.
+        rows = [one[: max(1, len(one) - config.horizon + 1)] for one in rows]
     plan = diffuser.training("reward_generator", model, loss, trajectories, labels, rows, fit_keys)
     return plan, model, list(held_out)
 

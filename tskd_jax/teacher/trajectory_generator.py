@@ -261,8 +261,9 @@ def _rows(config: Config, trajectories: Trajectories, kept: np.ndarray | None) -
         return everything
     favoured = ranges(trajectories.starts[kept], trajectories.lengths[kept])
     odds = config.kept_fraction / (1 - config.kept_fraction)
-    times = odds * len(everything) / len(favoured)
-    return np.concatenate([everything, np.tile(favoured, round(times))])
+    repeats = round(odds * len(everything))
+    # Evenly: some rows once more than others, where they do not divide.
+    return np.concatenate([everything, favoured[np.arange(repeats) * len(favoured) // repeats]])
 
 
 def tokens(

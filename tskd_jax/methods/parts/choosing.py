@@ -182,14 +182,14 @@ def _judged(
     """Score the students of each choice in the world, all from the same states and with one key.
 
     Returns:
-      (normalised scores of each choice, (students, episodes); their mean by title; of each choice,
-      which episodes left what the world knows).
+      (normalised scores of each choice, (students, episodes), of `contest.cautious_returns`; their
+      mean by title; of each choice, which episodes left what the world knows).
     """
     verdicts = [
         referee.judge_some(world, own, task, starts, config.episodes, key)
         for own in students.values()
     ]
-    scores = [task.normalized_score(verdict.returns) for verdict in verdicts]
+    scores = [task.normalized_score(one) for one in contest.cautious_returns(verdicts, task)]
     means = {title: float(one.mean()) for title, one in zip(students, scores, strict=True)}
     return scores, means, [verdict.left for verdict in verdicts]
 

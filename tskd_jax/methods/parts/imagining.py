@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, concatenate, describe
@@ -36,7 +37,8 @@ def imagine_episodes(exp: Experiment, teachers: Sequence[Teacher]) -> list[Traje
             how = plan_in_simulator, sampling, teacher, exp.task, count
         else:
             how = imagine, config.imagination, sampling, teacher, exp.task
-            how += exp.recorded.observations[starts], starts, count, exp.task.episode_limit, True
+            how += exp.recorded.observations[starts], exp.recorded.origin[starts], count
+            how += exp.task.episode_limit, True
         parts.append(exp.stage(*how, name=f"imagination{use}", use=use))
     return pooled(parts)
 
@@ -52,6 +54,8 @@ def imagine_from_states(
     for index, teacher in enumerate(teachers):
         sampling = config.teacher_sampling(index)
         own, use = slice(index, None, len(teachers)), use_of_teacher(index)
+        if not config.teachers.share(count, index):
+            continue
         parts.append(
             exp.stage(
                 *(imagine, config.imagination, sampling, teacher, exp.task),
@@ -117,6 +121,10 @@ def imagine(
 ) -> tuple[list[Trajectories], Metrics]:
     """Trajectories that DDR-I imagines, for each seed (Algorithm 1, without the simulator).
 
+    A step that the world does not know is the last of its trajectory. It counts as terminal, as if
+    it had failed. But if steps cost reward, to end would be the best that can happen: there the
+    trajectory is truncated.
+
     Args:
       config: `config.imagination`.
       sampling: how DDR-I is sampled.
@@ -129,6 +137,10 @@ def imagine(
       repeat_states: whether several trajectories may start from the same state.
       keys: (S,).
       callbacks: told of progress; finished parts are cached.
+
+    Returns:
+      (the trajectories of each seed; metrics of each: mean reward, the share of the trajectories
+      that end in doubt, and `describe`).
     """
     count = count if repeat_states else min(count, len(states))
     rows = [
@@ -148,13 +160,31 @@ def imagine(
         random_member=config.world == "random_member",
         callbacks=callbacks,
     )
-    imagined = [
-        data.started_from(origin[chosen]) for data, chosen in zip(imagined, rows, strict=True)
-    ]
-    return imagined, [
-        {"reward_per_step": float(data.rewards.mean()), "imagined": describe(data)}
-        for data in imagined
-    ]
+    metrics = []
+    for index, (data, chosen) in enumerate(zip(imagined, rows, strict=True)):
+        doubted = ends_in_doubt(data, task)
+        if data.rewards.mean() < 0:
+            data = data.replace(terminals=data.terminals & ~doubted)
+        imagined[index] = data.started_from(origin[chosen])
+        metrics.append(
+            {
+                "reward_per_step": float(data.rewards.mean()),
+                "doubted": float(doubted.sum() / len(data.lengths)),
+                "imagined": describe(data),
+            }
+        )
+    return imagined, metrics
+
+
+def ends_in_doubt(data: Trajectories, task: Task) -> np.ndarray:
+    """(N,) bool, the terminal transitions that end an episode though the task's rule does not.
+
+    The learned world does not know how it would have gone on.
+    """
+    doubted = np.zeros(data.size, bool)
+    ends = np.flatnonzero(data.terminals)
+    doubted[ends] = task.alive(jnp.asarray(data.next_observations[ends]))
+    return doubted
 
 
 def accept_likely(exp: Experiment, imagined: Sequence[Trajectories]) -> list[Trajectories]:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tskd_jax.data.trajectories import RECORDED, Trajectories, concatenate
+from tskd_jax.data.trajectories import Trajectories, concatenate
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment
 from tskd_jax.methods.parts.pricing import DiffusionPricing, Pricing
@@ -40,7 +40,7 @@ def stitch_all(
     """Run one epoch of Algorithm 4 or 5: stitch all trajectories, keep the T best."""
     return exp.stage(
         *(stitching, exp.config.stitching, data, values, pricing),
-        *(exp.task, len(exp.recorded.lengths)),
+        *(exp.task, exp.recorded),
         name=f"stitching.{exp.name}.{epoch}",
     )
 
@@ -51,7 +51,7 @@ def stitching(
     values: Value,
     pricing: Pricing,
     task: Task,
-    most: int,
+    recorded: Trajectories,
     *,
     keys: jax.Array,
     callbacks: TrainingCallbacks,
@@ -64,7 +64,7 @@ def stitching(
       values: V, fitted to that data.
       pricing: decides on stitches and completes them.
       task: gives the episode limit.
-      most: T, how many trajectories are kept.
+      recorded: T trajectories, as many as are kept.
       keys: (S,).
       callbacks: told of progress, in transitions; `report` is called with warnings.
     """
@@ -82,7 +82,9 @@ def stitching(
         before += one.size
         if config.max_disagreement_quantile:
             quantile = config.max_disagreement_quantile
-            successors, share = refuse_disputed(one, successors, models, quantile, key, callbacks)
+            successors, share = refuse_disputed(
+                one, successors, recorded, models, quantile, key, callbacks
+            )
             found |= {"refused_share": share}
         new, walked = stitch(
             one,
@@ -92,7 +94,7 @@ def stitching(
             acceptance=config.acceptance,
             allow_cycles=config.allow_cycles,
         )
-        best = np.sort(np.argsort(-new.returns(), kind="stable")[:most])
+        best = np.sort(np.argsort(-new.returns(), kind="stable")[: len(recorded.lengths)])
         stitched.append(new.select(best))
         metrics.append(found | walked)
         for warning in stitching_warnings(config, found | walked):
@@ -103,6 +105,7 @@ def stitching(
 def refuse_disputed(
     data: Trajectories,
     successors: np.ndarray,
+    recorded: Trajectories,
     pricing: Pricing,
     quantile: float,
     key: jax.Array,
@@ -113,6 +116,7 @@ def refuse_disputed(
     Args:
       data: N transitions.
       successors: (N,) from `find_successors`.
+      recorded: the dataset. What is stitched may hold none of it any more.
       pricing: of one seed; its DDR-II has several members.
       quantile: a stitch is refused if the disagreement about its reward exceeds this quantile of
         the disagreement about recorded transitions.
@@ -126,9 +130,8 @@ def refuse_disputed(
     edges = np.flatnonzero(successors >= 0)
     if not len(edges):
         return successors, 0.0
-    recorded = np.flatnonzero(data.source == RECORDED)
-    rows = np.random.default_rng(0).permutation(recorded)[:COMPARED]
-    known = data.observations[rows], data.next_observations[rows]
+    rows = np.random.default_rng(0).permutation(recorded.size)[:COMPARED]
+    known = recorded.observations[rows], recorded.next_observations[rows]
     limit = np.quantile(pricing.disagreement(*known, key, callbacks), quantile)
     pairs = data.observations[edges], data.observations[successors[edges]]
     disputed = pricing.disagreement(*pairs, key, callbacks) > limit
