@@ -135,3 +135,19 @@ def test_a_single_episode_keeps_its_end_back():
     rows, held_out = split_rows(walks(1, 20), 0.05, jax.random.key(0))
     np.testing.assert_array_equal(rows, np.arange(19))
     np.testing.assert_array_equal(held_out, [19])
+
+
+@pytest.mark.parametrize("episodes", [1, 10])
+def test_an_end_that_was_not_recorded_is_nothing_to_learn_from(episodes):
+    data = walks(episodes, 20)
+    following, terminals = np.array(data.next_observations), np.zeros(data.size, bool)
+    following[data.ends], terminals[data.ends] = data.observations[data.ends], True
+    data = data.replace(next_observations=following, terminals=terminals)
+    rows, held_out = split_rows(data, 0.1, jax.random.key(0))
+    assert sorted([*rows, *held_out]) == sorted(set(range(data.size)) - set(data.ends))
+    assert len(held_out) > 0
+    # Where there is nothing else, there is that.
+    only = data.take(data.ends, np.ones(episodes, int))
+    rows, held_out = split_rows(only, 0.1, jax.random.key(0))
+    assert len(rows) > 0
+    assert len(held_out) > 0

@@ -34,16 +34,26 @@ def split_rows(
     At least one episode is held out. Rows that are neighbours in time are nearly identical, so
     held-out rows from a training episode would make the error look too small. With a single
     episode, its last rows are held out.
+
+    A terminal transition to its own state, as `arrays.from_arrays` makes where the last state was
+    not recorded, is in neither part: nothing is known of where it leads. It stays if its part would
+    be empty.
     """
+    still = (trajectories.observations == trajectories.next_observations).all(1)
+    known = ~(trajectories.terminals & still)
+
+    def of_known(rows: np.ndarray) -> np.ndarray:
+        return rows[known[rows]] if known[rows].any() else rows
+
     episodes = len(trajectories.lengths)
     if episodes == 1:
         cut = max(1, int(trajectories.size * (1 - share)))
         rows = np.arange(trajectories.size)
-        return rows[:cut], rows[min(cut, trajectories.size - 1) :]
+        return of_known(rows[:cut]), of_known(rows[min(cut, trajectories.size - 1) :])
     order = np.asarray(jax.random.permutation(key, episodes))
     held = np.zeros(episodes, bool)
     filled = np.cumsum(trajectories.lengths[order]) - trajectories.lengths[order]
     held[order[filled < share * trajectories.size]] = True
     held[order[-1]] = False
     is_held = np.repeat(held, trajectories.lengths)
-    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+    return of_known(np.flatnonzero(~is_held)), of_known(np.flatnonzero(is_held))
