@@ -54,6 +54,26 @@ def test_help_on_a_terminal_of_ascii():
     assert b"tskd-jax run" in done.stdout
 
 
+def test_a_closed_stream_is_nowhere():
+    """As `2>&-` closes it: nothing of it comes out elsewhere, and no library finds None there."""
+    closed = 'exec "$0" -m tskd_jax nonsense 2>&-'
+    done = subprocess.run(["sh", "-c", closed, sys.executable], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    program = (
+        "from tskd_jax.cli import set_up; set_up(); import os, sys; os.fstat(2); "
+        "from tskd_jax.machine.silence import silent\n"
+        "with silent(): print('a', file=sys.stderr, flush=True)\n"
+        "print('done')"
+    )
+    closed = 'exec "$0" -c "$1" 2>&-'
+    command = ["sh", "-c", closed, sys.executable, program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+    closed = 'exec "$0" -m tskd_jax fields >&-'
+    done = subprocess.run(["sh", "-c", closed, sys.executable], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_pictures_never_take_a_result_away(tiny, tmp_path, monkeypatch, capfd):
     def fail(*_):
         raise RuntimeError("no font")
@@ -76,6 +96,14 @@ def test_a_workdir_in_the_home_folder(tiny, tmp_path, monkeypatch, capfd):
     capfd.readouterr()
     assert main(["tskd-jax", "report", "~/there"]) == 2  # not finished
     assert str(tmp_path / "there") in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--reuse=~/none", "--replay=~/none"])
+def test_the_home_folder_in_other_paths(flag, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = [] if "replay" in flag else ["--config=hopper"]
+    assert main(["tskd-jax", "run", *config, flag, f"--workdir={tmp_path / 'run'}"]) == 2
+    assert str(tmp_path / "none") in capfd.readouterr().err
 
 
 def test_an_empty_path_is_refused(capfd):

@@ -1,6 +1,10 @@
-"""`tskd-jax evaluate`: what it finds, prints and keeps, and one line for what is wrong."""
+"""`tskd-jax evaluate`: what it finds, prints and keeps, and one line for what is wrong.
+
+Over 300 lines: all of it looks at one run's folder, with the students in it.
+"""
 
 import csv
+import errno
 import itertools
 import json
 import os
@@ -20,6 +24,7 @@ from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.errors import ConfigError, PolicyError
 from tskd_jax.machine.signals import Interrupted
 from tskd_jax.policy import Bounds, Policy, load_policy, save_policy
+from tskd_jax.report import episodes
 from tskd_jax.report.summary import task_facts
 from tskd_jax.run import files
 
@@ -216,6 +221,9 @@ def test_runs_of_different_environments(run, tmp_path, capsys):
         (["RUN", "--episode=3"], "Unknown command line flag 'episode'. Did you mean: episodes"),
         (["RUN", "--out=returns.txt"], "returns.txt: name it FILE.csv or FILE.npz"),
         (["RUN", "--out=RUN/student.npz"], "student.npz: is there already; remove it"),
+        (["RUN", "--out=RUN/student.npz/returns.csv"], "returns.csv: cannot be written ("),
+        (["RUN", "--out="], "--out= has no value (an unset variable?); leave it out"),
+        (["RUN", "--env="], "--env= has no value (an unset variable?); leave it out"),
         (["RUN/returns.npz"], "returns.npz: not a student file"),
         (["RUN/students"], "holds no student; name one of"),
         (["RUN/damaged.npz"], "damaged.npz: not a student file"),
@@ -228,6 +236,23 @@ def test_what_is_wrong_is_one_line(run, words, said, capsys):
     (run / "damaged.npz").write_bytes((run / "student.npz").read_bytes()[:700])
     line = refused(capsys, *(word.replace("RUN", str(run)) for word in words))
     assert said in line
+
+
+def test_the_target_is_tried_without_leaving_anything(run, capsys):
+    before = sorted(run.rglob("*"))
+    refused(capsys, run, "--env=Hopper-v99", f"--out={run / 'new/folder/returns.csv'}")
+    assert sorted(run.rglob("*")) == before
+
+
+def test_a_full_disk_does_not_take_the_table_away(run, tmp_path, monkeypatch, capsys):
+    def full(_played, path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(episodes, "write", full)
+    assert evaluate(run, "--episodes=2", f"--out={tmp_path / 'returns.csv'}") == 2
+    said = capsys.readouterr()
+    assert "Hopper-v4: 2 episodes" in said.out
+    assert "returns.csv: No space left on device" in said.err
 
 
 def test_a_run_without_a_student(run, capsys):

@@ -12,8 +12,13 @@ MISTAKES = [
     ("run", "--config=.*is needed"),
     ("run words", "'words' is not understood"),
     ("run --config=none", "no config of that name"),
+    ("run --config=hopper --workdir=", "--workdir= has no value"),
+    ("run --config=hopper --reuse=", "--reuse= has no value"),
+    ("run --config=hopper --stop_after=", "--stop_after= has no value"),
     ("sweep --config=hopper", "--grid=SECTION.FIELD=VALUE"),
+    ("sweep --config=hopper --grid=value.steps=7 --workdir=", "--workdir= has no value"),
     ("replay", "takes one summary.json"),
+    ("replay RUN --workdir=", "--workdir= has no value"),
     ("replay RUN", "not the summary.json of a finished run"),
     ("replay HALF/summary.json", "not the summary.json of a finished run"),
     ("replay TORN/summary.json", "not the summary.json of a finished run"),
@@ -86,3 +91,29 @@ def test_a_mistake_is_one_line(words, expected, places, tmp_path, capfd):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_flag_that_does_not_exist(command, places, capfd):
     assert "nonsense" in outcome(f"{command} --nonsense", places, capfd)
+
+
+CODES = [
+    ("import nothing_of_this_name", "line 1: ModuleNotFoundError: No module named"),
+    ("def get_config(_=''):\n    return 1 / 0", "line 2: ZeroDivisionError: division by zero"),
+    ("def get_config(_=''):\n    raise ValueError('a\\nb')", "line 2: ValueError: a b"),
+    ("def get_config(_=''):\n    raise KeyError", "line 2: KeyError$"),
+    ("import json\njson.loads('{')", "line 2: JSONDecodeError: Expecting"),
+    ("def get_config(_='':\n    return 1", "line 1: SyntaxError: "),
+    ("def get_config(_=''):\n    open('none')", "line 2: FileNotFoundError: .* 'none'"),
+    ("import sys\n\nsys.exit('enough')", "line 3: SystemExit: enough"),
+    (
+        "from tskd_jax.config import make_config\n\n\ndef get_config(_=''):\n"
+        "    config = make_config('hopper')\n    config.colour = 3\n    return config",
+        "line 6: AttributeError: .Key .colour. does not exist",
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "expected"), CODES)
+@pytest.mark.parametrize("form", ["--config=FILE", "--config FILE", "--config=FILE:small"])
+def test_code_of_a_config_that_fails(code, expected, form, places, tmp_path, capfd):
+    (tmp_path / "robot.py").write_text(code)
+    line = outcome(f"run {form.replace('FILE', 'robot.py')}", places, capfd)
+    assert re.search(f"^tskd-jax: robot.py, {expected}", line), line
+    assert len(line) < 300

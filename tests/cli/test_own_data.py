@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny import ROOT, TINY_FLAGS
 
+from tskd_jax.cli.students import without_folder
 from tskd_jax.data import Keys, load_dataset
 from tskd_jax.data.formats import d4rl
 from tskd_jax.envs.simulator import record
@@ -85,6 +86,19 @@ def test_a_simulator_of_gymnasium(tmp_path, capsys):
     # Nobody says what ends an episode there: it is learned, in a stage of its own.
     assert recorded.terminals.sum() == 20
     assert "termination" in summary["seconds"]
+
+
+def test_a_contract_does_not_say_where_the_data_lie(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/robot.csv").write_text("")
+    for path in ("~/secret/robot.csv", tmp_path / "secret/robot.csv", "secret/robot.csv"):
+        assert without_folder(str(path)) == "robot.csv"
+    assert without_folder("~/gone/robot.csv") == "robot.csv"
+    assert without_folder("~/secret/") == "secret"
+    for name in ("hopper-medium-v2", "mujoco/hopper/medium-v0", "d4rl:hopper-medium-v2"):
+        assert without_folder(name) == name
 
 
 def test_nothing_named(tmp_path, capsys):

@@ -2,18 +2,20 @@
 
 import copy
 import itertools
-import json
 
 import gymnasium
 import numpy as np
 import pytest
 from PIL import Image
+from report.finished import make_run
 
 from tskd_jax.cli import record
+from tskd_jax.cli.student_files import find, task_of
+from tskd_jax.contract import Contract
 from tskd_jax.envs import film
-from tskd_jax.errors import ConfigError
+from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.main import main
-from tskd_jax.policy import Bounds, Policy, save_policy
+from tskd_jax.policy import Bounds, Policy, load_policy, save_policy
 from tskd_jax.run import files
 
 
@@ -32,7 +34,8 @@ def run(tmp_path):
     task = {"gymnasium_id": "Hopper-v4"}
     (tmp_path / "config.json").write_text("{}")
     files.write_sealed(tmp_path / "manifest.json", {"notes": {"task": task}})
-    (tmp_path / "summary.json").write_text(json.dumps({"task": task}))
+    whole = make_run(tmp_path / "whole", {"bc": [[1.0]]})
+    (whole / "summary.json").rename(tmp_path / "summary.json")
     return tmp_path
 
 
@@ -137,3 +140,22 @@ def test_every_fourth_step_and_the_last_are_drawn(monkeypatch):
     assert np.ptp(frames[0]) > 100
     assert gained > 0
     assert film.frames_per_second("Hopper-v4", 4) == pytest.approx(31.25)
+
+
+@pytest.mark.parametrize("content", ["{", '{"architectures": ["GPT2"]}'])
+def test_files_of_another_program_beside_a_student(tmp_path, content):
+    """Which have the names of a run's: then the student says itself where it belongs."""
+    contract = Contract(11, 3, (-1.0,) * 3, (1.0,) * 3, environment="Hopper-v4")
+    path = tmp_path / "student.npz"
+    for name in ("config.json", "manifest.json"):
+        (tmp_path / name).write_text(content)
+    save_policy(path, student(), contract)
+    assert task_of(path, load_policy(path)) == {"gymnasium_id": "Hopper-v4"}
+    (tmp_path / "manifest.json").unlink()
+    assert find([str(tmp_path)]) == [path]
+    path = path.rename(tmp_path / "mine.npz")
+    assert find([str(tmp_path)]) == [path]
+    (tmp_path / "manifest.json").write_text(content)
+    save_policy(path, student())
+    with pytest.raises(WorkdirError, match=r"damaged.*; give --env=ID"):
+        task_of(path, load_policy(path))

@@ -5,6 +5,7 @@ Over 300 lines: all of it looks at one run, which is made once.
 
 import csv
 import json
+import platform
 import random
 import shutil
 import subprocess
@@ -27,6 +28,8 @@ from tskd_jax.data.formats.d4rl import write
 from tskd_jax.main import main
 from tskd_jax.policy import load_contract, load_policy
 from tskd_jax.report.table import table
+from tskd_jax.run import files
+from tskd_jax.run import folder as run_folder
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ("scores.png", "trajectories.png", "report.html")
@@ -194,7 +197,9 @@ def test_a_summary_is_repeated_and_compared(dataset, tmp_path, capfd):
     assert main(argv) == 0
     assert "summary.json: matches" in capfd.readouterr().out
     assert same_students(run, replayed, count=4)
-    # Of another summary, the same repetition says where it differs.
+    assert "nothing would be repeated" in run_failing(capfd, argv)
+    # Of another summary, the same repetition, interrupted at its end, says where it differs.
+    (replayed / "summary.json").unlink()
     summary = json.loads((run / "summary.json").read_text())
     summary["results"]["student.bc"] = "0" * 64
     (tmp_path / "other.json").write_text(json.dumps(summary))
@@ -208,6 +213,50 @@ def test_a_finished_run_is_not_done_again(finished, dataset, capfd):
     assert main(command(finished, dataset)) == 0
     assert (finished / "manifest.json").read_bytes() == before
     assert "TSKD" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_who_asks_a_finished_run_has_not_made_it(finished, dataset, tmp_path, monkeypatch, older):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = json.loads((folder / "summary.json").read_text())
+    assert [before["versions"]] == [one["versions"] for one in before["machines"]]
+    if older:  # a manifest without `machines`
+        manifest, _ = files.read_sealed(folder / "manifest.json")
+        files.write_sealed(
+            folder / "manifest.json", {k: v for k, v in manifest.items() if k != "machines"}
+        )
+    monkeypatch.setattr(platform, "python_version", lambda: "2.7")
+    monkeypatch.setattr(run_folder, "__version__", "0.1")
+    assert main(command(folder, dataset)) == 0
+    assert json.loads((folder / "summary.json").read_text()) == before
+    contract = load_contract(folder / "student.npz")
+    assert contract.versions["tskd_jax"] == ("0.1" if older else before["versions"]["tskd_jax"])
+    # Who computes something again is one of those who made it.
+    shutil.rmtree(next(folder.glob("stages/evaluation.bc-*")))
+    assert main(command(folder, dataset)) == 0
+    after = json.loads((folder / "summary.json").read_text())
+    assert after["results"] == before["results"]
+    assert after["versions"] == before["versions"] | {"python": "2.7", "tskd_jax": "0.1"}
+    assert after["machines"][:-1] == ([] if older else before["machines"])
+
+
+def test_a_stage_to_stop_after_that_never_comes(finished, dataset, capfd):
+    assert main(command(finished, dataset, "--stop_after=wgan")) == 0
+    line = next(line for line in capfd.readouterr().err.splitlines() if "wgan" in line)
+    assert "this run has no such stage and is whole; it has dataset, student.bc, " in line
+
+
+def test_what_cannot_be_reused_is_one_line(finished, dataset, tmp_path, capfd):
+    other, workdir = tmp_path / "other", tmp_path / "run"
+    argv = command(workdir, dataset, f"--reuse={other}")
+    other.mkdir()
+    assert "other: holds no run" in run_failing(capfd, argv)
+    (other / "manifest.json").write_text((finished / "manifest.json").read_text()[:-99])
+    assert "other: manifest.json and its copy are damaged" in run_failing(capfd, argv)
+    files.write_sealed(other / "manifest.json", {"format": 1})
+    assert "other: a run of another version" in run_failing(capfd, argv)
+    assert not workdir.exists()
 
 
 def test_the_teacher_in_the_simulator(finished, dataset, tmp_path):
@@ -339,6 +388,9 @@ def test_another_file_of_the_same_name_is_refused(dataset, tmp_path, capfd):
         (["--config=configs/hopper.py", "--config.stitching.radius=-1.0"], "allowed"),
         (["--config=configs/hopper.py", "--config.dataset.path=none.hdf5"], "none.hdf5"),
         (["--config=configs/hopper.py", "--stop_after=lunch"], "stop_after"),
+        (["--config=hopper", "--stop_after=student.nosuch"], "there are bc, filtered_bc, tskd_one"),
+        (["--config=hopper", "--stop_after=student."], "there are bc, filtered_bc, tskd_one"),
+        (["--config=hopper", "--stop_after=world.bc"], "world has no parts"),
         (["--config=configs/hopper.py", "--wrokdir=x"], "wrokdir"),
         (["--config=configs/hopper.py", "more"], "more"),
         (["--config=configs/halfcheetah.py:small,medium"], "halfcheetah"),

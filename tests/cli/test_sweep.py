@@ -9,10 +9,13 @@ import processes
 import pytest
 from tiny import ROOT, TINY_FLAGS
 
+from tskd_jax.cli import sweep
 from tskd_jax.cli.sweep import grid
 from tskd_jax.config import make_config
 from tskd_jax.errors import ConfigError
 from tskd_jax.main import main
+from tskd_jax.report.sweep import FACTS, RESULTS
+from tskd_jax.run import files
 
 FLAGS = (
     "--config=configs/hopper.py:quick",
@@ -141,6 +144,67 @@ def test_mistakes_are_one_line_and_leave_nothing(argument, problem, tmp_path, ca
     assert problem in line
     assert not shown.out
     assert not (tmp_path / "sweep").exists()
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """The folder of a sweep over ρ with one result and one run that has not ended."""
+    columns = ("stitching.radius", "seeds", *RESULTS, *FACTS)
+    values = (("0.1", "1", *"5" * len(RESULTS), "cpu × 1", "0.10"), ("0.7", "1", *[""] * 8))
+    folder = tmp_path / "sweep"
+    files.write_csv(folder / "sweep.csv", [dict(zip(columns, row, strict=True)) for row in values])
+    return folder
+
+
+def refused(folder: Path, capsys, *arguments: str) -> str:
+    """The only line that a sweep says, which leaves its folder as it was."""
+
+    def contents():
+        return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+    before = contents()
+    flags = ["--config=configs/hopper.py", f"--workdir={folder}"]
+    assert main(["tskd-jax", "sweep", *flags, *arguments]) == 2
+    assert contents() == before
+    shown = capsys.readouterr()
+    assert not shown.out
+    (line,) = shown.err.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    "argument", ["stitching.radius=0.2,0.7", "value.steps=7", "stitching.rule=value_first"]
+)
+def test_results_of_another_grid_are_kept(earlier, capsys, argument):
+    line = refused(earlier, capsys, f"--grid={argument}")
+    assert "sweep.csv: has the result of stitching.radius=0.1, which is not in this grid" in line
+
+
+def test_a_run_of_another_config_is_refused_before_the_table_is_written(earlier, capsys):
+    files.write_json(earlier / "stitching.radius=0.1" / "config.json", {"seed": 1})
+    line = refused(earlier, capsys, "--grid=stitching.radius=0.1,0.2")
+    assert "stitching.radius=0.1 holds a run with another config" in line
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "config.json", "sweep.csv"])
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, capsys, name):
+    (tmp_path / name).write_text("a,b\n1,2\n")
+    line = refused(tmp_path, capsys, "--grid=stitching.radius=0.1,0.2")
+    assert ("holds no sweep" in line) != ("not the table of a sweep" in line)
+
+
+def test_more_values_and_what_a_killed_sweep_left_are_no_obstacle(earlier, tmp_path):
+    sweep._check_folder(combinations("stitching.radius=0.1,0.2"), earlier)
+    sweep._check_folder(combinations("value.steps=7"), tmp_path / "new")
+    for name in ("killed", "killed/value.steps=7", "killed/claims"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "killed/lock").touch()
+    sweep._check_folder(combinations("value.steps=7"), tmp_path / "killed")
+
+
+def test_runs_of_one_folder_are_refused(earlier, capsys):
+    line = refused(earlier, capsys, "--grid=dataset.path=a/b,a_b")
+    assert "dataset.path=a/b and dataset.path=a_b have the same folder" in line
 
 
 def test_every_combination_is_a_config():

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from tskd_jax.evaluation.scores import summarize
 from tskd_jax.run import files
 from tskd_jax.run.folder import FORMAT
 
@@ -19,6 +20,8 @@ def make_run(folder, scores: dict, dataset="few", students=None, **changes):
     folder.mkdir(parents=True)
     if isinstance(dataset, str):
         dataset = {"name": f"data/{dataset}.hdf5", "sha256": f"hash of {dataset}"}
+    counts = dict.fromkeys(("transitions", "episodes", "terminal_episodes", "return_mean"), 1)
+    dataset = counts | {"return_quantiles": {"50": 1.0}} | dataset
     task = {"name": "hopper", "gymnasium_id": "Hopper-v4", "episode_limit": 9} | ENDS
     returns = {name: 2.0 * np.array(one, float) for name, one in scores.items()}
     np.savez(folder / changes.pop("file", "returns.npz"), **returns)
@@ -26,10 +29,29 @@ def make_run(folder, scores: dict, dataset="few", students=None, **changes):
         "dataset": dataset,
         "task": task,
         "subject": list(scores)[-1],
-        "methods": {name: {"title": TITLES[name], "student": f"key of {name}"} for name in scores},
-        "scores": {name: {"per_seed": np.mean(one, 1).tolist()} for name, one in scores.items()},
+        "methods": {
+            name: {
+                "title": TITLES[name],
+                "student": f"key of {name}",
+                "parameters": 1,
+                "seconds": 1,
+            }
+            for name in scores
+        },
+        "scores": {name: summarize(np.array(one, float)) for name, one in scores.items()},
+        "gains": {name: {"mean": 0.0, "interval": None} for name in scores},
+        "seconds": {},
+        "stages": {},
         "results": {"student": str(folder)},
-        "config": {"seeds": [0, 1], "environment": {"name": "hopper"}},
+        "versions": {},
+        "device": "cpu",
+        "config": {
+            "seeds": [0, 1],
+            "environment": {"name": "hopper"},
+            "dataset": {"path": ""},
+            "evaluation": {"episodes": 2},
+            "referee": {"episodes": 2},
+        },
     } | changes
     (folder / "summary.json").write_text(json.dumps(summary))
     if students:

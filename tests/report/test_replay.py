@@ -10,6 +10,7 @@ from tiny import ROOT
 from tskd_jax.config import default_config, finalize, from_plain, to_plain
 from tskd_jax.data import load
 from tskd_jax.errors import DatasetError, ReplayError
+from tskd_jax.main import main
 from tskd_jax.report import replay
 from tskd_jax.run.files import to_json
 
@@ -84,6 +85,19 @@ def test_another_dataset(summary, tmp_path):
     altered = summary | {"dataset": {"sha256": "0" * 64}}
     with pytest.raises(ReplayError, match="has changed since"):
         replay.read(write(tmp_path / "summary.json", altered))
+
+
+@pytest.mark.parametrize("place", ["run", "run/../run", "again"])
+def test_where_a_run_is_finished_nothing_is_repeated(summary, tmp_path, capsys, place):
+    for name in ("run", "again"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "summary.json", summary)
+    before = sorted(tmp_path.rglob("*"))
+    words = [str(tmp_path / "run/summary.json"), f"--workdir={tmp_path / place}"]
+    assert main(["tskd-jax", "replay", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "holds a finished run, so nothing would be repeated; choose another --workdir" in line
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_differences_name_stage_versions_and_device(summary):

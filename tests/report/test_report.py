@@ -1,9 +1,13 @@
 """The table and the pictures, from what a finished run has left."""
 
+import json
+
 import numpy as np
 import pytest
+from report.finished import make_run
 
 from tskd_jax.main import main
+from tskd_jax.report.summary import read
 from tskd_jax.report.table import by_group, table
 
 
@@ -110,9 +114,54 @@ def test_groups_are_summed_in_order():
     assert by_group({"a.x": 1.0, "b": 2.0, "a.y": 3.0}) == [("a", 4.0), ("b", 2.0)]
 
 
-@pytest.mark.parametrize("broken", ["{", ""])
-def test_a_damaged_summary_is_one_line(tmp_path, capsys, broken):
+def refused(folder, capsys) -> str:
+    """The only line that `report` says."""
+    assert main(["tskd-jax", "report", str(folder)]) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    (line,) = said.err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("{", "damaged"),
+        ("", "damaged"),
+        ("[" * 100_000, "damaged"),
+        ("[]", "another version"),
+        ("{}", "another version of tskd-jax (no 'dataset'); run it again"),
+        ('{"dataset": 1}', "another version of tskd-jax ('dataset' is no object)"),
+    ],
+    ids=range(6),
+)
+def test_a_damaged_summary_is_one_line(tmp_path, capsys, broken, said):
     (tmp_path / "summary.json").write_text(broken)
-    assert main(["tskd-jax", "report", str(tmp_path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "damaged" in line
+    assert said in refused(tmp_path, capsys)
+
+
+SECTIONS = ("gains", "methods", "scores", "seconds", "stages", "results", "versions", "device")
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        *SECTIONS,
+        *("dataset.return_quantiles", "scores.tskd", "scores.bc.interval", "methods.tskd"),
+        *("methods.bc.parameters", "gains.bc", "gains.bc.interval", "config.seeds"),
+        *("config.evaluation.episodes", "task.gymnasium_id", "referee.bc.left"),
+    ],
+)
+def test_what_a_summary_lacks_is_one_line(tmp_path, capsys, missing):
+    judged = {"bc": {"mean": 1.0, "stderr": 0.0, "per_seed": [1.0], "left": None}}
+    folder = make_run(tmp_path / "run", {"bc": [[1.0]], "tskd": [[2.0]]}, referee=judged)
+    found = read(folder)
+    section, *names = missing.split(".")
+    inner = found
+    for name in (section, *names)[:-1]:
+        inner = inner[name]
+    del inner[(section, *names)[-1]]
+    (folder / "summary.json").write_text(json.dumps(found))
+    line = refused(folder, capsys)
+    assert "of another version of tskd-jax (no " in line
+    assert (names or [section])[-1] in line

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tskd_jax.errors import WorkdirError
-from tskd_jax.run import checkpoints
+from tskd_jax.run import checkpoints, files
 from tskd_jax.run.checkpoints import Damaged
 
 TREE = {"a": {"0": np.arange(6, dtype=np.float32).reshape(2, 3)}, "n": np.zeros((0, 2), np.int8)}
@@ -70,3 +70,34 @@ def test_where_nothing_can_be_written(tmp_path):
     with pytest.raises(WorkdirError, match="cannot be written") as caught:
         checkpoints.save(tmp_path / "file" / "one", TREE)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def flushed(monkeypatch):
+    """The inodes of files and folders that are flushed to the disk."""
+    found = set()
+
+    def fsync(descriptor):
+        found.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def inodes(*paths):
+    return {path.stat().st_ino for path in paths}
+
+
+def test_all_that_is_written_is_flushed(tmp_path, flushed):
+    path = tmp_path / "new" / "stages" / "one"
+    checkpoints.save(path, TREE)
+    whole = inodes(path, *path.rglob("*"), *path.parents[:3])
+    assert whole <= flushed
+    flushed.clear()
+    files.share(path, tmp_path / "other" / "stages" / "one")
+    path = tmp_path / "other" / "stages" / "one"
+    assert inodes(path, *path.rglob("*"), *path.parents[:3]) <= flushed
+    flushed.clear()
+    path = tmp_path / "third" / "folder" / "a.json"
+    files.write_json(path, {})
+    assert inodes(path, *path.parents[:3]) <= flushed

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from run_helpers import CONFIG, Chain, Killed, begin, flip, truncate, unlink
+from run_helpers import CONFIG, Chain, Killed, begin, flip, largest_file, place, truncate, unlink
 
 from tskd_jax.errors import WorkdirError
-from tskd_jax.run import files
-from tskd_jax.run.folder import differences
+from tskd_jax.run import files, folder
+from tskd_jax.run.folder import check, differences
 
 
 def test_another_config_is_refused_and_named(tmp_path):
@@ -118,6 +118,43 @@ def test_a_refused_folder_is_as_before(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_check_writes_nothing_and_refuses_what_a_run_would_refuse(tmp_path):
+    check(tmp_path / "new", CONFIG)
+    assert not (tmp_path / "new").exists()
+    begin(tmp_path / "run")
+    run = tmp_path / "run"
+    (run / "config.json").unlink()
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    check(run, CONFIG)
+    files.write_json(run / "config.json", CONFIG | {"seed": 1})
+    with pytest.raises(WorkdirError, match="another config; it differs in seed"):
+        check(run, CONFIG)
+    (run / "config.json").unlink()
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="cannot be used"):
+        check(tmp_path / "file", CONFIG)
+    with pytest.raises(WorkdirError, match="holds no run"):
+        check(tmp_path, CONFIG)
+
+
+def test_the_machines_are_those_that_have_saved_something(tmp_path, monkeypatch):
+    def machines(device):
+        made = {"versions": {"jax": "1"}, "device": device}
+        monkeypatch.setattr(folder, "this_machine", lambda: made)
+        Chain().run(tmp_path)
+        manifest, _ = files.read_sealed(tmp_path / "manifest.json")
+        assert manifest
+        return [one["device"] for one in manifest["machines"]]
+
+    assert machines("a") == ["a"]
+    assert machines("b") == ["a"]  # only asked what is there
+    flip(largest_file(place(tmp_path, "b")))
+    assert machines("b") == ["a", "b"]
+    flip(largest_file(place(tmp_path, "b")))
+    assert machines("a") == ["b", "a"]
+
+
 def test_replacing_leaves_the_old_file_on_an_error(tmp_path):
     run = begin(tmp_path / "run")
     run.write_json("notes.json", {"a": 1})
@@ -132,14 +169,39 @@ def test_replacing_leaves_the_old_file_on_an_error(tmp_path):
     assert json.loads((tmp_path / "run" / "notes.json").read_text()) == {"a": 1}
 
 
+def test_two_processes_that_write_one_file_do_not_mix(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    with files.replacing(path) as mine:
+        mine.write_text("of the first")
+        monkeypatch.setattr("os.getpid", lambda: -1)  # of no process
+        with files.replacing(path) as theirs:
+            theirs.write_text("of the second")
+        assert path.read_text() == "of the second"
+    assert path.read_text() == "of the first"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", [".config.json.partial", ".config.json.123.partial"])
+def test_a_run_that_was_killed_at_its_start_can_begin(tmp_path, name):
+    (tmp_path / name).write_text("{")
+    run = begin(tmp_path)
+    run.close()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_what_a_killed_process_left_is_swept_up(tmp_path):
     Chain().run(tmp_path)
     left = ("training/a-0123456789ab/7", "parts/b-0123456789ab/0-8", "stages/.c-01.partial")
     for name in left:
         (tmp_path / name).mkdir(parents=True)
+    half = (".student.npz.12.partial", "students/bc/.seed_0.npz.12.partial")
+    for name in half:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("half")
     chain = Chain()
     chain.run(tmp_path)
     assert not chain.computed
+    assert not list(tmp_path.rglob(".*.partial"))
     there = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_dir()}
     assert {"training", "parts", "stages"} <= there
     assert len(list(tmp_path.glob("stages/[abc]-*"))) == 3

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from tskd_jax.run.metrics import Metrics
+from tskd_jax.run.metrics import Metrics, read_rows
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 SHORT, OTHER_SHORT = KEY[:12], OTHER[:12]
@@ -42,7 +42,13 @@ def test_rows_behind_a_step_are_forgotten_of_one_training_only(folder):
 
 @pytest.mark.parametrize(
     "torn",
-    ["b,k,4,lo", "b,k,4,loss,0.2", "b,k,4,loss", "b,k,x,loss,1\n", "b,4,loss,1\n", "\n"],
+    [
+        *("b,k,4,lo", "b,k,4,loss,0.2", "b,k,4,loss", "b,k,x,loss,1\n", "b,4,loss,1\n", "\n"),
+        f"b,{'k' * 200_000},4,loss,1\n",  # longer than `csv` allows
+        f"b,k,{10**30},loss,1\n",  # a step that TensorBoard cannot count to
+        "b,k,4,lo\0,\n",
+    ],
+    ids=range(9),
 )
 def test_a_torn_row_is_dropped(folder, torn):
     before = rows_of(folder)
@@ -53,6 +59,14 @@ def test_a_torn_row_is_dropped(folder, torn):
     metrics.log("b", KEY, 5, {"loss": 1.0})
     metrics.close()
     assert rows_of(folder) == [*before, ("b", SHORT, "5", "loss", "1")]
+
+
+def test_a_torn_row_takes_none_after_it_away(folder):
+    before = rows_of(folder)
+    with (folder / "metrics.csv").open("a") as file:
+        file.write('b,k,4,"loss,1\nb,k,5,loss,1\nb,k,6,lo"ss,1\nb,k,7,loss,1\n')
+    steps = [row[2] for row in read_rows(folder / "metrics.csv")[len(before) - 1 :]]
+    assert steps == ["5", "6", "7"]
 
 
 def test_nothing_to_forget_writes_nothing(folder):

@@ -13,12 +13,14 @@ processes does not change the result. --out saves every return, as CSV or npz.
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from tskd_jax.cli.flags import parse_words
+from tskd_jax.cli.run import check_filled
 from tskd_jax.errors import ConfigError, PolicyError
 from tskd_jax.machine.signals import Interrupted, Request
 
@@ -66,6 +68,7 @@ def main(argv: list[str], request: Request) -> int:
     values, words, shown = parse_words(argv, _define, __doc__ or "")
     if shown:
         return 0
+    check_filled(values, "env", "out")
     if not words:
         raise ConfigError("tskd-jax evaluate takes students: FILE.npz, or the folder of a run")
     from tskd_jax.cli import student_files
@@ -88,16 +91,18 @@ def main(argv: list[str], request: Request) -> int:
         *play_all(policies, place, seeds, workers, request),
         place.ends,
     )
-    if out:
-        episodes.write(played, out)
-    print(episodes.table(played))
+    try:
+        print(episodes.table(played), flush=True)
+    finally:  # a full disk must not take the table away, and a closed pipe not the file
+        if out:
+            episodes.write(played, out)
     if out:
         print(f"\nreturns: {out}")
     return 0
 
 
 def _out(value: str | None) -> Path | None:
-    """The file for the returns; refuses a wrong name before anything is played."""
+    """The file for the returns; refuses a wrong name or place before anything is played."""
     if not value:
         return None
     path = Path(value).expanduser()
@@ -105,7 +110,26 @@ def _out(value: str | None) -> Path | None:
         raise ConfigError(f"--out={value}: name it FILE.csv or FILE.npz")
     if path.exists():
         raise ConfigError(f"--out={value}: is there already; remove it, or choose another name")
+    if problem := _unwritable(path):
+        raise ConfigError(f"--out={value}: cannot be written ({problem}); choose another place")
     return path
+
+
+def _unwritable(path: Path) -> str:
+    """Why a file cannot be written, or "" if it can; leaves neither file nor folder."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    trial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # as while it is written
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+    return ""
 
 
 def _cores() -> int:

@@ -14,13 +14,18 @@ from tskd_jax.cli.flags import needed, parse, workdir
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
-# Values of --stop_after; a method's name may follow after a dot.
+# Values of --stop_after; the name of a part (`parts_of_stage`) may follow after a dot.
 STAGES = (
     *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
     *("baseline", "trajectory_generator", "few_steps", "imagination", "dynamics", "accept"),
     *("reward_generator", "cvae", "wgan"),
     *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
     *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
+)
+OF_TEACHERS = ("trajectory_generator", "few_steps", "imagination")
+OF_METHODS = (
+    *("value", "stitching", "student", "choice", "aggregation"),
+    *("evaluation", "referee", "fitted_q", "held_out", "within_data"),
 )
 
 
@@ -57,6 +62,7 @@ def main(argv: list[str], request: Request) -> int:
     values, given, shown = parse(argv, _define, __doc__ or "")
     if shown:
         return 0
+    check_filled(values, "workdir", "stop_after", "reuse", "track", "replay")
     stop_after = values["stop_after"].value
     if values["replay"].value:
         from tskd_jax.cli import replay
@@ -71,12 +77,10 @@ def main(argv: list[str], request: Request) -> int:
     if stop_after and stop_after.partition(".")[0] not in STAGES:
         raise ConfigError(f"--stop_after={stop_after} is no stage; one of {', '.join(STAGES)}")
     config, options = finalize(needed(given))
+    _check_part(stop_after, config)
     track = tuple(values["track"].value or ())
     trackers.check(track)
-    reuse = [Path(name) for name in values["reuse"].value or ()]
-    for other in reuse:
-        if not (other / "manifest.json").exists():
-            raise ConfigError(f"--reuse={other}: holds no run (no manifest.json)")
+    reuse = [_reusable(name) for name in values["reuse"].value or ()]
     hosts.join(options.distributed)
     devices.check()
     folder = workdir(values["workdir"].value, Path("runs") / options.label)
@@ -85,6 +89,69 @@ def main(argv: list[str], request: Request) -> int:
         show(summary, folder)
     hosts.leave()
     return 0
+
+
+def check_filled(values: flags.FlagValues, *names: str) -> None:
+    """Refuse flags that are given without a value, which would otherwise be as if left out.
+
+    Raises:
+      ConfigError: a flag has no value.
+    """
+    for name in names:
+        if values[name].present and not values[name].value:
+            raise ConfigError(f"--{name}= has no value (an unset variable?); leave it out")
+
+
+def _check_part(stop_after: str | None, config: Any) -> None:
+    """Refuse a value of --stop_after whose stage has no such part in a run of this config."""
+    stage, dot, part = (stop_after or "").partition(".")
+    if not dot:
+        return
+    known = parts_of_stage(stage, config)
+    if not known:
+        raise ConfigError(f"--stop_after={stop_after}: {stage} has no parts; stop after {stage}")
+    if part.partition(".")[0] not in known and part not in known:
+        raise ConfigError(
+            f"--stop_after={stop_after}: no such part of {stage} in this run; there are "
+            f"{', '.join(known)}"
+        )
+
+
+def parts_of_stage(stage: str, config: Any) -> list[str]:
+    """The names that may follow a stage's, after a dot, in a run of this config."""
+    from tskd_jax.cli.comparison import comparisons
+
+    if stage in OF_TEACHERS:
+        return [str(number) for number in range(2, config.teachers.count + 1)]
+    if stage not in OF_METHODS:
+        return []
+    known = [name for name, *_ in comparisons(config)]
+    if stage == "student" and config.selection.by != "none":
+        known += [f"share_{share:g}" for share in config.selection.shares]
+    if stage == "evaluation" and config.evaluation.teacher_episodes:
+        numbers = range(2, config.teachers.count + 1)
+        known += ["teacher", *(f"teacher_{number}" for number in numbers)]
+    return known
+
+
+def _reusable(name: str) -> Path:
+    """The folder that a part of --reuse names.
+
+    Raises:
+      ConfigError: it holds no run whose results could be taken.
+    """
+    from tskd_jax.run import files
+    from tskd_jax.run.folder import read_manifest
+
+    path = Path(name).expanduser()
+    if read_manifest(path):
+        return path
+    manifest, problem = files.read_sealed(path / "manifest.json")
+    if manifest is not None:
+        raise ConfigError(f"--reuse={path}: a run of another version of tskd-jax; leave it out")
+    if problem:
+        raise ConfigError(f"--reuse={path}: manifest.json and its copy are damaged; leave it out")
+    raise ConfigError(f"--reuse={path}: holds no run (no manifest.json)")
 
 
 def run(
@@ -116,7 +183,14 @@ def run(
         claims=claims,
     )
     try:
-        return compare(config, run)
+        summary = compare(config, run)
+        if stop_after:
+            names = (stage["name"] for stage in run.manifest["stages"].values())
+            run.report(
+                f"warning: --stop_after={stop_after}: this run has no such stage and is whole; it "
+                f"has dataset, {', '.join(dict.fromkeys(names))}"
+            )
+        return summary
     except Stopped as stopped:
         run.report(f"stopped after {stopped}; the same command without --stop_after goes on")
         return None

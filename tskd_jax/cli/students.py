@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from tskd_jax import __version__
 from tskd_jax.contract import Contract
 from tskd_jax.envs.dimensions import dimensions
 from tskd_jax.envs.simulator import control_hz
 from tskd_jax.errors import PolicyError, TskdError
 from tskd_jax.methods import Experiment
 from tskd_jax.policy import Policy, save_policy
+from tskd_jax.run.folder import this_machine
 from tskd_jax.run.run import Run
 
 
@@ -48,9 +47,9 @@ def contracts(
     if not students:
         return []
     notes = run.manifest["notes"]
+    made_with = run.manifest.get("machines", [this_machine()])[-1]["versions"]
     known = dimensions(task, notes.get("names", {}))
     dataset = notes["dataset"]
-    source = Path(str(dataset["name"]))
     measured = "simulator" if returns is not None else "learned world"
     scores = returns if returns is not None else judged
     scores = None if scores is None else np.asarray(task.normalized_score(scores))
@@ -62,15 +61,10 @@ def contracts(
         "observation_high": tuple(recorded.observations.max(0).astype(float).tolist()),
         "control_hz": _control_hz(task.gymnasium_id),
         "environment": task.gymnasium_id,
-        # Only the name of a file: its folder is private.
-        "dataset": source.name if source.is_absolute() or source.exists() else str(source),
+        "dataset": without_folder(str(dataset["name"])),
         "dataset_sha256": dataset.get("sha256", ""),
         "method": exp.name,
-        "versions": {
-            "tskd_jax": __version__,
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": {name: made_with[name] for name in ("tskd_jax", "jax", "numpy")},
     }
     if scores is not None:
         unit = "return" if task.random_return is None else "normalised score"
@@ -81,6 +75,12 @@ def contracts(
         bounds = {"action_low": policy.bounds.low, "action_high": policy.bounds.high}
         made.append(Contract(**shared, **bounds, **own, seed=int(seed)))
     return made
+
+
+def without_folder(source: str) -> str:
+    """A dataset's name; of a path only that of the file or folder: where it lies is private."""
+    path = Path(source).expanduser()
+    return path.name if path.is_absolute() or path.exists() else source
 
 
 def _score(scores: np.ndarray) -> dict[str, float | int | None]:

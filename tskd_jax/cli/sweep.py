@@ -5,7 +5,8 @@ as one of an earlier run is reused: a sweep over stitching trains the teacher on
 WORKDIR/sweep.csv has a row for each run, filled when it ends: the fields, the score of the last of
 config.methods (mean and standard error over seeds; interquartile mean with its 95% interval) and
 the seconds spent on stages that were not reused. WORKDIR/FIELD.png shows the score over each field.
-If interrupted or killed, the same command resumes; with more values it adds runs.
+If interrupted or killed, the same command resumes; with more values it adds runs. A folder that
+holds something else, or results that are not in this grid, is refused and left as it is.
 
 --launcher=none (the default) executes the runs one after another in this process. local:N executes
 N at a time, each in a process with its share of cores or devices; slurm makes each a job of one
@@ -13,6 +14,7 @@ array (--slurm=time=MINUTES, --slurm=partition=NAME and so on). If several runs 
 them computes it and the others wait. WORKDIR/output/RUN.txt has the output of a run's process.
 """
 
+import csv
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,9 +27,15 @@ from ml_collections import ConfigDict
 
 from tskd_jax.cli import launchers
 from tskd_jax.cli.flags import check_name, needed, parse, workdir
-from tskd_jax.cli.sweep_run import CLAIMS, Task
-from tskd_jax.errors import ConfigError
+from tskd_jax.cli.run import check_filled
+from tskd_jax.cli.sweep_run import CLAIMS, OUTPUT, Task
+from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.machine.signals import Request
+
+OWN_FILES = ("lock", CLAIMS, OUTPUT)  # left by a sweep that was killed at its start
+
+Points = list[tuple[dict[str, Any], tuple]]
+"""(field -> value, (final config, options)) of each run."""
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -45,6 +53,7 @@ def main(argv: list[str], request: Request) -> int:
     values, given, shown = parse(argv, _define, __doc__ or "")
     if shown:
         return 0
+    check_filled(values, "workdir", "seeds")
     from tskd_jax.report.sweep import row_text
 
     base = needed(given).copy_and_resolve_references()
@@ -62,6 +71,7 @@ def main(argv: list[str], request: Request) -> int:
         )
     launch = launchers.chosen(values["launcher"].value, values["slurm"].value)
     folder = workdir(values["workdir"].value, Path("runs") / f"sweep-{base.label}")
+    _check_folder(points, folder)
     with _held(folder):
         table = Table(points, folder)
         failures = launch(table.left(), table.update, request)
@@ -70,6 +80,60 @@ def main(argv: list[str], request: Request) -> int:
     for name, problem in failures.items():
         print(f"tskd-jax: {name}: {problem}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def _check_folder(points: Points, folder: Path) -> None:
+    """Refuse a folder in which this sweep would lose or meet something else; writes nothing.
+
+    Raises:
+      WorkdirError: it holds no sweep, results that are not in the grid, or runs of other configs.
+    """
+    from tskd_jax.config import to_plain
+    from tskd_jax.report.sweep import name_of
+    from tskd_jax.run.folder import check
+
+    try:
+        there = {path.name for path in folder.iterdir()}
+        there -= {path.name for path in folder.glob(".sweep.csv.*partial")}
+    except FileNotFoundError:
+        there = set()
+    except OSError as error:
+        raise WorkdirError(
+            f"{folder}: cannot be used ({error.strerror}); choose another --workdir"
+        ) from error
+    if "sweep.csv" in there:
+        _check_table([point for point, _ in points], folder / "sweep.csv")
+    elif there - {*OWN_FILES, *(name_of(point) for point, _ in points)}:
+        raise WorkdirError(f"{folder} is not empty and holds no sweep; choose another --workdir")
+    for point, (config, _) in points:
+        check(folder / name_of(point), to_plain(config))
+
+
+def _check_table(points: list[dict[str, Any]], path: Path) -> None:
+    """Refuse to replace an earlier table that has the result of a run outside the grid.
+
+    Raises:
+      WorkdirError: the message names the run.
+    """
+    from tskd_jax.report.sweep import FACTS, RESULTS, is_filled, name_of
+    from tskd_jax.run.files import rounded
+
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames or []
+    except (ValueError, csv.Error):
+        rows, columns = [], []
+    if not {*RESULTS} <= {*columns}:
+        raise WorkdirError(f"{path}: not the table of a sweep; choose another --workdir")
+    fields = [name for name in columns if name not in ("seeds", *RESULTS, *FACTS)]
+    grid = [{field: str(rounded(value)) for field, value in point.items()} for point in points]
+    for row in filter(is_filled, rows):
+        if (earlier := {field: row[field] for field in fields}) not in grid:
+            raise WorkdirError(
+                f"{path}: has the result of {name_of(earlier)}, which is not in this grid; give "
+                "its values too, or choose another --workdir"
+            )
 
 
 @contextmanager
@@ -99,7 +163,7 @@ class Table:
       rows: one per run, in the order of the grid; see `report.sweep.row_of`.
     """
 
-    def __init__(self, points: list[tuple[dict[str, Any], tuple]], folder: Path):
+    def __init__(self, points: Points, folder: Path):
         from tskd_jax.config import to_plain
         from tskd_jax.report import sweep
 
@@ -141,7 +205,7 @@ class Table:
         return row_of(self._points[name], self._tasks[name].config, self._folder)
 
 
-def grid(base: ConfigDict, arguments: Sequence[str]) -> list[tuple[dict[str, Any], tuple]]:
+def grid(base: ConfigDict, arguments: Sequence[str]) -> Points:
     """Make (field -> value, (final config, options)) for each combination of the values.
 
     Args:
@@ -150,9 +214,11 @@ def grid(base: ConfigDict, arguments: Sequence[str]) -> list[tuple[dict[str, Any
 
     Raises:
       ConfigError: an argument does not name a scalar field of a section, a value has the wrong
-        type, a field or value is given twice, or a resulting config is invalid.
+        type, a field or value is given twice, two runs would share a folder, or a resulting config
+        is invalid.
     """
     from tskd_jax.config import finalize
+    from tskd_jax.report.sweep import name_of
 
     fields: dict[str, Any] = {}
     for argument in arguments:
@@ -165,6 +231,11 @@ def grid(base: ConfigDict, arguments: Sequence[str]) -> list[tuple[dict[str, Any
     points = [
         dict(zip(fields, point, strict=True)) for point in itertools.product(*fields.values())
     ]
+    names: dict[str, dict[str, Any]] = {}
+    for point in points:
+        if point != (other := names.setdefault(name_of(point), point)):
+            both = (",".join(f"{f}={v}" for f, v in one.items()) for one in (other, point))
+            raise ConfigError(f"--grid: {' and '.join(both)} have the same folder {name_of(point)}")
     return [(point, finalize(changed(base, point))) for point in points]
 
 

@@ -1,25 +1,20 @@
 """summary.json: all results of a run, collected from its folder."""
 
-import importlib.metadata
 import json
-import platform
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from tskd_jax import __version__
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.tasks import Task, normalized_score
 from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.evaluation.scores import difference, rank_correlation, summarize
-from tskd_jax.machine import devices
 from tskd_jax.run import files
+from tskd_jax.run.folder import this_machine
 
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 TEACHER = "teacher"
 RETURNS, JUDGED = "returns.npz", "referee.npz"  # returns in the simulator and in the learned world
 LEFT = "referee_left.npz"  # which of the latter episodes left the region that the world knows
@@ -28,21 +23,100 @@ ERRORS = "action_errors.npz"  # errors of actions in held-out episodes, by dimen
 WITHIN = "within_data.npz"  # shares of visited states that lie within the data
 FILES = (RETURNS, JUDGED, LEFT, FITTED_Q, ERRORS, WITHIN)
 
+_EACH = "each entry"
+_NUMBER = int | float
+_ESTIMATE = {"mean": _NUMBER, "stderr": _NUMBER, "per_seed": list}
+# The form of a summary: what every version writes, and what only later ones do.
+_FORM = {
+    "dataset": {
+        "name": str,
+        **dict.fromkeys(("transitions", "episodes", "terminal_episodes"), int),
+        "return_mean": _NUMBER,
+        "return_quantiles": {_EACH: _NUMBER},
+    },
+    "subject": str,
+    "methods": {_EACH: {"title": str, "parameters": int, "seconds": _NUMBER}},
+    "scores": {_EACH: _ESTIMATE | {"interquartile_mean": _NUMBER, "interval": list}},
+    "gains": {_EACH: {"mean": _NUMBER, "interval": list | None}},
+    "seconds": {_EACH: _NUMBER},
+    "stages": {_EACH: dict},
+    "results": {_EACH: str},
+    "versions": {_EACH: str},
+    "device": str,
+    "config": {
+        "seeds": list,
+        "environment": {"name": str},
+        "dataset": {"path": str},
+        "evaluation": {"episodes": int},
+    },
+}
+_LATER = {
+    "task": {
+        "gymnasium_id": str,
+        **dict.fromkeys(("random_return", "expert_return"), _NUMBER | None),
+    },
+    "student": {"seed": int, "chosen": bool},
+    "referee": {_EACH: _ESTIMATE | {"left": _NUMBER | None}},
+    "fitted_q": {_EACH: _ESTIMATE},
+    "action_errors": {_EACH: {"all": list, "better_half": list}},
+    "within_data": {_EACH: _NUMBER},
+    "agreement": {_EACH: _NUMBER | None},
+}
+
 
 def read(folder: Path) -> dict[str, Any]:
     """Read the summary of a finished run.
 
     Raises:
-      WorkdirError: there is none, or it is damaged.
+      WorkdirError: there is none, or it is damaged or of another version.
     """
     try:
-        return json.loads((folder / "summary.json").read_text())
+        found = json.loads((folder / "summary.json").read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WorkdirError(
             f"{folder}: holds no finished run (no summary.json); give the --workdir of one"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WorkdirError(f"{folder}/summary.json: damaged; run the same command again") from error
+    if problem := _misfit(found):
+        raise WorkdirError(
+            f"{folder}/summary.json: of another version of tskd-jax ({problem}); run it again"
+        )
+    return found
+
+
+def _misfit(found: Any) -> str:
+    """What a summary lacks, or has in another form; "" if nothing."""
+    if problem := _first_misfit(found, _FORM):
+        return problem
+    later = {name: form for name, form in _LATER.items() if found.get(name) is not None}
+    if problem := _first_misfit(found, later):
+        return problem
+    subject, scores = found["subject"], found["scores"]
+    if subject not in scores:
+        return f"no scores of its subject {subject!r}"
+    without = [name for name in scores if name not in found["methods"]]
+    without += [name for name in scores if name != subject and name not in found["gains"]]
+    if without:
+        return f"no method or gain {without[0]!r}"
+    return (
+        "" if simulated(found) else _first_misfit(found, {"config": {"referee": {"episodes": int}}})
+    )
+
+
+def _first_misfit(found: Any, form: Any, name: str = "") -> str:
+    if not isinstance(form, dict):
+        return "" if isinstance(found, form) else f"{name!r} is a {type(found).__name__}"
+    if not isinstance(found, dict):
+        return f"{name!r} is no object" if name else "it is no object"
+    for key, inner in form.items():
+        for own in found if key is _EACH else [key]:
+            whole = f"{name}.{own}" if name else own
+            if own not in found:
+                return f"no {whole!r}"
+            if problem := _first_misfit(found[own], inner, whole):
+                return problem
+    return ""
 
 
 def make(folder: Path) -> dict[str, Any]:
@@ -63,6 +137,7 @@ def make(folder: Path) -> dict[str, Any]:
     fitted = arrays(folder / FITTED_Q)
     subject = config["methods"][-1]
     names = stage_names(manifest)
+    machines = _machines(folder, manifest)
     return {
         "dataset": manifest["notes"]["dataset"],
         "task": task,
@@ -99,11 +174,22 @@ def make(folder: Path) -> dict[str, Any]:
         "seconds": {names[key]: stage["seconds"] for key, stage in manifest["stages"].items()},
         "stages": {names[key]: stage["metrics"] for key, stage in manifest["stages"].items()},
         "results": {names[key]: stage["content"] for key, stage in manifest["stages"].items()},
-        "versions": {"python": platform.python_version(), "tskd_jax": __version__}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "device": f"{jax.default_backend()}: {devices.described()}",
+        # Of the machine that worked on the run last, and of all that did, in this order.
+        **machines[-1],
+        "machines": machines,
         "config": config,
     }
+
+
+def _machines(folder: Path, manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The machines that made a run. The manifest of an older run, only asked again, has none."""
+    if "machines" in manifest:
+        return manifest["machines"]
+    try:
+        known = read(folder)
+    except WorkdirError:
+        return [this_machine()]
+    return [{name: known[name] for name in ("versions", "device")}]
 
 
 def _agreement(
@@ -156,12 +242,12 @@ def task_facts(task: Task) -> dict[str, Any]:
 
 def simulated(summary: dict[str, Any]) -> bool:
     """Whether the scores were measured in the simulator, as in all summaries without a `task`."""
-    return "task" not in summary or bool(summary["task"]["gymnasium_id"])
+    return not summary.get("task") or bool(summary["task"]["gymnasium_id"])
 
 
 def unit(summary: dict[str, Any]) -> str:
     """The unit of a summary's scores, in words."""
-    normalised = "task" not in summary or summary["task"]["random_return"] is not None
+    normalised = not summary.get("task") or summary["task"]["random_return"] is not None
     found = "normalised score" if normalised else "return"
     return found if simulated(summary) else f"{found} in the learned world"
 

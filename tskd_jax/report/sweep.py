@@ -44,7 +44,7 @@ def finished(run: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     try:
         summary = json.loads((run / "summary.json").read_text())
         same = files.json_digest(summary["config"]) == files.json_digest(config)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return summary if same else None
 

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from tskd_jax.errors import WorkdirError
-from tskd_jax.run.files import to_disk
+from tskd_jax.run.files import make_folder, to_disk
 from tskd_jax.run.progress import quiet_dependencies
 
 # Bytes that orbax writes in addition to the numbers: per array (name, type, shape), per folder.
@@ -37,11 +37,11 @@ def save(path: Path, tree: Any) -> str:
     aside = path.with_name(f".{path.name}.partial")
     try:
         shutil.rmtree(aside, ignore_errors=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         packed = jax.tree.map(_pack, tree)
         _check_room(aside, packed)
         _checkpointer().save(aside.absolute(), packed)
-        for file in aside.rglob("*"):
+        for file in (*aside.rglob("*"), aside):
             to_disk(file)
         checksum = _checksum(aside)
         shutil.rmtree(path, ignore_errors=True)

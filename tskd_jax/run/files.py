@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path that replaces `path` when the block ends without an error.
 
     The content is flushed to the disk before the file is renamed: a power failure leaves the old
-    file or the new one.
+    file or the new one. The temporary name is the process's own, so that of two that write the same
+    file the last one wins.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
         to_disk(temporary)
@@ -30,6 +31,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     to_disk(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its missing parents, and flush to the disk that they are there."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        with suppress(PermissionError):  # of a folder that may be entered, but not read
+            to_disk(folder.parent)
 
 
 def to_disk(path: Path) -> None:
@@ -51,7 +61,10 @@ def share(source: Path, target: Path) -> None:
             shutil.copy2(source, target)
 
     shutil.rmtree(target, ignore_errors=True)
+    make_folder(target.parent)
     shutil.copytree(source, target, copy_function=link)
+    for path in (*target.rglob("*"), target, target.parent):
+        to_disk(path)
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], digits: int | None = 6) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tskd_jax.fields import LARGEST
 from tskd_jax.run.files import replacing
 from tskd_jax.run.folder import KEY_DIGITS
 from tskd_jax.run.trackers import OTHERS, Guarded, TensorBoard, Tracker
@@ -120,17 +121,28 @@ def read_rows(path: Path) -> list[list[str]]:
       Rows (stage, key, step, metric, value), as text.
     """
     lines = path.read_text(errors="replace").splitlines(keepends=True)
-    return [row for row in csv.reader(filter(_is_whole, lines)) if _is_row(row)]
+    return [row for row in map(_row, filter(_is_whole, lines)) if _is_row(row)]
 
 
 def _is_whole(line: str) -> bool:
     return line.endswith("\n")
 
 
+def _row(line: str) -> list[str]:
+    """The fields of a line; none if it cannot be parsed.
+
+    Each line is parsed alone: a stray quotation mark would take all lines after it into its field.
+    """
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
 def _is_row(row: list[str]) -> bool:
     try:
         _, _, step, _, value = row
-        int(step), float(value)
+        float(value)
+        return 0 <= int(step) <= LARGEST
     except ValueError:
         return False
-    return True

@@ -24,7 +24,7 @@ from tskd_jax.run.stages import Call, StageCache
 from tskd_jax.run.unfinished import Unfinished
 from tskd_jax.training.callbacks import TrainingCallbacks
 
-RESERVED = (*TABLES, "format", "config")
+RESERVED = (*TABLES, "format", "config", "machines")
 
 
 class Stopped(Exception):
