@@ -61,6 +61,18 @@ def test_a_comparison_of_other_runs_is_kept(runs, tmp_path, capsys):
     assert "gain: how far the mean of BC is above" in capsys.readouterr().out
 
 
+def test_a_folder_has_several_spellings(runs, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert compare(*runs, f"--out={out}") == 0
+    (tmp_path / "link").symlink_to(runs[0])
+    monkeypatch.chdir(runs[0].parent)
+    for one in ("one", "./one/", "../runs/one", tmp_path / "link"):
+        assert compare(one, "other", f"--out={out}") == 0
+    capsys.readouterr()
+    for one in ("one/", "../runs/one", tmp_path / "link"):
+        assert refused(capsys, runs[0], one).endswith(": given twice")
+
+
 def test_several_datasets(runs, tmp_path, capsys):
     far = make_run(tmp_path / "runs/far", {"tskd": [[1, 2], [3, 4]]}, "other")
     assert "--across_datasets compares them" in refused(capsys, *runs, far)

@@ -145,6 +145,20 @@ def test_a_seed_of_each_dataset_has_no_interval(tmp_path):
     assert "±" not in text.partition(ALL)[2]
 
 
+def test_the_same_students_are_no_improvement_over_all_datasets(tmp_path):
+    scores = {"bc": [[1, 3], [4, 6]], "tskd": [[9, 9], [8, 8]]}
+    same = {"bc": "a", "tskd": "a"}
+    easy = make_run(tmp_path / "easy", scores, "easy", students=same)
+    hard = make_run(tmp_path / "hard", scores, "hard", students=same)
+    row = rows_of(easy, hard, across_datasets=True)[ALL, "bc"]
+    assert (row["improvement"], row["improvement_low"]) == (0.5, "")
+    # Other students on one of them: always above there, which leaves (1 + ½) / 2.
+    other = make_run(tmp_path / "other", scores, "other", students={"bc": "a", "tskd": "b"})
+    row = rows_of(easy, other, across_datasets=True)[ALL, "bc"]
+    ends = row["improvement_low"], row["improvement_high"]
+    assert (row["improvement"], *ends) == (0.75, 0.75, 0.75)
+
+
 def test_runs_that_belong_together_have_one_label(tmp_path):
     folders = [
         make_run(tmp_path / f"{data}-{preset}", {"tskd": [[place], [place + 1]]}, data)
@@ -189,6 +203,7 @@ def test_text_and_markdown_say_the_same(several):
     (table,) = [block for block in blocks if block[0].startswith("method") and len(block) == 3][:1]
     assert len({len(line) for line in table[:2]}) == 1
     assert grid([["a", "b"], ["1", ""]]) == "| a | b |\n| --- | --- |\n| 1 |  |\n"
+    assert grid([["a"], ["x|y"]]) == "| a |\n| --- |\n| x\\|y |\n"
 
 
 def test_pictures(several, tmp_path):
@@ -197,6 +212,14 @@ def test_pictures(several, tmp_path):
     assert drawn == ["comparison.png", "profile.png"]
     for name in drawn:
         assert (tmp_path / "out" / name).stat().st_size > 5000
+
+
+def test_a_label_is_no_formula(several, tmp_path):
+    again = make_run(tmp_path / "again", {"bc": [[10], [21]], "tskd": [[30], [51]]}, "easy$_{$")
+    labels = ["a$_{$", "a$_{$", "$b^^$"]
+    found = comparison.compare([*several, again], labels, across_datasets=True)
+    drawn = comparison_figures.draw(found, comparison_table.rows(found), tmp_path / "out")
+    assert drawn == ["comparison.png", "profile.png"]
 
 
 def test_csv_holds_every_number(several, tmp_path):

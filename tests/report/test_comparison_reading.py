@@ -10,6 +10,7 @@ from report.finished import ENDS, make_run
 from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.report import comparison
 from tskd_jax.run import files
+from tskd_jax.run.folder import FORMAT
 
 
 @pytest.fixture
@@ -28,6 +29,9 @@ def test_a_dataset_is_known_by_its_hash(tmp_path):
     assert list(comparison.compare([first, moved]).entries) == ["x"]
     with pytest.raises(ConfigError, match=r"x \(11111111\) \(.*a\), x \(22222222\) \(.*c\)"):
         comparison.compare([first, other])
+    odd = make_run(tmp_path / "e", {"tskd": [[1], [3]]}, dataset={"name": "x", "sha256": 5})
+    with pytest.raises(ConfigError, match=r"x \(11111111\) \(.*a\), x \(5\) \(.*e\)"):
+        comparison.compare([first, odd])
     # Of a package's dataset nobody knows the hash.
     assert list(comparison.compare([first, named]).entries) == ["x"]
 
@@ -92,6 +96,51 @@ def other_format(folder):
     files.write_sealed(folder / "manifest.json", {"format": 1})
 
 
+def means_of_other_seeds(folder):
+    found = json.loads((folder / "summary.json").read_text())
+    found["scores"]["bc"]["per_seed"].append(2.0)
+    (folder / "summary.json").write_text(json.dumps(found))
+
+
+def one_mean_for_all_seeds(folder):
+    np.savez(folder / "returns.npz", bc=np.full((2, 2), 4.0), iql=np.full((2, 2), 18.0))
+    found = json.loads((folder / "summary.json").read_text())
+    found["scores"]["bc"]["per_seed"] = [2.0]
+    (folder / "summary.json").write_text(json.dumps(found))
+
+
+def returns_without_dimensions(folder):
+    np.savez(folder / "returns.npz", bc=np.float64(3), iql=np.float64(3))
+
+
+def returns_of_nobody(folder):
+    np.savez(folder / "returns.npz", bc=np.zeros((0, 2)), iql=np.full((2, 2), 18.0))
+    found = json.loads((folder / "summary.json").read_text())
+    found["scores"]["bc"]["per_seed"] = []
+    (folder / "summary.json").write_text(json.dumps(found))
+
+
+def verdicts_without_dimensions(folder):
+    np.savez(folder / "referee.npz", bc=np.float64(3))
+
+
+def verdicts_without_episodes(folder):
+    np.savez(folder / "referee.npz", bc=np.ones(2))
+
+
+def dataset_without_a_text(folder):
+    found = json.loads((folder / "summary.json").read_text())
+    found["dataset"]["name"] = 5
+    (folder / "summary.json").write_text(json.dumps(found))
+
+
+def student_that_is_no_key(folder):
+    found = json.loads((folder / "summary.json").read_text())
+    found["methods"]["bc"]["student"] = ["key"]
+    (folder / "summary.json").write_text(json.dumps(found))
+    files.write_sealed(folder / "manifest.json", {"format": FORMAT, "stages": {}})
+
+
 def no_object(folder):
     (folder / "summary.json").write_text("[]")
 
@@ -104,7 +153,15 @@ def no_object(folder):
         (without_returns, "one: returns.npz has not the scores of summary.json"),
         (damage_returns, "one/returns.npz: damaged"),
         (returns_of_another, "one: returns.npz has not the scores of summary.json"),
-        (other_version, "one/summary.json: of another version of tskd-jax ('subject')"),
+        (means_of_other_seeds, "one: returns.npz has not the scores of summary.json"),
+        (one_mean_for_all_seeds, "one: returns.npz has not the scores of summary.json"),
+        (returns_without_dimensions, "one: returns.npz has not the scores of summary.json"),
+        (returns_of_nobody, "one: returns.npz has not the scores of summary.json"),
+        (verdicts_without_dimensions, "one: referee.npz has not the scores of summary.json"),
+        (verdicts_without_episodes, "one: referee.npz has not the scores of summary.json"),
+        (dataset_without_a_text, "one/summary.json: of another version of tskd-jax"),
+        (student_that_is_no_key, "one/summary.json: of another version of tskd-jax (unhashable"),
+        (other_version, "one/summary.json: of another version of tskd-jax (no 'subject')"),
         (other_format, "one: a run of another version of tskd-jax; run it again"),
         (no_object, "one/summary.json: of another version of tskd-jax"),
     ],

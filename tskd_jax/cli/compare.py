@@ -79,10 +79,10 @@ def _check_that_it_is_free(out: Path, runs: Sequence[str]) -> None:
     """
     try:
         with (out / FILE).open(newline="", encoding="utf-8") as file:
-            known = {row["run"] for row in csv.DictReader(file)} - {""}
+            known = {Path(row["run"]).resolve() for row in csv.DictReader(file) if row["run"]}
     except FileNotFoundError:
         return
     except (ValueError, KeyError, csv.Error):
         known = set()
-    if known != set(runs):
+    if known != {Path(run).resolve() for run in runs}:  # one folder has several spellings
         raise ConfigError(f"{out}: holds a comparison of other runs; choose another --out")

@@ -144,24 +144,34 @@ def read(folder: Path, label: str = "") -> Run:
         titles = {name: found["methods"][name]["title"] for name in known}
         facts = found["dataset"]["name"], found["config"]["seeds"], found["results"]
         whole = bool(titles) and bool(facts) and found["subject"] in known
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        whole &= all(_has_means(scores.get(name), one) for name, one in known.items())
+        stages = (manifest or {}).get("stages", {})
+        keys = {name: found["methods"][name].get("student") for name in known}
+        students = {name: stages[key]["content"] for name, key in keys.items() if key in stages}
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise WorkdirError(
             f"{folder}/summary.json: of another version of tskd-jax ({error}); run it again"
         ) from error
-    for name, per_seed in known.items():
-        own = scores.get(name)
-        if own is None or own.ndim != 2 or not np.allclose(own.mean(1), per_seed):
-            whole = False
-    if not whole:
-        file = summaries.RETURNS if summaries.simulated(found) else summaries.JUDGED
+    if not whole or not all(map(_is_per_episode, judged.values())):
+        in_simulator = summaries.simulated(found) and not whole
+        file = summaries.RETURNS if in_simulator else summaries.JUDGED
         raise WorkdirError(
             f"{folder}: {file} has not the scores of summary.json; run the same command again"
         )
     scores = {name: scores[name] for name in known}
-    stages = (manifest or {}).get("stages", {})
-    keys = {name: found["methods"][name].get("student") for name in known}
-    students = {name: stages[key]["content"] for name, key in keys.items() if key in stages}
     return Run(folder, label or folder.resolve().name, found, scores, judged, students)
+
+
+def _is_per_episode(scores: np.ndarray) -> bool:
+    """Whether these are numbers, (seeds, episodes), at least one."""
+    return scores.ndim == 2 and scores.size > 0 and scores.dtype.kind in "fiu"
+
+
+def _has_means(scores: np.ndarray | None, per_seed: Any) -> bool:
+    """Whether scores are (seeds, episodes) with these means; TypeError if those are no numbers."""
+    if scores is None or not _is_per_episode(scores) or np.shape(per_seed) != scores.shape[:1]:
+        return False
+    return bool(np.allclose(scores.mean(1), per_seed))
 
 
 def compare(
@@ -251,7 +261,7 @@ def _by_dataset(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def _hash(run: Run) -> str:
-    return run.summary["dataset"].get("sha256", "")
+    return str(run.summary["dataset"].get("sha256") or "")
 
 
 def _same_dataset(one: Run, other: Run) -> bool:

@@ -20,11 +20,12 @@ def draw(found: Comparison, table: Sequence[dict[str, Any]], folder: Path) -> li
     import matplotlib
 
     matplotlib.use("Agg", force=True)
-    drawn = {"comparison.png": _scores(found, table)}
-    if len(found.entries) > 1 and found.normalised:
-        drawn["profile.png"] = _profile(found)
-    for name, figure in drawn.items():
-        save(figure, folder / name)
+    with matplotlib.rc_context({"text.parse_math": False}):  # a `$` of a label begins no formula
+        drawn = {"comparison.png": _scores(found, table)}
+        if len(found.entries) > 1 and found.normalised:
+            drawn["profile.png"] = _profile(found)
+        for name, figure in drawn.items():
+            save(figure, folder / name)
     return list(drawn)
 
 

@@ -45,7 +45,7 @@ def rows(found: Comparison) -> list[dict[str, Any]]:
 def _row(dataset: str, entry: Entry, subject: Entry) -> dict[str, Any]:
     scores = entry.scores
     about = summarize(scores)
-    row = {
+    row: dict[str, Any] = {
         **{"dataset": dataset, "method": entry.key, "title": entry.title},
         **{"run": str(entry.run.folder), "seeds": len(scores), "episodes": scores.shape[1]},
         **{"mean": about["mean"], "stderr": about["stderr"]},
@@ -53,7 +53,7 @@ def _row(dataset: str, entry: Entry, subject: Entry) -> dict[str, Any]:
         **dict(zip(("low", "high"), about["interval"], strict=True)),
     }
     if entry is not subject and entry.has_the_students_of(subject):
-        row |= {"gain": 0.0, "improvement": 0.5}
+        row |= {"gain": 0.0, **_improvement([subject], [entry])}
     elif entry is not subject:
         gain = difference(subject.scores, scores)
         row |= {"gain": gain["mean"], **_ends("gain", gain["interval"])}
@@ -90,8 +90,14 @@ def _row_over_all(found: Comparison, key: str) -> dict[str, Any]:
 
 
 def _improvement(subjects: Sequence[Entry], own: Sequence[Entry]) -> dict[str, Any]:
-    """The subject's probability of improvement, with interval, over one dataset or several."""
+    """The subject's probability of improvement, with interval, over one dataset or several.
+
+    Where both have the same students it is ½, which no resampling changes: as of two equal seeds.
+    """
     ones, others = ([entry.scores.mean(1) for entry in entries] for entries in (subjects, own))
+    for place, (subject, entry) in enumerate(zip(subjects, own, strict=True)):
+        if entry.has_the_students_of(subject):
+            ones[place] = others[place] = np.zeros(1)
     return {
         "improvement": statistics.probability_of_improvement(ones, others),
         **_ends("improvement", statistics.improvement_interval(ones, others)),
@@ -194,5 +200,5 @@ def markdown(found: Comparison, table: Sequence[dict[str, Any]]) -> str:
 
 def grid(lines: Sequence[Sequence[str]]) -> str:
     """Format lines of cells as a Markdown table; the first line is the header."""
-    head, *rest = lines
+    head, *rest = ([cell.replace("|", r"\|") for cell in cells] for cells in lines)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *rest])
