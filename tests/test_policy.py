@@ -324,6 +324,9 @@ def test_no_layer(tmp_path):
         ("bias_2", np.full(3, -np.inf, np.float32)),
         ("action_low", np.full(3, np.nan, np.float32)),
         ("action_high", np.full(3, np.inf, np.float32)),
+        ("action_low", np.full(3, -1e39)),  # infinite in the single precision of actions
+        ("action_high", np.full(3, 1e300)),
+        ("action_bound", np.float64(1e39)),
         ("action_high", np.ones(2, np.float32)),
         ("action_high", np.float32(1)),
         ("action_bound", np.float32(np.nan)),

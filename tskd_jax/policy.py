@@ -237,7 +237,8 @@ def load_policy(
     )
     if not fits:
         raise PolicyError(f"{path}: its layers do not fit together, or are not finite float32")
-    if not (low < high).all() or not _stays_finite(weights, biases):
+    within = all((np.abs(end) <= np.finfo(np.float32).max).all() for end in (low, high))
+    if not within or not (low < high).all() or not _stays_finite(weights, biases):
         raise PolicyError(f"{path}: its numbers are no policy's: actions would not be finite")
     kind = RepeatingPolicy if on_invalid == "repeat" else Policy
     policy = kind(weights, biases, Bounds(tuple(low.tolist()), tuple(high.tolist())))

@@ -58,6 +58,26 @@ def test_the_page(run, table, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_picture_replaces_nothing(run, table, tmp_path):
+    before = table.read_bytes()
+    status, out, err = run("data", table, *NAMED, f"--plot={table}")
+    assert (status, out) == (2, "")
+    assert err == f"tskd-jax: --plot={table}: what is drawn is PNG; name it FILE.png\n"
+    (tmp_path / "a.PNG").write_text("a photograph")
+    status, out, err = run("data", table, *NAMED, "--plot", tmp_path / "a.PNG")
+    assert (status, out) == (2, "")
+    assert err.endswith("a.PNG: is there already; remove it, or choose another name\n")
+    assert table.read_bytes() == before
+    assert (tmp_path / "a.PNG").read_text() == "a photograph"
+
+
+def test_a_column_is_no_formula(run, table, tmp_path):
+    table.write_text(table.read_text().replace("x,speed", "$_{$,speed"))
+    columns = ("--config.dataset.observations=$_{$,speed", NAMED[1])
+    status, _, err = run("data", table, *columns, f"--plot={tmp_path / 'a.png'}")
+    assert (status, err) == (0, "")
+
+
 def test_json(run, table):
     status, out, _ = run("data", *NAMED, table, "--json")
     found = json.loads(out)

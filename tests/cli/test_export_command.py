@@ -79,6 +79,14 @@ def test_all_leaves_out_what_needs_what_is_not_installed(run, tmp_path, capsys, 
     assert {path.name for path in (tmp_path / "forms").iterdir()} == {"student.npz", "student.h"}
     printed = capsys.readouterr().out
     assert "onnx: left out: not-installed is not installed: pip install 'tskd_jax[onnx]'" in printed
+    # Named beside the others, too.
+    assert export(run, "--format=c,all", f"--out={tmp_path / 'more'}") == 0
+    assert {path.name for path in (tmp_path / "more").iterdir()} == {"student.npz", "student.h"}
+    capsys.readouterr()
+    # What is named itself is needed.
+    assert export(run, "--format=all,onnx", f"--out={tmp_path / 'none'}") == 2
+    assert not (tmp_path / "none").exists()
+    check_refused(capsys, "onnx: not-installed is not installed: pip install 'tskd_jax[onnx]'")
     assert export(run, "--format=onnx", f"--out={tmp_path / 'a.onnx'}") == 2
     check_refused(capsys, "onnx: not-installed is not installed: pip install 'tskd_jax[onnx]'")
 
@@ -106,7 +114,7 @@ def test_a_student_of_an_earlier_version(run, tmp_path):
         (("RUN", "--format="), "--format=NAME is needed"),
         (("RUN", "--format=c"), "--out=PATH is needed"),
         (("RUN", "--format=d", "--out=OUT"), "--format=d: there is no such format; one of npz"),
-        (("RUN", "--format=c,all", "--out=OUT"), "--format=all: there is no such format"),
+        (("RUN", "--format=d,all", "--out=OUT"), "--format=d: there is no such format; one of npz"),
         (
             ("RUN", "--format=npz", "--int8", "--out=OUT"),
             "--int8 is of the formats onnx, c, tflite",

@@ -240,6 +240,14 @@ def test_macros():
         assert f"#define TSKD_POLICY_{line}\n" in text
 
 
+@pytest.mark.parametrize("hz", [1e39, 1e300, 1e-46, -5.0])
+def test_a_rate_that_is_no_float_is_in_the_comment_alone(hz):
+    policy = make_policy((5, 7, 2))
+    text = c_header.write(policy, contract_of(policy, control_hz=hz)).decode()
+    assert "CONTROL_HZ" not in text
+    assert f'"control_hz": {hz}' in text
+
+
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 def test_without_a_compiler_it_says_so(monkeypatch, int8):
     monkeypatch.setenv("PATH", "")

@@ -61,11 +61,25 @@ def set_up() -> str:
     # OpenBLAS's threads spin while they wait for the next product, on cores that simulators need:
     # limit that to 2^4 cycles. It does not change a single bit of a result.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    _open_closed_streams()
     # Characters that the terminal cannot show are replaced, and never end a run.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     return drawn_by
+
+
+def _open_closed_streams() -> None:
+    """Lead output to nowhere where the shell has closed it, as by `2>&-`: Python has None there."""
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(descriptor)
+        except OSError:  # else a file that is opened later would get what C libraries say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            os.set_inheritable(descriptor, True)
+        setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _main(argv: list[str], request: Request, drawn_by: str) -> int:

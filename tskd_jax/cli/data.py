@@ -42,27 +42,45 @@ def main(argv: list[str], request: Request) -> int:
     from tskd_jax.config import finalize
     from tskd_jax.report import dataset
 
+    picture = _free(values["plot"].value)
     config, _ = finalize(needed(given))
     recorded = read_recorded(config)
     found = look(config, recorded, values["time"].value)
     print(json.dumps(found, indent=2) if values["json"].value else dataset.page(found))
-    if values["plot"].value:
-        path = Path(values["plot"].value).expanduser()
-        names = [one["name"] for one in found["observations"]]
-        dataset.draw(recorded.trajectories, names, path)
+    if picture:
+        # Else Matplotlib takes a `$` as the beginning of a formula.
+        names = [one["name"].replace("$", r"\$") for one in found["observations"]]
+        dataset.draw(recorded.trajectories, names, picture)
         if not values["json"].value:
-            print(f"\ndrawn: {path}")
+            print(f"\ndrawn: {picture}")
     return 0
+
+
+def _free(plot: str | None) -> Path | None:
+    """The file of the picture, or None without one.
+
+    Raises:
+      ConfigError: it has not the ending of a PNG, or is there already.
+    """
+    if not plot:
+        return None
+    path = Path(plot).expanduser()
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--plot={plot}: what is drawn is PNG; name it FILE.png")
+    if path.exists():
+        raise ConfigError(f"--plot={plot}: is there already; remove it, or choose another name")
+    return path
 
 
 def look(config: Any, recorded: Any, timed: bool) -> dict[str, Any]:
     """Collect the page's contents as numbers and words; `timed` adds DDR-I's training time."""
     from tskd_jax.data.inspection import inspect, neighbourhoods
+    from tskd_jax.data.normalizer import moments
     from tskd_jax.data.selection import select_episodes
     from tskd_jax.machine import memory
 
     data, task = recorded.trajectories, recorded.task
-    deviation = data.observations.std(0)
+    _, deviation = moments(data.observations)
     raw = config.stitching.radius_unit == "raw"
     unit = np.ones_like(deviation) if raw else np.where(deviation > 0, deviation, 1.0)
     scales = _scales(config.environment.name)

@@ -54,13 +54,14 @@ def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:
     from tskd_jax.policy import load_policy
     from tskd_jax.run import files
 
-    formats = list(FORMATS) if asked == [ALL] else list(dict.fromkeys(asked))
+    named = [format_ for word in asked for format_ in (FORMATS if word == ALL else [word])]
+    formats = list(dict.fromkeys(named))
     _check(formats, list(FORMATS), out, EIGHT_BITS if int8 else ())
     policy = load_policy(student)
     contents: dict[Path, bytes] = {}
     lines: dict[Path, tuple[str, ...]] = {}
     for format_ in formats:
-        if asked == [ALL] and (problem := missing(format_)):
+        if format_ not in asked and (problem := missing(format_)):
             print(f"{format_}: left out: {problem}")
             continue
         form = export(format_, policy, policy.contract, int8=int8 and format_ in EIGHT_BITS)

@@ -1,6 +1,8 @@
 """Parses the commands' flags: a config, by file or by name, and each command's own flags."""
 
 import difflib
+import itertools
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import tskd_jax
 from tskd_jax.errors import ConfigError, TskdError
 
 _PACKAGE = Path(tskd_jax.__file__).parent
+SHOWN = 200  # characters of what is wrong in a config's file
 CONFIGS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # installed, or in the repository
 
 
@@ -58,8 +61,8 @@ def parse(
         config = chosen if chosen and chosen.to_dict() else None
     except TskdError:
         raise
-    except Exception as error:
-        raise ConfigError(_innermost(error)) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_in_config_file(error, argv) or _innermost(error)) from error
     if len(rest) > 1:
         raise ConfigError(f"{rest[1]!r} is not understood; see --help")
     return values, config, False
@@ -161,7 +164,32 @@ def _config_file(value: str) -> str:
     return f"{path}{colon}{argument}"
 
 
-def _innermost(error: Exception) -> str:
+def _in_config_file(error: BaseException, words: list[str]) -> str:
+    """Where the code of a config's file has failed, and how; "" if it has not.
+
+    Args:
+      error: what the parse has raised.
+      words: the command line, with the config's file.
+    """
+    named = [word.partition("=")[2] for word in words if word.startswith(("--config=", "-config="))]
+    named += [two for one, two in itertools.pairwise(words) if one in ("--config", "-config")]
+    files = {word.partition(":")[0] for word in named}
+    inner: BaseException | None = error
+    while inner is not None:
+        places = [(one.filename, one.lineno) for one in traceback.extract_tb(inner.__traceback__)]
+        if isinstance(inner, SyntaxError):
+            places.append((inner.filename or "", inner.lineno))
+        places = [place for place in places if place[0] in files]
+        if places:
+            file, line = places[-1]
+            said = inner.msg if isinstance(inner, SyntaxError) else str(inner)
+            said = " ".join(said.split())
+            return f"{file}, line {line}: {type(inner).__name__}: {said[:SHOWN]}".rstrip(": ")
+        inner = inner.__cause__ or inner.__context__
+    return ""
+
+
+def _innermost(error: BaseException) -> str:
     """The message of the innermost error of a failed parse, which shows the user's mistake."""
     cause: Any = error
     while isinstance(cause.__cause__, Exception):

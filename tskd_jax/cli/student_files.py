@@ -64,7 +64,7 @@ def _in_place(place: Path) -> list[Path]:
         return [place]
     if (place / "student.npz").exists():
         return [place / "student.npz"]
-    if (place / "config.json").exists():
+    if _is_run(place):
         raise PolicyError(
             f"{place}: a run without student.npz: it is not finished, or its last method plans "
             "instead of leaving a student"
@@ -89,15 +89,24 @@ def task_of(student: Path, policy: Policy) -> dict[str, Any]:
       As from `report.summary.task_facts`, or `gymnasium_id` alone, which is "" if unknown.
 
     Raises:
-      WorkdirError: the run's files are damaged.
+      WorkdirError: the run's files are damaged, and no contract names an environment.
     """
     from tskd_jax.report import summary
 
+    problem = None
     # RUN/student.npz or RUN/students/METHOD/seed_N.npz
     for folder in student.absolute().parents[:3]:
-        if (folder / "config.json").exists() and (folder / "manifest.json").exists():
+        if _is_run(folder):
             try:
                 return summary.task_of(folder)
-            except WorkdirError as error:
-                raise WorkdirError(f"{error}; give --env=ID") from error
-    return {"gymnasium_id": policy.contract.environment if policy.contract else ""}
+            except WorkdirError as error:  # or these are another program's files of these names
+                problem = problem or error
+    environment = policy.contract.environment if policy.contract else ""
+    if problem and not environment:
+        raise WorkdirError(f"{problem}; give --env=ID") from problem
+    return {"gymnasium_id": environment}
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder has the files that a run begins with."""
+    return all((folder / name).exists() for name in ("config.json", "manifest.json"))

@@ -52,8 +52,11 @@ def write(policy: Policy, contract: Contract | None, *, int8: bool = False) -> b
         c_text.define("PARAMETERS", policy.parameters),
         c_text.define("WIDEST", max(sizes[1:])),
     ]
-    if contract and contract.control_hz:
-        parameters.append(c_text.define("CONTROL_HZ", c_text.number(contract.control_hz)))
+    hz = contract.control_hz if contract else None
+    single = np.finfo(np.float32)
+    # One that is no C literal is in the comment alone.
+    if hz and float(single.tiny) <= hz <= float(single.max):
+        parameters.append(c_text.define("CONTROL_HZ", c_text.number(hz)))
     arrays = []
     for place, (weight, bias) in enumerate(zip(policy.weights, policy.biases, strict=True)):
         if int8:
