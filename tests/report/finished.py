@@ -31,7 +31,7 @@ def make_run(folder, scores: dict, dataset="few", students=None, **changes):
         "subject": list(scores)[-1],
         "methods": {
             name: {
-                "title": TITLES[name],
+                "title": TITLES.get(name, name),
                 "student": f"key of {name}",
                 "parameters": 1,
                 "seconds": 1,
