@@ -207,6 +207,14 @@ def test_out_of_range_names_field_value_and_range(field, value):
         ({"sampling.replan_every": 50}, "horizon"),
         ({"sampling.steps": 500}, "diffusion_steps"),
         ({"dynamics.elites": 9}, "members"),
+        (
+            {
+                "reward_generator.features": 8,
+                "reward_generator.multipliers": (1,),
+                "reward_generator.horizon": 1,
+            },
+            "would normalise one number",
+        ),
         ({"imagination.mode": "environment", "imagination.world": "none"}, "choose mode='imagine'"),
         ({"aggregation.rounds": 1, "imagination.world": "none"}, "needs a world"),
         ({"imagination.mode": "environment", "imagination.world": "mean"}, "choose one"),

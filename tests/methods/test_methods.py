@@ -235,6 +235,16 @@ def test_the_referee_may_leave_out_what_is_imagined(tiny_trajectories, monkeypat
     assert left.keys["student.tskd"] == alone.keys["student.chosen_bc"]
 
 
+def test_an_advantage_is_over_an_expectation_with_the_same_penalty(tiny_trajectories):
+    penalty = {"trajectory_generator.termination_penalty": 100.0}
+    plain, _ = trace("tskd_one_step", quick(), tiny_trajectories)
+    penalized, _ = trace("tskd_one_step", quick(), tiny_trajectories, penalty)
+    assert plain.keys["baseline"] != penalized.keys["baseline"]
+    by_return = penalty | {"trajectory_generator.condition": "return"}
+    unused, _ = trace("tskd_one_step", quick(), tiny_trajectories, by_return)
+    assert plain.keys["baseline"] == unused.keys["baseline"]
+
+
 def test_identical_data_trains_one_student(tiny_trajectories):
     # A filter that keeps everything, and nothing added: BC by three names.
     off = ALONE | {"stitching.enabled": False, "filter.rule": "none"}

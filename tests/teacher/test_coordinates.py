@@ -61,9 +61,11 @@ def test_the_next_state_alone_is_a_residual(data):
     np.testing.assert_array_equal(
         tokens[:, others], plain.encode(states, present, current)[:, others]
     )
-    # In raw units: what is left of s', divided by the deviation of that over the dataset.
+    # In raw units: what is left of s', divided by the root mean square of that over the dataset.
     left = trajectories.next_observations - trajectories.observations - 0.25
-    wanted = (trajectories.observations[2] - trajectories.observations[1] - 0.25) / left.std(0)
+    wanted = (trajectories.observations[2] - trajectories.observations[1] - 0.25) / np.sqrt(
+        np.square(left).mean(0)
+    )
     np.testing.assert_allclose(tokens[0, 2], wanted, rtol=1e-3, atol=1e-3)
 
 
@@ -81,6 +83,23 @@ def test_bounds_hold_all_but_the_rarest_residuals(data):
     tokens = coordinates.encode(pairs, pairs[:, 0], jnp.zeros(len(pairs), jnp.int32))[:, 1]
     inside = (tokens >= low[:, 1] - 1e-4) & (tokens <= high[:, 1] + 1e-4)
     assert inside.mean(0).min() > 0.99
+
+
+def test_a_dimension_that_moves_steadily_has_tokens_of_ordinary_size(data):
+    clock = {}
+    step = np.arange(data[0].size) - np.repeat(data[0].starts, data[0].lengths)
+    for name, later in (("observations", 0), ("next_observations", 1)):
+        clock[name] = getattr(data[0], name).copy()
+        clock[name][:, 2] = 0.01 * (step + later)
+    trajectories = data[0].replace(**clock)
+    normalizer = fit_normalizer("gaussian", trajectories.observations)
+    coordinates = fit(trajectories, normalizer, 3, True)
+    # One step is always the same, so it is its own unit; none is amplified rounding.
+    unit = np.asarray(normalizer.normalize(np.full((1, 3), 0.01, np.float32)))[0, 2]
+    unit -= np.asarray(normalizer.normalize(np.zeros((1, 3), np.float32)))[0, 2]
+    np.testing.assert_allclose(coordinates.scale[1:, 2], unit * np.arange(1, 3), rtol=1e-3)
+    _, high = coordinates.bounds(3, jnp.zeros(1, jnp.int32))
+    np.testing.assert_allclose(high[0, 1:, 2], 1, rtol=1e-2)
 
 
 @pytest.mark.parametrize("baseline", [None, drift(0.0)])

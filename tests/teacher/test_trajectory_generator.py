@@ -166,6 +166,14 @@ def test_history_is_blurred_only_where_configured(monkeypatch, tiny_config, tiny
     np.testing.assert_array_equal(seen["x0"], plain["x0"])
 
 
+def test_the_penalty_keeps_rewards_single(tiny_trajectories):
+    config = trajectory_generator.Config(termination_penalty=3.0)
+    penalized = diffuser.penalized(config, tiny_trajectories)
+    assert penalized.rewards.dtype == np.float32
+    lost = tiny_trajectories.rewards - penalized.rewards
+    np.testing.assert_allclose(lost, 3 * tiny_trajectories.terminals, atol=1e-6)
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
 def test_the_kept_have_their_share_of_the_windows(tiny_trajectories, share):
     kept = np.array([0, 1, 4, 7])

@@ -5,6 +5,7 @@ from typing import Any
 
 from tskd_jax.envs.entries import OWN
 from tskd_jax.methods.base import RECORDED_STATES, Config, Method
+from tskd_jax.nn.unet import GROUPS
 
 
 def contradictions(
@@ -17,6 +18,7 @@ def contradictions(
       methods: the methods that it runs, by name.
       own: the methods' own sections, by name.
     """
+    yield from _of_networks(config)
     yield from _of_sampling(config)
     for name, method in methods.items():
         yield from method.contradictions(own[name])
@@ -78,6 +80,19 @@ def contradictions(
         yield "config.imagination.mode='environment' without a simulator; choose mode='imagine'"
     if len(set(config.seeds)) < len(config.seeds):
         yield f"config.seeds={config.seeds} names a seed twice"
+
+
+def _of_networks(config: Config) -> Iterator[str]:
+    for name in ("trajectory_generator", "reward_generator"):
+        part = getattr(config, name)
+        multiple = 2 ** (len(part.multipliers) - 1)
+        positions = -(-part.horizon // multiple) * multiple
+        if part.features * part.multipliers[0] * positions <= GROUPS:
+            yield (
+                f"config.{name}.features={part.features} with horizon={part.horizon}: each of the "
+                f"network's {GROUPS} groups would normalise one number, which is 0 then whatever "
+                "the input is; choose 32"
+            )
 
 
 def _of_sampling(config: Config) -> Iterator[str]:

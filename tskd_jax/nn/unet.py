@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample
 
+GROUPS = 8  # of GroupNorm (Decision Diffuser)
+
 
 def mish(x: Array) -> Array:
     """x · tanh(softplus(x)) (Misra 2019), with one exponential instead of three.
@@ -31,7 +33,7 @@ def sinusoidal_embedding(step: Int[Array, " batch"], size: int) -> Float[Array, 
 
 
 class ConvBlock(nn.Module):
-    """conv → GroupNorm(8 groups) → Mish."""
+    """conv → GroupNorm → Mish."""
 
     features: int
     kernel_size: int
@@ -40,7 +42,7 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch time in"]) -> Float[Array, "batch time out"]:
         x = Conv1d(self.features, self.kernel_size, dtype=self.dtype)(x)
-        return mish(nn.GroupNorm(num_groups=8, epsilon=1e-5, dtype=self.dtype)(x))
+        return mish(nn.GroupNorm(num_groups=GROUPS, epsilon=1e-5, dtype=self.dtype)(x))
 
 
 class ResidualBlock(nn.Module):

@@ -1,8 +1,7 @@
 """A run's folder: its config, its lock, and the manifest that its contents are checked against.
 
 config.json          the run's config; the folder refuses any other config
-manifest.json        finished stages and checksums of all data; see `stages` and `unfinished`; and
-                     `machines`, where they were made
+manifest.json        finished stages, where they were made (`machines`), and checksums of all data
 manifest.copy.json   a copy of the manifest, in case it is damaged
 lock                 held by the process that uses the folder
 

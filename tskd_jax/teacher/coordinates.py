@@ -19,14 +19,14 @@ class StateCoordinates:
     """Maps normalised states to the numbers that a diffuser is trained on, and back.
 
     Absolute (the paper): the normalised states themselves. Relative: the present state is kept, and
-    every other state becomes its difference from it, divided by the standard deviation of
+    every other state becomes its difference from it, divided by the root mean square of
     differences over as many steps in the data. One step changes a state by a fraction of its
     spread, so an error of the same size in the diffuser's numbers is a several times smaller error
     in the next state.
 
     With a residual, only the next state becomes its difference from the mean next state, divided by
-    the deviation of these differences. This removes the change that occurs whatever the action, so
-    the part that an action chooses fills the range.
+    the root mean square of these differences. This removes the change that occurs whatever the
+    action, so the part that an action chooses fills the range.
 
     Shapes are those of one seed; several seeds add a leading axis.
 
@@ -93,7 +93,7 @@ class Residual:
     Attributes:
       baseline: predicts E[s' | s] as `next_state`, raw units.
       states: normaliser of states.
-      scale: (m,) standard deviation of the difference, normalised units.
+      scale: (m,) root mean square of the difference, normalised units.
       most: (m,) the bound of its absolute value, in units of `scale`.
     """
 
@@ -145,13 +145,22 @@ def fit_coordinates(
             rows.append(rows[-1])
             continue
         change = following[index + distance - 1] - states[index]
-        deviation = change.std(0)
-        deviation = np.where(deviation > 1e-6, deviation, 1.0)
+        scale = _root_mean_square(change)
         # Differences to earlier states have the opposite sign, so the range is symmetric.
-        extreme = np.abs(change / deviation).max(0)
-        rows.append((deviation, -extreme, extreme))
+        extreme = np.abs(change / scale).max(0)
+        rows.append((scale, -extreme, extreme))
     scale, low, high = (np.stack(column).astype(np.float32) for column in zip(*rows, strict=True))
     return StateCoordinates(scale, low, high, None, relative)
+
+
+def _root_mean_square(change: np.ndarray) -> np.ndarray:
+    """(m,) float64, the unit of (N, m) changes; 1 for a dimension that does not change.
+
+    Not their deviation: a dimension that moves steadily, as a clock does, has next to none, and its
+    changes in units of it would be huge.
+    """
+    scale = np.sqrt(np.square(change, dtype=np.float64).mean(0))
+    return np.where(scale > 1e-6, scale, 1.0)
 
 
 def fit_residual(trajectories: Trajectories, normalizer: Normalizer, baseline: Any) -> Residual:
@@ -169,8 +178,7 @@ def fit_residual(trajectories: Trajectories, normalizer: Normalizer, baseline: A
     states = normalizer.normalize(trajectories.observations)
     following = np.asarray(normalizer.normalize(trajectories.next_observations))
     left = following - in_batches(jax.jit(mean), np.asarray(states))
-    scale = left.std(0)
-    scale = np.where(scale > 1e-6, scale, 1.0).astype(np.float32)
+    scale = _root_mean_square(left).astype(np.float32)
     # With heavy tails, the most extreme 1 in 10,000 would leave room for absurd samples.
     most = np.quantile(np.abs(left / scale), 0.9999, axis=0).astype(np.float32)
     return Residual(baseline, normalizer, scale, most)

@@ -175,7 +175,7 @@ def returns_to_go(config: DiffuserConfig, trajectories: Trajectories) -> np.ndar
 
 def penalized(config: DiffuserConfig, trajectories: Trajectories) -> Trajectories:
     """The trajectories with the termination penalty in their rewards; for conditions only."""
-    rewards = trajectories.rewards - config.termination_penalty * trajectories.terminals
+    rewards = trajectories.rewards - np.float32(config.termination_penalty) * trajectories.terminals
     return trajectories.replace(rewards=rewards)
 
 

@@ -12,7 +12,7 @@ from tskd_jax.models import world as forward
 from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.world import World
 from tskd_jax.teacher import few_steps, pool, reward_generator, trajectory_generator
-from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.teacher.diffuser import Diffuser, penalized
 
 
 def train_teachers(exp: Experiment) -> list[Teacher]:
@@ -63,7 +63,11 @@ def train_trajectory_generator(exp: Experiment, index: int = 0) -> Diffuser:
     """Train a teacher's DDR-I, and before it the baseline if its config needs one."""
     config, expected = exp.config.trajectory_generator, None
     if trajectory_generator.needs_baseline(config):
-        expected = exp.stage(baseline.train, exp.config.baseline, exp.recorded, config.discount)
+        valued = exp.recorded
+        if config.condition == "advantage" and config.termination_penalty:
+            # An advantage is over what was to be expected, the penalty included.
+            valued = penalized(config, valued)
+        expected = exp.stage(baseline.train, exp.config.baseline, valued, config.discount)
     data: Trajectories = exp.recorded
     if index and exp.config.teachers.bootstrap:
         data = pool.draw_episodes(exp.recorded, exp.seeds[0], index)
