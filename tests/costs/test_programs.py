@@ -8,7 +8,7 @@ import pytest
 
 from tskd_jax.cli.comparison import comparisons
 from tskd_jax.config import finalize, make_config
-from tskd_jax.costs import report
+from tskd_jax.costs import report, stages
 from tskd_jax.costs.fresh import stand_in
 from tskd_jax.costs.program import Prepared
 from tskd_jax.costs.programs import programs_of
@@ -16,6 +16,7 @@ from tskd_jax.costs.report import Lowered
 from tskd_jax.envs.entries import get_task
 from tskd_jax.machine import devices
 from tskd_jax.machine.chips import CHIPS
+from tskd_jax.teacher import few_steps
 
 TASK = get_task("hopper")
 # This machine's CPU in a GPU's place: figures to compute with, and no compiler to install.
@@ -99,6 +100,17 @@ def test_a_distilled_network_costs_the_plans_that_it_learns_from(recorded):
     # It runs, too, as a table's rows do: 1,024 plans of DDR-I.
     one = found["few_steps: plans"].prepare(jax.devices()[:1], devices.shapes)
     assert one.trace().out_info[0].shape == (1024, 3, 4, TASK.state_size + 1)
+
+
+@pytest.mark.parametrize(("temperature", "windows"), [(0.0, 2500), (0.5, 6000)])
+def test_with_noise_a_state_has_several_plans(recorded, temperature, windows):
+    """As `few_steps.train` draws windows, from 2,500 rows."""
+    few = {"calls": 1, "windows": 6000}
+    config = small("quick", few_steps=few, sampling={"temperature": temperature})
+    calls, _ = stages.stages_of(comparisons(config), recorded, TASK)
+    (call,) = (one for one in calls if one.function is few_steps.train)
+    table = stages.training_of(call).data
+    assert {leaf.shape[1] for leaf in jax.tree.leaves(table)} == {windows}
 
 
 def test_what_students_are_told_where_they_go_costs_plans(recorded):

@@ -1,5 +1,6 @@
 """Names and units of the named environments, against the simulator's own model."""
 
+import gymnasium
 import mujoco
 import numpy as np
 import pytest
@@ -81,6 +82,18 @@ def test_the_control_rate(name, hz):
 def test_an_environment_without_a_rate():
     assert control_hz("CartPole-v1") == pytest.approx(50)  # its `tau`
     assert control_hz("MountainCarContinuous-v0") is None
+
+
+@pytest.mark.parametrize("seconds", [lambda _: {}["timestep"], lambda _: float("inf")])
+def test_a_rate_that_cannot_be_computed_is_unknown(seconds):
+    space = gymnasium.spaces.Box(-1, 1, (1,))
+    facts = {"dt": property(seconds), "observation_space": space, "action_space": space}
+    gymnasium.register("odd/Clockless-v0", type("Clockless", (gymnasium.Env,), facts))
+    try:
+        control_hz.cache_clear()
+        assert control_hz("odd/Clockless-v0") is None
+    finally:
+        gymnasium.registry.pop("odd/Clockless-v0")
 
 
 def test_of_another_robot_the_names_of_the_columns_count():

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tskd_jax.envs import fleet as fleet_module
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.fleet import Fleet
 from tskd_jax.envs.simulator import record
@@ -114,6 +115,85 @@ def test_rewards_may_be_arrays_of_one_number():
     assert rewards_by_episode(steps(ODD.format("Arrays"), [9]), 1) == [[1, 1, 1, 1]]
     with pytest.raises(ConfigError, match=r"the environment itself fails \(ValueError: can only"):
         steps(ODD.format("Arrays"), [3])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kind", ["Integers", "Tuples"])
+def test_a_first_observation_truncates_no_later_one(kind, workers):
+    expected, found = (
+        steps(ODD.format(name), [0, 1], workers, act=lambda o, time, _: np.full((2, 1), time / 8))
+        for name in ("Odd", kind)
+    )
+    for one, other in zip(expected, found, strict=True):
+        for before, after in zip(one, other, strict=True):
+            np.testing.assert_array_equal(before, after)
+            assert before.dtype == after.dtype
+    assert found[-1].observations.tolist() == [[3, 0.25]] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "taken"),
+    [
+        ("Strict", np.float32(0.05), np.float32(0.05)),
+        ("Strict", 0.3, np.float32(0.1)),
+        ("Strict64", np.float32(0.1), 0.1),
+        ("Strict64", 0.05, 0.05),
+        ("StrictIntegers", 1.7, 2),
+        ("StrictIntegers", -9.0, -3),
+        ("Odd", 5.0, 1.0),  # out of bounds: as it would be if it insisted
+        ("Odd", np.float32(0.3), np.float32(0.3)),
+    ],
+)
+def test_an_environment_gets_actions_that_its_space_contains(kind, action, taken):
+    found = steps(ODD.format(kind), [0], act=lambda *_: np.full((1, 1), action))
+    assert [one.next_observations[0, 1] for one in found] == [taken] * 4
+
+
+def test_gymnasiums_own_environments_get_actions_as_they_are(monkeypatch):
+    """In double precision, in which their rewards were always computed: bit for bit the same."""
+    together = steps("Hopper-v4", [3, 1], act=hopper)
+    monkeypatch.setattr(fleet_module, "steps_together", lambda _: False)
+    alone = steps("Hopper-v4", [3, 1], act=hopper)
+    assert len(alone) == len(together) > 5
+    for one, other in zip(alone, together, strict=True):
+        for before, after in zip(one, other, strict=True):
+            np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seeds", "words"),
+    [
+        ("Worthless", [9, 3], "step 3 of the episode with seed 3 gives the reward nan; a score"),
+        ("Priceless", [2, 9], "step 2 of the episode with seed 2 gives the reward 1e+39; a score"),
+        ("Reshaped", [1, 2], "its step 3 gives an observation of shape (2, 1), its observation_sp"),
+        ("Old", [1, 2], "its reset returns a ndarray, not (observation, info); was it written for"),
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_an_environment_must_not_give_is_one_line(kind, seeds, words, workers):
+    with pytest.raises(ConfigError) as caught:
+        steps(ODD.format(kind), seeds, workers)
+    line = str(caught.value)
+    assert words in line
+    assert f"odd/{kind}-v0: " in line
+    assert "\n" not in line
+
+
+def test_an_action_that_is_not_finite_is_told_from_a_reward_that_is_not():
+    with pytest.raises(ConfigError, match="gives the reward nan, for an action that is not finite"):
+        steps("Hopper-v4", [0], act=lambda *_: np.full((1, 3), np.nan))
+
+
+def test_a_process_that_has_ended_is_one_line():
+    with Fleet(ODD.format("Endless"), 2) as fleet:
+        playing = fleet.play(zeros, [1, 2], 5)
+        next(playing)
+        ((process, _),) = fleet._children
+        process.kill()
+        process.join()
+        for again in (playing, fleet.play(zeros, [1, 2], 5)):  # in a step, and at the start
+            with pytest.raises(ConfigError, match="a process that steps it has ended, perhaps"):
+                next(again)
 
 
 def test_a_process_that_ends_is_one_line():

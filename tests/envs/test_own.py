@@ -48,6 +48,15 @@ def test_an_environment_of_other_sizes_is_no_version_of_the_named_one():
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("settable", [True, False])
+def test_a_version_whose_states_cannot_be_set_is_not_tried(settable, spaces, monkeypatch):
+    if settable:
+        monkeypatch.setattr(Toy, "set_state", lambda *_: None, raising=False)
+    task = own.task_of(Config("hopper", "TskdHopper-v0"), data(11, 3), "x")
+    assert task.position_size == (5 if settable else None)
+    assert own.task_of(Config("hopper", "Hopper-v5"), data(11, 3), "x").position_size == 5
+
+
 def test_of_gymnasium_sizes_bounds_and_limit_are_read():
     config = Config("own", "InvertedDoublePendulum-v5")
     task = own.task_of(config, data(9, 1), "x")
@@ -98,6 +107,9 @@ def test_data_of_another_environment_are_refused(config):
         ("no_such_package:Robot-v0", "Gymnasium cannot make it"),
         ("TskdImages-v0", "no images"),
         ("TskdUnbounded-v0", "no bounds"),
+        ("TskdFixed-v0", "dimension 1 of its actions is fixed, at 0 … 0;"),
+        ("TskdTooClose-v0", "dimension 0 of its actions is fixed, at 1 … 1;"),
+        ("TskdHuge-v0", "dimension 1 of its actions has no bounds that mean anything, -3.4"),
     ],
 )
 def test_what_is_not_supported_gets_one_line(name, words, spaces):
@@ -129,7 +141,15 @@ class Toy(gymnasium.Env):
 def spaces():
     box = gymnasium.spaces.Box
     bounded = box(-1, 1, (2,))
+    largest = float(np.finfo(np.float32).max)
     made = {
+        "TskdFixed-v0": (box(-1, 1, (3,)), box(np.float32([-1, 0]), np.float32([1, 0]))),
+        "TskdTooClose-v0": (box(-1, 1, (3,)), box(1, 1 + 1e-12, (2,), np.float64)),
+        "TskdHuge-v0": (
+            box(-1, 1, (3,)),
+            box(np.float32([-1, -largest]), np.float32([1, largest])),
+        ),
+        "TskdHopper-v0": (box(-np.inf, np.inf, (11,)), box(-1, 1, (3,))),
         "TskdImages-v0": (box(0, 255, (8, 8, 3), np.uint8), bounded),
         "TskdUnbounded-v0": (box(-1, 1, (3,)), box(-np.inf, np.inf, (2,))),
         "TskdDict-v0": (

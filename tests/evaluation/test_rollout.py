@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from tskd_jax.envs.entries import get_task
+from tskd_jax.envs.environment import acceptable
+from tskd_jax.envs.fleet import Fleet
 from tskd_jax.envs.simulator import episode_seeds, record
 from tskd_jax.envs.tasks import Task
-from tskd_jax.evaluation.rollout import evaluate_students, rollout
-from tskd_jax.policy import Bounds
+from tskd_jax.evaluation.rollout import evaluate_students, play, rollout, started
+from tskd_jax.policy import Bounds, Policy
 
 LIMIT = 12
 TASK = Task("countdown", "TskdCountdown-v0", 2, Bounds((-1.0,), (1.0,)), LIMIT, 0.0, 1.0)
@@ -145,6 +147,31 @@ def test_students_act_in_their_own_episodes(log):
             episode_seeds(seed, 3),
         )
         np.testing.assert_array_equal(returns[student], alone)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_simulation_that_diverges_is_scored(workers):
+    """As far as a policy takes states: what is no number counts as 0."""
+    weights, seen = (np.eye(2, dtype=np.float32), np.float32([[1e3], [0]])), []
+    policy = Policy(weights, (np.zeros(2, np.float32), np.zeros(1, np.float32)), TASK.bounds)
+
+    def act(observations, time, rewards):
+        actions = started(policy)(observations, time, rewards)
+        seen.append((acceptable(observations)[0].tolist(), actions[0].tolist()))
+        return actions
+
+    with Fleet("envs.odd_environments:odd/Diverging-v0", workers) as fleet:
+        assert play(act, fleet, [0, 1], 9).returns.tolist() == [4, 4]
+    # 2e6 is more than a policy must take, and is passed: this one does.
+    assert seen == [([0, 0], [0]), ([0, 2e6], [0]), ([1e6, 2e6], [1]), ([-1e6, 2e6], [0])]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_acceptable_observations_are_passed_as_they_are(dtype):
+    usual = np.array([[1e-40, -0.0, 1e15], [-1e6, 3e9, 0.1]], dtype)
+    found = acceptable(usual)
+    assert found.dtype == dtype
+    assert found.tobytes() == usual.tobytes()
 
 
 def test_what_is_recorded_is_of_no_dataset_yet(log):

@@ -1,5 +1,8 @@
 """Tests of the simulator's check: it reproduces what it recorded, and tells truth from fiction."""
 
+from dataclasses import replace
+
+import gymnasium
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from tskd_jax.envs.entries import TASKS
 from tskd_jax.envs.environment import make_environment
 from tskd_jax.envs.simulator import step_from
 from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.simulator_check import check
 
@@ -79,6 +83,34 @@ def test_no_transitions():
     task = TASKS["hopper"]
     following, rewards = step_from(task, np.zeros((0, 11), np.float32), np.zeros((0, 3)))
     assert (following.shape, rewards.shape) == ((0, 11), (0,))
+
+
+class Stuck(gymnasium.Env):
+    """Has the sizes of a hopper, and another state than MuJoCo's."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (11,))
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,))
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(11), {}
+
+    def set_state(self, state):
+        raise NotImplementedError
+
+
+def test_states_that_cannot_be_set_are_one_line():
+    gymnasium.register("odd/Stuck-v0", Stuck)
+    try:
+        task = replace(TASKS["hopper"], gymnasium_id="odd/Stuck-v0")
+        with pytest.raises(ConfigError) as caught:
+            step_from(task, np.zeros((2, 11)), np.zeros((2, 3)))
+    finally:
+        gymnasium.registry.pop("odd/Stuck-v0")
+    line = str(caught.value)
+    assert line.startswith(
+        "odd/Stuck-v0: cannot continue from states of the form of hopper's (Type"
+    )
+    assert "--config.evaluation.simulator_check=0" in line
 
 
 def test_check_tells_truth_from_fiction(monkeypatch):

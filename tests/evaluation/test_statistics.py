@@ -35,6 +35,13 @@ def test_interquartile_mean_by_hand():
     np.testing.assert_allclose(interquartile_mean(x, 0), stats.trim_mean(x, 0.25, 0), 1e-14)
 
 
+def test_the_interquartile_mean_of_nan_is_nan():
+    """It is not cut as an outlier."""
+    x = np.array([[1.0, 2, 3, np.nan], [1, 2, 3, 4]])
+    np.testing.assert_array_equal(interquartile_mean(x), [np.nan, 2.5])
+    assert np.isnan(interval_of_episodes(x)).all()
+
+
 def test_interquartile_mean_by_row():
     x = np.array([[1.0, 2, 3, 100], [4, 6, -9, 50]])
     np.testing.assert_array_equal(interquartile_mean(x), [2.5, 5])

@@ -19,7 +19,7 @@ def test_readable(size, words):
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux alone has this file")
 def test_the_hosts_memory_is_what_the_system_reports(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)  # no limit
+    monkeypatch.setattr(memory, "ROOT", tmp_path)  # no limit
     lines = Path("/proc/meminfo").read_text().splitlines()
     sizes = {line.partition(":")[0]: 1024 * int(line.split()[1]) for line in lines}
     free, total = memory.of_host()
@@ -28,19 +28,72 @@ def test_the_hosts_memory_is_what_the_system_reports(tmp_path, monkeypatch):
     assert free == pytest.approx(sizes["MemAvailable"], abs=0.2 * total)
 
 
-def test_a_containers_limit_counts(tmp_path, monkeypatch):
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """Writes /proc/self/cgroup, and files of control groups below /sys/fs/cgroup, by their path."""
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
+
+    def write(lines: str, files: dict[str, object]) -> None:
+        files = {f"sys/fs/cgroup/{name}": content for name, content in files.items()}
+        for name, content in {"proc/self/cgroup": lines, **files}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{content}\n")
+
+    return write
+
+
+def test_a_containers_limit_counts(groups):
     free, total = memory.of_host()
     assert 0 < free <= total
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("450000\n")
     # What only caches files makes room when it is asked to.
-    (tmp_path / "memory.stat").write_text("anon 300000\ninactive_file 50000\nactive_file 9\n")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    stat = "anon 300000\ninactive_file 50000\nactive_file 9"
+    files = {"memory.max": 1_000_000, "memory.current": 450_000, "memory.stat": stat}
+    groups("0::/", files)
     assert memory.of_host() == (600_000, 1_000_000)
-    (tmp_path / "memory.max").write_text("300000\n")  # already exceeded
+    groups("0::/", {"memory.max": 300_000})  # already exceeded
     assert memory.of_host() == (0, 300_000)
-    (tmp_path / "memory.max").write_text("max\n")
+    groups("0::/", {"memory.max": "max"})
     assert memory.of_host()[1] >= total
+
+
+V1 = {
+    "limit_in_bytes": 1_000_000,
+    "usage_in_bytes": 450_000,
+    # The first is the group's own, the second also that of the groups in it.
+    "stat": "inactive_file 1\ntotal_inactive_file 50000",
+}
+V2 = {"max": 1_000_000, "current": 450_000, "stat": "inactive_file 50000"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "folder", "numbers"),
+    [
+        ("0::/slice/job", "slice/job", V2),
+        ("0::/slice/job/step", "slice/job", V2),  # limited by what contains it
+        ("0::/../other", ".", V2),
+        ("0::/docker/abc", ".", V2),  # of the host, as a container sees it
+        ("1:name=systemd:/\n0::/job", "unified/job", V2),
+        ("9:cpu,cpuacct:/job\n4:memory:/slurm/job\n0::/", "memory/slurm/job", V1),
+        ("4:memory:/slurm/job", "memory/slurm", V1),
+        ("4:hugetlb,memory:/docker/abc", "memory", V1),
+    ],
+)
+def test_limits_of_nested_groups_and_of_both_versions_count(groups, lines, folder, numbers):
+    groups(lines, {f"{folder}/memory.{name}": number for name, number in numbers.items()})
+    assert memory.of_host() == (600_000, 1_000_000)
+
+
+def test_the_smallest_of_several_limits_counts(groups):
+    files = {"a/memory.max": 900_000, "a/memory.current": 850_000}
+    groups("0::/a/b", files | {"a/b/memory.max": 700_000, "a/b/memory.current": 1000})
+    assert memory.of_host() == (50_000, 700_000)
+
+
+@pytest.mark.parametrize("lines", ["", "nonsense", "0::", "3:cpu:/a"])
+def test_other_groups_limit_nothing(groups, lines):
+    groups(lines, {"a/memory.max": 1000, "a/memory.current": 10})
+    assert memory.of_host()[1] > 1000
 
 
 def test_more_than_the_machine_has_is_refused():

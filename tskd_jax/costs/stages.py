@@ -73,7 +73,9 @@ def _planned(call: Call) -> Any:
 def _planned_distillation(call: Call) -> tuple[Training, Diffuser]:
     """As `_planned`, for `few_steps`; a dummy table of the real size takes little memory."""
     sampling, ddr1, recorded = call.inputs
-    count, seed_count = min(call.config.windows, recorded.size), len(call.seeds)
+    count, seed_count = call.config.windows, len(call.seeds)
+    if not sampling.temperature:  # each state has only one plan
+        count = min(count, recorded.size)
     window = ddr1.config.horizon, ddr1.token_size
     steps = np.broadcast_to(np.float32(0), (seed_count, count, call.config.calls, *window))
     known = np.broadcast_to(False, (seed_count, count, *window))

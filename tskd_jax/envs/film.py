@@ -6,7 +6,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tskd_jax.envs.environment import make_environment, start_episode, without_warnings
+from tskd_jax.envs.environment import (
+    acceptable,
+    explained,
+    make_environment,
+    observed,
+    permitted,
+    start_episode,
+    without_warnings,
+)
 from tskd_jax.envs.simulator import control_hz
 from tskd_jax.errors import ConfigError
 from tskd_jax.policy import Policy
@@ -36,19 +44,22 @@ def film(
       (frames (HEIGHT, WIDTH, 3) uint8, or of the environment's own size; the return).
 
     Raises:
-      ConfigError: the environment cannot be rendered on this machine.
+      ConfigError: the environment fails, or cannot be rendered on this machine.
     """
     environment = _drawn(gymnasium_id)
     try:
         with without_warnings():
-            observation = start_episode(environment, seed)
+            with explained(gymnasium_id):
+                observation = start_episode(environment, seed)
             frames, gained = [_frame(environment, gymnasium_id)], 0.0
             for step in range(1, steps + 1):
-                action = policy(np.asarray(observation, np.float32)[None])[0]
-                observation, reward, terminated, truncated, _ = environment.step(
-                    action.astype(np.float64)
-                )
-                gained += np.asarray(reward, np.float64).item()
+                action = policy(acceptable(observation[None]))[0].astype(np.float64)
+                with explained(gymnasium_id):
+                    following, reward, terminated, truncated, _ = environment.step(
+                        permitted(environment, action)
+                    )
+                    observation = observed(environment, following, f"step {step}")
+                    gained += np.asarray(reward, np.float64).item()
                 ended = terminated or truncated or step == steps
                 if step % every == 0 or ended:
                     frames.append(_frame(environment, gymnasium_id))

@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tskd_jax.envs.environment import make_environment, start_episode
+from tskd_jax.envs.environment import (
+    explained,
+    make_environment,
+    observed,
+    permitted,
+    start_episode,
+)
 from tskd_jax.envs.runners import Runners, steps_together
 from tskd_jax.errors import ConfigError
 
@@ -30,8 +36,8 @@ class Step(NamedTuple):
     Attributes:
       running: (R,) indices of these episodes among all E.
       observations: (R, m) before the step.
-      actions: (R, n) float64.
-      rewards: (R,) float64.
+      actions: (R, n) float64, as the policy gave them.
+      rewards: (R,) float64, finite.
       next_observations: (R, m).
       terminated: (R,) bool; an episode that ended without it was truncated.
     """
@@ -53,7 +59,7 @@ class _Share:
     """
 
     def __init__(self, gymnasium_id: str, seeds: Sequence[int]):
-        self._id = gymnasium_id
+        self._id, self._seeds = gymnasium_id, seeds
         self._environments = [make_environment(gymnasium_id) for _ in seeds]
         together = steps_together(gymnasium_id)
         self._runners = Runners(self._environments) if together else None
@@ -61,7 +67,7 @@ class _Share:
         self._generators = [np.random.MT19937() for _ in seeds]
         self._time = 0
         self.running = list(range(len(seeds)))
-        with self._explained(), _own_generator():
+        with explained(gymnasium_id), _own_generator():
             self.observations = np.stack([self._start(n, seed) for n, seed in enumerate(seeds)])
 
     def _start(self, number: int, seed: int) -> np.ndarray:
@@ -76,10 +82,14 @@ class _Share:
 
         Returns:
           ((R, m) observations, (R,) rewards, (R,) terminated, (R,) ended).
+
+        Raises:
+          ConfigError: an environment fails, or a reward is not finite.
         """
-        with self._explained():
+        with explained(self._id):
             found = (self._step_together if self._runners else self._step_each)(actions)
         self._time += 1
+        self._check_rewards(found[1], actions)
         self.running = [n for n, end in zip(self.running, found[-1], strict=True) if not end]
         return found
 
@@ -93,12 +103,13 @@ class _Share:
         with _own_generator():
             for number in self.running:
                 np.random.set_bit_generator(self._generators[number])
-                observation, reward, terminated, truncated, _ = self._environments[number].step(
-                    actions[number]
+                one = self._environments[number]
+                observation, reward, terminated, truncated, _ = one.step(
+                    permitted(one, actions[number])
                 )
-                # Some environments return the same array at each step, or rewards as arrays (1,).
-                gained = np.asarray(reward, np.float64).item()
-                steps.append((observation.copy(), gained, terminated, terminated or truncated))
+                seen = observed(one, observation, f"step {self._time + 1}")
+                gained = np.asarray(reward, np.float64).item()  # some return arrays of shape (1,)
+                steps.append((seen, gained, terminated, terminated or truncated))
         observations, rewards, terminated, ended = zip(*steps, strict=True)
         return (
             np.array(observations),
@@ -107,21 +118,27 @@ class _Share:
             np.array(ended, bool),
         )
 
+    def _check_rewards(self, rewards: np.ndarray, actions: np.ndarray) -> None:
+        """Refuse rewards (R,) that no return can be computed from.
+
+        Raises:
+          ConfigError: a reward is not finite in single precision, as trajectories store it.
+        """
+        bad = np.flatnonzero(~(np.abs(rewards) <= np.finfo(np.float32).max))
+        if not len(bad):
+            return
+        number = self.running[bad[0]]
+        cause = "" if np.isfinite(actions[number]).all() else ", for an action that is not finite"
+        raise ConfigError(
+            f"{self._id}: step {self._time} of the episode with seed {self._seeds[number]} gives "
+            f"the reward {rewards[bad[0]]}{cause}; a score needs rewards that are finite in single "
+            "precision; mend the environment"
+        )
+
     def close(self) -> None:
         """Close all environments."""
         for environment in self._environments:
             environment.close()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Convert an error inside the environment to a ConfigError that names the environment."""
-        try:
-            yield
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(
-                f"{self._id}: the environment itself fails ({type(error).__name__}: {reason})"
-            ) from error
 
 
 class Fleet:
@@ -164,13 +181,14 @@ class Fleet:
           limit: steps after which an episode is cut; None: the environment's own limit.
 
         Raises:
-          ConfigError: an environment cannot be made or fails, or a process has died.
+          ConfigError: an environment cannot be made or fails, gives a reward that is not finite or
+            an observation of another shape than its space, or a process has died.
         """
         shares = np.array_split(np.arange(len(seeds)), min(len(self._children) + 1, len(seeds)))
         spans = [slice(share[0], share[-1] + 1) for share in shares]
         pipes = [pipe for _, pipe in self._children[: len(spans) - 1]]
         for pipe, span in zip(pipes, spans[1:], strict=True):
-            pipe.send((self._id, [int(seed) for seed in seeds[span]]))
+            self._ask(pipe, (self._id, [int(seed) for seed in seeds[span]]))
         own = _Share(self._id, [int(seed) for seed in seeds[spans[0]]])
         try:
             observations = np.concatenate([own.observations, *map(self._answer, pipes)])
@@ -182,7 +200,7 @@ class Fleet:
                 asked = [p for p, s in zip(pipes, spans[1:], strict=True) if alive[s].any()]
                 for pipe, span in zip(pipes, spans[1:], strict=True):
                     if pipe in asked:
-                        pipe.send(actions[span])
+                        self._ask(pipe, actions[span])
                 found = [own.step(actions[spans[0]])] if own.running else []
                 found += map(self._answer, asked)
                 after, gained, terminated, ended = map(np.concatenate, zip(*found, strict=True))
@@ -195,17 +213,27 @@ class Fleet:
         finally:
             own.close()
 
+    def _ask(self, pipe: Connection, message: Any) -> None:
+        with self._alive():
+            pipe.send(message)
+
     def _answer(self, pipe: Connection) -> Any:
-        try:
+        with self._alive():
             found = pipe.recv()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Convert the error of a pipe whose process has ended to a ConfigError."""
+        try:
+            yield
         except (EOFError, ConnectionError) as error:
             raise ConfigError(
                 f"{self._id}: a process that steps it has ended, perhaps for want of memory; try "
                 "--workers=1, or fewer episodes"
             ) from error
-        if isinstance(found, Exception):
-            raise found
-        return found
 
 
 def _serve(pipe: Connection) -> None:

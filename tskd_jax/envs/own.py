@@ -9,6 +9,7 @@ import numpy as np
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.entries import OWN, Config, get_task
 from tskd_jax.envs.environment import make_environment
+from tskd_jax.envs.simulator import has_settable_states
 from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import ConfigError, DatasetError
 from tskd_jax.policy import Bounds
@@ -47,12 +48,14 @@ def task_of(config: Config, recorded: Trajectories, source: str) -> Task:
                     f"{task.state_size} and {task.action_size}; another version of it is meant, as "
                     f"{task.gymnasium_id}; choose another --config, or --config=own"
                 )
+            settable = has_settable_states(config.gymnasium_id)
             # Another version has the same termination rule, but not the same reference returns.
             task = replace(
                 task,
                 gymnasium_id=config.gymnasium_id,
                 random_return=None,
                 expert_return=None,
+                position_size=task.position_size if settable else None,
             )
     elif config.gymnasium_id:
         state_size, bounds, limit = facts(config.gymnasium_id)
@@ -97,7 +100,8 @@ def facts(gymnasium_id: str) -> tuple[int, Bounds, int | None]:
     """(m, bounds of the actions, episode limit or None) of a Gymnasium environment.
 
     Raises:
-      ConfigError: its states are not vectors, or its actions are not bounded vectors.
+      ConfigError: its states are not vectors, or its actions are not bounded vectors; a policy can
+        use no dimension whose bounds are equal, or too far apart for single precision.
     """
     with make_environment(gymnasium_id) as environment:
         states, actions = environment.observation_space, environment.action_space
@@ -116,5 +120,17 @@ def facts(gymnasium_id: str) -> tuple[int, Bounds, int | None]:
         raise ConfigError(
             f"{gymnasium_id}: its actions have no bounds ({actions}); a policy needs them"
         )
-    ends = (tuple(end.astype(float).tolist()) for end in (actions.low, actions.high))
-    return states.shape[0], Bounds(*ends), limit
+    low, high = actions.low.astype(np.float64), actions.high.astype(np.float64)
+    for i, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        # As `Bounds.shrink` computes, which divides by the difference.
+        if not np.float32(least) < np.float32(most):
+            raise ConfigError(
+                f"{gymnasium_id}: dimension {i} of its actions is fixed, at {least:g} … {most:g}; "
+                "a policy needs low < high; leave it out, as by a wrapper"
+            )
+        if 2 * (most - least) > float(np.finfo(np.float32).max):
+            raise ConfigError(
+                f"{gymnasium_id}: dimension {i} of its actions has no bounds that mean anything, "
+                f"{least:g} … {most:g}; a policy needs them"
+            )
+    return states.shape[0], Bounds(tuple(low.tolist()), tuple(high.tolist())), limit

@@ -1,15 +1,17 @@
 """The simulators: step from states of a dataset, and record whole episodes of a policy."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
-from tskd_jax.envs.environment import make_environment, without_warnings
+from tskd_jax.envs.environment import make_environment, permitted, without_warnings
 from tskd_jax.envs.fleet import Act, Fleet
 from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
 
 
 @runtime_checkable
@@ -39,18 +41,41 @@ def step_from(task: Task, states: np.ndarray, actions: np.ndarray) -> tuple[np.n
 
     Returns:
       ((N, m) next states, with the dtype of `states`; (N,) rewards).
+
+    Raises:
+      ConfigError: the environment cannot be made, or cannot continue from the states.
     """
     environment: Any = make_environment(task.gymnasium_id).unwrapped
-    environment.reset(seed=0)
     cut = task.position_size
     next_states, rewards = np.zeros_like(states), np.zeros(len(states))
-    # An impossible state makes MuJoCo warn and reset itself.
-    with without_warnings():
-        for i, (state, action) in enumerate(zip(states.astype(np.float64), actions, strict=True)):
-            environment.set_state(np.concatenate([[0.0], state[:cut]]), state[cut:])
-            next_states[i], rewards[i], *_ = environment.step(np.asarray(action, np.float64))
-    environment.close()
+    pairs = zip(states.astype(np.float64), np.asarray(actions, np.float64), strict=True)
+    try:
+        environment.reset(seed=0)
+        # An impossible state makes MuJoCo warn and reset itself.
+        with without_warnings():
+            for i, (state, action) in enumerate(pairs):
+                environment.set_state(np.concatenate([[0.0], state[:cut]]), state[cut:])
+                next_states[i], rewards[i], *_ = environment.step(permitted(environment, action))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"{task.gymnasium_id}: cannot continue from states of the form of {task.name}'s "
+            f"({type(error).__name__}: {reason}); --config.evaluation.simulator_check=0 does not "
+            "try it"
+        ) from error
+    finally:
+        environment.close()
     return next_states, rewards
+
+
+def has_settable_states(gymnasium_id: str) -> bool:
+    """Whether an environment has MuJoCo's `set_state`, which `step_from` calls.
+
+    Raises:
+      ConfigError: Gymnasium cannot make the environment.
+    """
+    with make_environment(gymnasium_id) as environment:
+        return callable(_attribute(environment.unwrapped, "set_state"))
 
 
 def record(
@@ -102,6 +127,15 @@ def control_hz(gymnasium_id: str) -> float | None:
       ConfigError: Gymnasium cannot make the environment.
     """
     with make_environment(gymnasium_id) as environment:
-        steps = [getattr(environment.unwrapped, name, None) for name in ("dt", "tau")]
-    seconds = [one for one in steps if isinstance(one, int | float | np.number) and one > 0]
-    return 1 / float(seconds[0]) if seconds else None
+        steps = [_attribute(environment.unwrapped, name) for name in ("dt", "tau")]
+    numbers = [float(one) for one in steps if isinstance(one, int | float | np.number)]
+    seconds = [one for one in numbers if one > 0 and math.isfinite(one)]
+    return 1 / seconds[0] if seconds else None
+
+
+def _attribute(environment: Any, name: str) -> Any:
+    """An attribute of an environment; None if it has none of that name, or a property fails."""
+    try:
+        return getattr(environment, name, None)
+    except Exception:  # a property is code of the environment's author
+        return None

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tskd_jax.envs.environment import acceptable
 from tskd_jax.envs.fleet import Act, Fleet
 from tskd_jax.envs.simulator import Actor, episode_seeds, record
 from tskd_jax.envs.tasks import Task
@@ -102,8 +103,8 @@ def evaluate_students(
 
 
 def started(policy: Policy | Actor) -> Act:
-    """A function that plays the episodes of one student; NaN in an observation counts as 0."""
+    """A function that plays the episodes of one student; `acceptable` says what it observes."""
     if isinstance(policy, Actor):
         act = policy.start()
-        return lambda observations, time, rewards: act(np.nan_to_num(observations), time, rewards)
-    return lambda observations, _time, _rewards: policy(np.nan_to_num(observations))
+        return lambda observations, time, rewards: act(acceptable(observations), time, rewards)
+    return lambda observations, _time, _rewards: policy(acceptable(observations))

@@ -24,12 +24,16 @@ Interval = tuple[float, float]
 
 
 def interquartile_mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean of the middle half: a quarter of the numbers, rounded down, is cut at each end."""
+    """The mean of the middle half: a quarter of the numbers, rounded down, is cut at each end.
+
+    NaN if one of the numbers is NaN: it has no place in their order, and must not be cut.
+    """
     x = np.moveaxis(x, axis, -1)
     cut = x.shape[-1] // 4
     end = x.shape[-1] - cut
     # The same as `scipy.stats.trim_mean`, whose import takes a second.
-    return np.partition(x, (cut, end - 1))[..., cut:end].mean(-1)
+    mean = np.partition(x, (cut, end - 1))[..., cut:end].mean(-1)
+    return np.where(np.isnan(x).any(-1), np.nan, mean)
 
 
 def interval_of_episodes(scores: np.ndarray, resamples: int = RESAMPLES) -> Interval:

@@ -1,6 +1,6 @@
 """Available memory, the memory that a program needs, and the error when there is too little."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ import psutil
 from tskd_jax.errors import OutOfMemoryError
 
 Result = TypeVar("Result")
-CGROUP = Path("/sys/fs/cgroup")
+ROOT = Path("/")  # of the file system
 
 ADVICE = "choose a smaller batch_size, features or horizon, or a machine with more memory"
 
@@ -54,24 +54,65 @@ def of_device() -> tuple[int, int]:
 
 
 def of_host() -> tuple[int, int]:
-    """(free bytes, total bytes) of the host's memory, within the container's limit if any."""
+    """(free bytes, total bytes) of the host's memory, within the limits of its containers if any.
+
+    psutil does not know these limits. Linux keeps them in the files of control groups, of which
+    there are two versions, and a group is also within the limits of the groups that contain it.
+    """
     memory = psutil.virtual_memory()
     free, total = memory.available, memory.total
-    try:  # psutil does not know of a container's limit
-        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-    except (OSError, ValueError):  # no cgroup, or no limit: "max"
-        return free, total
-    used -= _reclaimable()
-    return min(free, max(0, limit - used)), min(total, limit)
+    for folder in _groups():
+        found = _of_group(folder, ("max", "current"), "inactive_file") or _of_group(
+            folder, ("limit_in_bytes", "usage_in_bytes"), "total_inactive_file"
+        )
+        if found:
+            free, total = min(free, found[0]), min(total, found[1])
+    return free, total
 
 
-def _reclaimable() -> int:
-    """Bytes of the container's memory that only cache files, and are freed when they are needed."""
+def _groups() -> Iterator[Path]:
+    """The folders of this process's control groups that may limit its memory, innermost first.
+
+    /proc/self/cgroup has lines NUMBER:CONTROLLERS:PATH; those of version 2 name no controllers. In
+    a container, PATH may be the host's, which is not mounted there; the outermost folder is then
+    the container's own.
+    """
     try:
-        lines = (CGROUP / "memory.stat").read_text().splitlines()
+        lines = (ROOT / "proc/self/cgroup").read_text().splitlines()
+    except (OSError, ValueError):  # not Linux
+        return
+    top = ROOT / "sys/fs/cgroup"
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        parts = [part for part in path.split("/") if part]
+        if ".." in parts:  # outside of what is mounted
+            parts = []
+        for mounted in [top / "memory"] if controllers else [top, top / "unified"]:
+            for depth in range(len(parts), -1, -1):
+                yield mounted.joinpath(*parts[:depth])
+
+
+def _of_group(folder: Path, names: Sequence[str], cached: str) -> tuple[int, int] | None:
+    """(free bytes, limit) of a control group; None if it has no limit.
+
+    Args:
+      folder: the group's.
+      names: of its limit and of its use, as files memory.NAME.
+      cached: the line of memory.stat with the bytes that only cache files, and are freed when they
+        are needed.
+    """
+    try:
+        limit, used = (int((folder / f"memory.{name}").read_text()) for name in names)
+    except (OSError, ValueError):  # no such group, or no limit: "max"
+        return None
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
     except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        lines = []
+    used -= sum(int(line.split()[1]) for line in lines if line.startswith(f"{cached} "))
+    return max(0, limit - used), limit
 
 
 def check(name: str, needed: int) -> None:
