@@ -140,6 +140,8 @@ def test_warnings_are_on_the_page(run, tmp_path):
         (["convert", "a.csv"], "takes two words"),
         (["convert", "a.csv", "b.csv"], "what is written is HDF5"),
         (["convert", "absent.csv", "b.hdf5"], "no such file"),
+        (["convert", "absent.csv", "~nobody-of-this-name/b.hdf5"], "no such file"),
+        (["data", "absent.csv", "--plot=~nobody-of-this-name/b.txt"], "what is drawn is PNG"),
     ],
 )
 def test_what_cannot_be_done(run, tmp_path, monkeypatch, words, expected):

@@ -228,6 +228,8 @@ def test_runs_of_different_environments(run, tmp_path, capsys):
         (["RUN/students"], "holds no student; name one of"),
         (["RUN/damaged.npz"], "damaged.npz: not a student file"),
         (["RUN/missing.npz"], "missing.npz: no such file or folder"),
+        (["~nobody-of-this-name/a.npz"], "a.npz: no such file or folder"),
+        (["RUN", "--out=~nobody-of-this-name/a.txt"], "a.txt: name it FILE.csv or FILE.npz"),
         (["RUN", "RUN/student.npz"], "student.npz: given twice"),
     ],
 )

@@ -77,13 +77,14 @@ def serve():
                     body, status = body[int(asked[6:-1]) :], 206
                 self.send_response(status)
                 claimed = len(body) + (1000 if answer == "claims more" else 0)
-                self.send_header("Content-Length", str(claimed))
+                said = str(claimed) if answer != "claims nonsense" else f"{claimed}, {claimed}"
+                self.send_header("Content-Length", said)
                 self.send_header("ETag", host.tag)
                 self.end_headers()
                 if answer == "cut":
                     body = body[: len(body) // 3]
                 self.wfile.write(body)
-                if answer in ("cut", "claims more"):
+                if answer in ("cut", "claims more", "claims nonsense"):
                     self.close_connection = True
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -167,14 +168,21 @@ def test_a_later_command_goes_on_where_the_first_was(serve, fetch, content, tmp_
     assert path.read_bytes() == content
 
 
-def test_an_encrypted_connection_that_breaks(serve, fetch, content, monkeypatch):
-    """In the middle of a record, which is an OSError, but not one of the disk."""
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol"),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+    ],
+)
+def test_a_connection_that_breaks(serve, fetch, content, monkeypatch, failure):
+    """In the middle of a record or on the way, which is an OSError, but not one of the disk."""
     tries = []
 
     def breaks(file, size=-1, read=http.client.HTTPResponse.read):
         tries.append(size)
         if len(tries) == 1:
-            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol")
+            raise failure
         return read(file, size)
 
     monkeypatch.setattr(http.client.HTTPResponse, "read", breaks)
@@ -316,6 +324,23 @@ def test_more_claimed_than_sent(serve, fetch, content, tmp_path):
     with serve(host=host) as address, pytest.raises(DatasetError, match="tries"):
         fetch(address, "host")
     assert WANTED.file not in files(tmp_path)
+
+
+def test_a_length_that_is_no_number(serve, fetch, content):
+    with serve(host=Host(content, ["claims nonsense"])) as address:
+        path, waited, _ = fetch(address, "host")
+    assert path.read_bytes() == content
+    assert waited == []
+
+
+def test_a_lock_file_with_something_else_in_it(serve, fetch, content, tmp_path):
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / LOCK).write_text(json.dumps({WANTED.file: "text"}))
+    with serve(host=Host(content)) as address:
+        path, _, _ = fetch(address, "host")
+    assert path.read_bytes() == content
+    lock = json.loads((tmp_path / "datasets" / LOCK).read_text())
+    assert lock[WANTED.file]["size"] == len(content)
 
 
 def test_later_downloads_are_held_to_the_first(serve, fetch, content, tmp_path):

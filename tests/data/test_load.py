@@ -136,7 +136,12 @@ def test_a_missing_file_is_looked_for_in_one_place(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("", "no dataset is named"), (".", "no episode in it"), ("../x", "no such file")],
+    [
+        ("", "no dataset is named"),
+        (".", "no episode in it"),
+        ("../x", "no such file"),
+        ("~nobody-of-this-name/x.csv", "no such file"),
+    ],
 )
 def test_what_is_no_dataset(name, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo leaves its log wherever it warns

@@ -65,6 +65,48 @@ def test_a_next_state_that_nobody_recorded(what, fill):
     np.testing.assert_array_equal(data.next_observations[terminal], data.observations[terminal])
 
 
+def test_a_next_state_that_is_kept_in_another_precision():
+    given = columns()
+    states = given["observations"].astype(np.float64) + np.pi * 1e-9
+    following = given["next_observations"].copy()
+    following[ENDS[:4]] = states[ENDS[:4] + 1]
+    assert (following[ENDS[:4]] != states[ENDS[:4] + 1]).all()
+    data, heard = read({"observations": states, "next_observations": following})
+    assert "is the first of the next episode at 4 of 5 ends" in heard[0]
+    assert data.size == sum(LENGTHS) - 2
+
+
+def test_rows_behind_the_last_end_are_told_where_no_limit_says_what_is_usual():
+    given = columns()
+    cut = {key: one[:-5] for key, one in given.items()}
+    for limit, lines in ((None, 1), (30, 0), (29, 1)):
+        heard: list[str] = []
+        data = from_arrays(cut, "x", DatasetChecks(episode_limit=limit, warn=heard.append))
+        assert data.size == sum(LENGTHS[:4])
+        assert len([one for one in heard if "the last 30" in one]) == lines
+    assert len(heard) == 2  # with the limit of 29, episodes are too long, too
+
+
+def test_unordered_rows_that_follow_each_other():
+    """That a next state is the next row's is no placeholder; one that is not finite is."""
+    given, heard = columns(), []
+    checks = DatasetChecks(unordered=True, warn=heard.append)
+    kept = from_arrays(given, checks=checks)
+    assert heard == []
+    np.testing.assert_array_equal(kept.next_observations, given["next_observations"])
+    given["next_observations"][3] = np.nan
+    assert from_arrays(given, checks=checks).size == sum(LENGTHS) - 1
+    (line,) = heard
+    assert f"is not finite at 1 of {sum(LENGTHS)} ends" in line
+
+
+def test_unordered_rows_need_next_states():
+    given = columns()
+    del given["next_observations"]
+    with pytest.raises(DatasetError, match="'next_observations' is missing: unordered rows need"):
+        from_arrays(given, checks=DatasetChecks(unordered=True))
+
+
 def test_a_robot_that_stands_still_is_no_habit():
     still = np.ones_like(columns()["observations"])
     data, heard = read({"observations": still, "next_observations": still})

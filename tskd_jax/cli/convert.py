@@ -3,6 +3,7 @@
 Converts a dataset from any supported format (docs/datasets.md) to an HDF5 file in D4RL's format.
 """
 
+import os
 from pathlib import Path
 
 from tskd_jax.cli.flags import needed, parse
@@ -20,7 +21,7 @@ def main(argv: list[str], request: Request) -> int:
         return 0
     if len(words) != 2:
         raise ConfigError("tskd-jax convert takes two words: IN OUT.hdf5")
-    source, out = words[0], Path(words[1]).expanduser()
+    source, out = words[0], Path(os.path.expanduser(words[1]))
     if out.suffix not in (".hdf5", ".h5"):
         raise ConfigError(f"{out}: what is written is HDF5; name it OUT.hdf5")
     if out.exists():

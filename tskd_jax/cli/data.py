@@ -8,6 +8,7 @@ dataset of D4RL or Minari by its name.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def _free(plot: str | None) -> Path | None:
     """
     if not plot:
         return None
-    path = Path(plot).expanduser()
+    path = Path(os.path.expanduser(plot))
     if path.suffix.lower() != ".png":
         raise ConfigError(f"--plot={plot}: what is drawn is PNG; name it FILE.png")
     if path.exists():

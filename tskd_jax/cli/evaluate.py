@@ -105,7 +105,7 @@ def _out(value: str | None) -> Path | None:
     """The file for the returns; refuses a wrong name or place before anything is played."""
     if not value:
         return None
-    path = Path(value).expanduser()
+    path = Path(os.path.expanduser(value))
     if path.suffix not in (".csv", ".npz"):
         raise ConfigError(f"--out={value}: name it FILE.csv or FILE.npz")
     if path.exists():

@@ -1,6 +1,7 @@
 """Finds the student files that a command line names, and the tasks of their runs."""
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def student_file(word: str) -> Path:
     Raises:
       ConfigError: the folder has no `student.npz`.
     """
-    path = Path(word).expanduser()
+    path = Path(os.path.expanduser(word))
     if not path.is_dir():
         return path
     if not (path / "student.npz").is_file():
@@ -47,7 +48,7 @@ def student_file(word: str) -> Path:
 
 
 def _places(word: str) -> list[Path]:
-    path = Path(word).expanduser()
+    path = Path(os.path.expanduser(word))
     if path.exists() or not glob.has_magic(word):
         return [path]
     found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=_natural)

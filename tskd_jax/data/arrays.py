@@ -48,7 +48,8 @@ def from_arrays(
 
     An episode ends where terminal or timeout is set, or where `episode` changes, unless the rows of
     several episodes take turns: these are put together, with a warning. Without `episode`,
-    rows after the last end are dropped: it is unknown how that fragment ends. Without
+    rows after the last end are dropped: it is unknown how that fragment ends. Where
+    `checks.unordered`, every row is an episode, and needs its `next_observations`. Without
     `next_observations`, s'_i is s_{i+1} inside an episode, and the last transition of a truncated
     episode is dropped because its next state was not recorded. A terminal transition keeps its own
     state as a stand-in, since nothing bootstraps from it. Without `timeouts`, the end of the file
@@ -136,6 +137,12 @@ def _with_timeouts(
     if "ends" in columns:
         columns["timeouts"] = (columns.pop("ends") != 0) & (columns["terminals"] == 0)
     if checks.unordered:
+        if "next_observations" not in columns:
+            raise DatasetError(
+                f"{name}: key 'next_observations' is missing: unordered rows need it, since no row "
+                "follows another; give --config.dataset.next_observations=NAME, or leave out "
+                "--config.dataset.unordered=True"
+            )
         episode = np.arange(rows)
     if episode is None:
         return columns

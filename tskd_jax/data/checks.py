@@ -32,6 +32,8 @@ class DatasetChecks:
     def check_split(self, name: str, ends: np.ndarray, rows: int, has_timeouts: bool) -> None:
         """Look for missing ends: more rows between two ends than an episode can have.
 
+        If it is unknown how many that are, any rows after the last end are reported.
+
         Args:
           name: name of the file, for messages.
           ends: (E,) indices of the rows that end an episode.
@@ -41,7 +43,13 @@ class DatasetChecks:
         Raises:
           DatasetError: an episode is too long and the file does not flag where episodes were cut.
         """
+        left = rows - 1 - int(ends[-1])
         if self.episode_limit is None:
+            if left:
+                self.warn(
+                    f"{name}: the last {left} of {rows} rows have no end and are dropped; if they "
+                    "should count, flag the last one in 'timeouts'"
+                )
             return
         lengths = np.diff(ends, prepend=-1)
         too_long = lengths > self.episode_limit
@@ -58,7 +66,6 @@ class DatasetChecks:
                     "on into the next"
                 )
             self.warn(f"{problem}; where ends are missing, episodes run on into the next")
-        left = rows - 1 - int(ends[-1])
         if left > self.episode_limit:
             self.warn(
                 f"{name}: the last {left} rows have no end and are dropped; an episode has at most "

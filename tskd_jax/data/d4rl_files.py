@@ -44,7 +44,7 @@ class D4rlFile:
 
 def local_folder() -> Path:
     """The folder of D4RL's own package: `$D4RL_DATASET_DIR`, or `~/.d4rl/datasets`."""
-    return Path(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")).expanduser()
+    return Path(os.path.expanduser(os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")))
 
 
 def local_file(name: str) -> Path:

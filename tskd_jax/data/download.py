@@ -1,6 +1,7 @@
 """Downloads D4RL's files on request: resumes and checks them, and only then renames them."""
 
 import contextlib
+import errno
 import fcntl
 import http.client
 import json
@@ -28,6 +29,8 @@ IN_USE = ".downloads.in_use"  # locked by the process that downloads
 TRIES, PATIENCE = 4, 60.0  # tries per mirror; timeout in seconds without data
 CHUNK = 2**20
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # temporary HTTP errors, worth another try
+# Of the network, beside those that Python calls a ConnectionError; all others are of the disk.
+NETWORK = (errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 
 Progress = Callable[[int, int | None], None]  # (bytes received, total bytes if known)
 
@@ -144,7 +147,9 @@ def _fetch(url: str, path: Path, on_progress: Progress, wait: Callable[[float], 
             if isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN:
                 raise _Unsuitable(f"{reason.strerror}; is there a network?") from error
             problem = str(getattr(error, "reason", "") or error or type(error).__name__)
-        except ConnectionError as error:
+        except OSError as error:
+            if not isinstance(error, ConnectionError) and error.errno not in NETWORK:
+                raise
             problem = str(error.strerror or error)
         else:
             problem = "the connection ended early"
@@ -165,7 +170,7 @@ def _receive(url: str, path: Path, partial: Path, on_progress: Progress) -> bool
         if answer.status != 206:  # the whole file: it has changed, or ranges are not supported
             there = 0
         length = answer.headers.get("Content-Length")
-        total = there + int(length) if length else None
+        total = there + int(length) if length and length.isdecimal() else None
         _require_room(path, total, there)
         # A weak tag (W/…) does not guarantee equal bytes and must not be used for ranges.
         tag = answer.headers.get("ETag", "")
@@ -198,7 +203,8 @@ def _check(partial: Path, path: Path, wanted: D4rlFile) -> str:
         if wanted.size is not None and size != wanted.size:
             raise _Unsuitable(f"{size} bytes, {wanted.size} are known")
         found = content_hash(partial)
-        locked = _read_json(path.with_name(LOCK)).get(path.name, {}).get("sha256")
+        entry = _read_json(path.with_name(LOCK)).get(path.name)
+        locked = str(entry.get("sha256") or "") if isinstance(entry, dict) else ""
         for expected, source in ((wanted.sha256, "is known"), (locked, f"stands in {LOCK}")):
             if expected and found != expected:
                 raise _Unsuitable(f"SHA-256 {found[:12]}…, {expected[:12]}… {source}")

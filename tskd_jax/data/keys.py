@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from fnmatch import fnmatchcase
 
 from tskd_jax.errors import DatasetError
 
@@ -153,13 +152,17 @@ def _beside(
 def _matching(available: Sequence[str], pattern: str) -> list[str]:
     if "*" not in pattern:
         return [pattern] if pattern in available else []
-    matching = [one for one in available if fnmatchcase(one, pattern)]
-    # observation_10 comes after observation_2; unnumbered columns stay in the file's order.
-    numbers = [re.search(r"(\d+)$", one) for one in matching]
-    if all(numbers):
-        by_number = {one: int(n.group(1)) for one, n in zip(matching, numbers, strict=True) if n}
-        matching.sort(key=lambda one: by_number[one])
-    return matching
+    fits = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    matching = [one for one in available if fits.fullmatch(one)]
+    # observation_10 comes after observation_2. All else stays in the file's order: unnumbered
+    # columns, and names before a number: pos_0, pos_1, vel_0, vel_1 are two vectors, not one.
+    numbered = [re.fullmatch(r"(.*?)(\d+)\]?", one, re.DOTALL) for one in matching]
+    parts = [(found[1], int(found[2])) for found in numbered if found]
+    if len(parts) < len(matching):
+        return matching
+    places = sorted(range(len(parts)), key=lambda index: parts[index][0])
+    sources = sorted(range(len(parts)), key=lambda index: parts[index])
+    return [matching[source] for _, source in sorted(zip(places, sources, strict=True))]
 
 
 def _shown(available: Sequence[str]) -> str:

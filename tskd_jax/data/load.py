@@ -61,8 +61,8 @@ class Config:
 
 def minari_file(name: str) -> Path:
     """The file of a dataset in Minari's cache: mujoco/hopper/medium-v0 -> …/data/main_data.hdf5."""
-    folder = Path(os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")).expanduser()
-    return folder / name / "data" / "main_data.hdf5"
+    folder = os.path.expanduser(os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets"))
+    return Path(folder) / name / "data" / "main_data.hdf5"
 
 
 def resolve(path_or_name: str | os.PathLike) -> Path:
@@ -76,7 +76,7 @@ def resolve(path_or_name: str | os.PathLike) -> Path:
         raise DatasetError("no dataset is named; give --config.dataset.path=FILE")
     if given in BUNDLED:
         return Path(str(files("tskd_jax") / "data" / "bundled" / BUNDLED[given]))
-    looked_for = [Path(given).expanduser()]
+    looked_for = [Path(os.path.expanduser(given))]  # Path.expanduser fails for an unknown user
     if not given.lower().endswith(SUFFIXES):
         looked_for += [local_file(given), minari_file(given), minari_file(given).parent]
     for path in looked_for:
@@ -165,5 +165,6 @@ def content_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for one in sorted(one for one in path.rglob("*") if one.is_file()):
-        digest.update(f"{one.relative_to(path)} {content_hash(one)}\n".encode())
+        line = f"{one.relative_to(path)} {content_hash(one)}\n"
+        digest.update(line.encode(errors="surrogateescape"))  # a name need not be UTF-8
     return digest.hexdigest()

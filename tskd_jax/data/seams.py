@@ -32,20 +32,21 @@ def unknown_ends(
       checks: receives the warnings.
     """
     rows = np.flatnonzero(ends)
-    not_finite = ~np.isfinite(next_observations[rows]).all(1)
-    following = np.roll(observations, -1, 0)[rows]
-    inner = ~ends
-    stands_still = _same(next_observations[inner], observations[inner]).mean() if inner.any() else 1
-    habits = {
-        "not finite": not_finite,
-        # No row follows the last row of the file.
-        "the first of the next episode": _same(next_observations[rows], following)
-        & (rows < len(ends) - 1)
-        & ~_same(following, observations[rows]),
-        "zeros": (next_observations[rows] == 0).all(1) & (observations[rows] != 0).any(1),
-    }
-    if stands_still < HABIT:
-        habits["the state itself"] = _same(next_observations[rows], observations[rows])
+    habits = {"not finite": ~np.isfinite(next_observations[rows]).all(1)}
+    # Of unordered rows each is an end: what most of them have in common is not due to their ends.
+    if not checks.unordered:
+        following = np.roll(observations, -1, 0)[rows]
+        inner = ~ends
+        still = _same(next_observations[inner], observations[inner]).mean() if inner.any() else 1
+        habits |= {
+            # No row follows the last row of the file.
+            "the first of the next episode": _same(next_observations[rows], following)
+            & (rows < len(ends) - 1)
+            & ~_same(following, observations[rows]),
+            "zeros": (next_observations[rows] == 0).all(1) & (observations[rows] != 0).any(1),
+        }
+        if still < HABIT:
+            habits["the state itself"] = _same(next_observations[rows], observations[rows])
     found = np.zeros(len(ends), bool)
     for what, at in habits.items():
         if what == "not finite" or at.sum() < SEVERAL or at.mean() < HABIT:
@@ -101,5 +102,7 @@ def check_order(
 
 
 def _same(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
+    """(N,) bool, rows that are equal in single precision: one of the two may be kept in double."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        ones, others = (array.astype(np.float32, copy=False) for array in (ones, others))
         return (ones == others).all(1)

@@ -222,6 +222,57 @@ def test_other_arrays_in_parquet(tmp_path):
         load_dataset(tmp_path, keys=Keys(rewards="reward"))
 
 
+@pytest.mark.parametrize("described", [False, True])
+def test_a_tuple_of_more_than_ten_parts(path, described):
+    """In their order, as in `FlattenObservation`: by name, _index_10 stands before _index_2."""
+    episode = make_episode(0, 2, True)
+    parts = range(12)
+    del episode["observations"]
+    episode |= {f"observations/_index_{i}": np.full((3, 1), i) for i in parts}
+    write(path, {0: episode})
+    if described:
+        space = {"type": "Tuple", "subspaces": [{"type": "Box"}] * len(parts)}
+        known = {"observation_space": json.dumps(space), "action_space": "{}"}
+        (path.parent / "metadata.json").write_text(json.dumps(known))
+    assert load_dataset(path).observations.tolist() == [list(parts)] * 2
+
+
+def test_a_tuple_in_parquet(tmp_path):
+    """There, its parts have names that sort in the same way; only the space says that it is one."""
+    table = {
+        "observations": pa.array([{str(i): [float(i)] for i in range(12)}] * 3),
+        "actions": pa.array([[0.5]] * 3),
+        "rewards": [0.0] * 3,
+        "terminations": [False] * 3,
+    }
+    (tmp_path / "0").mkdir()
+    pa.parquet.write_table(pa.table(table), tmp_path / "0/part-0.parquet")
+    space = {"type": "Tuple", "subspaces": [{"type": "Box"}] * 12}
+    known = {"observation_space": json.dumps(space), "action_space": "{}"}
+    (tmp_path / "metadata.json").write_text(json.dumps(known))
+    assert load_dataset(tmp_path).observations.tolist() == [list(range(12))] * 2
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ({"observations": pa.array([[[1.0], [2.0]]] * 3)}, "'observations' holds list<"),
+        ({"rewards": pa.array([{"x": 1.0}] * 3)}, "'rewards' holds struct<x: double>"),
+    ],
+)
+def test_parquet_of_more_than_vectors(tmp_path, column, words):
+    table = {
+        "observations": pa.array([[1.0]] * 3),
+        "actions": pa.array([[0.5]] * 3),
+        "rewards": [0.0] * 3,
+        "terminations": [False] * 3,
+    }
+    (tmp_path / "0").mkdir()
+    pa.parquet.write_table(pa.table(table | column), tmp_path / "0/part-0.parquet")
+    with pytest.raises(DatasetError, match=words):
+        load_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [

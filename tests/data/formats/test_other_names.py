@@ -4,8 +4,10 @@ Over 300 lines: a list of what people bring, and what is said of each.
 """
 
 import json
+import os
 import subprocess
 import sys
+import zipfile
 
 import h5py
 import numpy as np
@@ -16,8 +18,8 @@ import pytest
 from tskd_jax.data import load_dataset
 from tskd_jax.data.checks import DatasetChecks
 from tskd_jax.data.formats import budget
-from tskd_jax.data.keys import Keys
-from tskd_jax.data.load import read_columns
+from tskd_jax.data.keys import Keys, chosen
+from tskd_jax.data.load import content_hash, read_columns
 from tskd_jax.errors import DatasetError
 
 ROWS, ENDS = 6, (2, 5)
@@ -150,6 +152,22 @@ def test_columns_by_pattern_stand_in_the_order_of_their_numbers(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("pattern", "file", "found"),
+    [
+        ("o_*", "o_pos_0 o_pos_1 o_vel_0 o_vel_1", "o_pos_0 o_pos_1 o_vel_0 o_vel_1"),
+        ("o_*", "o_pos_10 o_pos_2 o_vel_10 o_vel_2", "o_pos_2 o_pos_10 o_vel_2 o_vel_10"),
+        ("o_*", "o_pos_0 o_vel_0 o_pos_1 o_vel_1", "o_pos_0 o_vel_0 o_pos_1 o_vel_1"),
+        ("o_*", "o_10 o_2 o_goal", "o_10 o_2 o_goal"),
+        ("o[*]", "o[10] o[2] o", "o[2] o[10]"),
+        ("o?[0-9]*", "o1 o?[0-9]3 o?[0-9]1", "o?[0-9]1 o?[0-9]3"),
+    ],
+)
+def test_only_numbers_behind_the_same_name_are_sorted(pattern, file, found):
+    keys = Keys(observations=pattern)
+    assert chosen("x", file.split(), keys, "observations") == tuple(found.split())
+
+
 def test_names_that_say_nothing_are_asked_for(tmp_path):
     (tmp_path / "a.csv").write_text("joint_0,act,reward,terminal\n1,2,3,0\n1,2,3,1\n")
     refused(
@@ -216,6 +234,11 @@ def test_groups_within_themselves(tmp_path):
         ("episode,observation_0,action_0,reward\n0,1,,3\n", ["every row needs a number"]),
         ("episode,observation_0,action_0,reward\n0,1,2\n", ["every row needs a number"]),
         ("episode,observation_0,action_0,reward\n", ["0 transitions"]),
+        ("a" * 200_000, ["field larger than", "is a quote not closed"]),
+        (
+            'note,observation_0,action_0,reward,terminal\n"5 in,0,0,0,0\n' + "a,0,0,0,0\n" * 20_000,
+            ["field larger than", "is a quote not closed"],
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:loadtxt")
@@ -227,12 +250,17 @@ def test_csv_that_cannot_be_read(tmp_path, text, words):
 def test_csv_that_is_not_text(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
     refused(tmp_path / "a.csv", "not a text file in UTF-8")
+    # Behind as many names as fill what is read ahead.
+    names = [*(f"observation_{i}" for i in range(1000)), "action_0", "reward", "terminal", "note"]
+    text = f"{','.join(names)}\n{'0,' * 1003}caf\u00e9\n"
+    (tmp_path / "a.csv").write_text(text, encoding="latin-1")
+    refused(tmp_path / "a.csv", "not a text file in UTF-8")
 
 
 @pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("True", "False"), ("true", "false")])
 def test_csv_flags(tmp_path, yes, no):
     rows = [["1.5", "2", "3", no], ["2.5e0", "-2", "4", no], ["3.5", "0", "5", yes]]
-    text = "\r\n".join(["observation_0, action_0, reward, terminal", *map(",".join, rows)])
+    text = "\r\n".join(["observation_0, action_0, reward, terminal", "", *map(",".join, rows)])
     (tmp_path / "a.csv").write_text(text, encoding="utf-8-sig")
     data, heard = read(tmp_path / "a.csv")
     assert heard == []
@@ -274,6 +302,19 @@ def parquet(path, **replaced):
             {"observation": pa.array([[1.0]] * 5 + [[1.0, 2.0]])},
             ["'observation'", "1 to 2 numbers"],
         ),
+        (
+            {"observation": pa.array([{"x": 1.0, "y": 2.0}] * ROWS)},
+            ["'observation' holds struct<x: double, y: double>; each row needs a number or one"],
+        ),
+        (
+            {"observation": pa.array([[[1.0], [2.0]]] * ROWS)},
+            ["'observation' holds list<", "needs"],
+        ),
+        ({"episode": pa.array([{"x": 1}] * ROWS)}, ["'episode' holds struct<x: int64>"]),
+        (
+            {"reward": pa.array([[1.0, 2.0]] * ROWS)},
+            ["'reward' holds lists of 2 values; rewards must be one in each row"],
+        ),
     ],
 )
 def test_parquet_that_cannot_be_read(tmp_path, replaced, words):
@@ -314,8 +355,20 @@ def test_npz_that_cannot_be_read(tmp_path):
         refused(path, "not a readable npz file")
     np.savez(path, **make_columns() | {"infos": np.array([{}], object)})
     refused(path, "not a readable npz file", "of numbers alone")
+    np.savez(path, **make_columns())
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr("next_observations.npy", "0 1 2")
+    refused(path, "not a readable npz file (next_observations.npy is not an array)")
     np.savez(path, observations=np.zeros((3, 2)), actions=np.zeros((3, 1)), terminals=np.ones(3))
     refused(path, "'rewards' is missing")
+
+
+def test_npz_with_something_else_in_it(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, **make_columns(), masks=1 - make_columns()["terminals"])
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr("README.txt", "how it was made")
+    assert read(path)[0].terminals.tolist() == make_columns()["terminals"][:5].tolist()
 
 
 def test_folders_that_cannot_be_read(tmp_path):
@@ -330,6 +383,12 @@ def test_folders_that_cannot_be_read(tmp_path):
         read(tmp_path)
     np.savez(tmp_path / "1.npz", **columns | {"next_observations": columns["observations"]})
     with pytest.raises(DatasetError, match=r"1\.npz: holds .* but 0\.npz"):
+        read(tmp_path)
+    np.savez(tmp_path / "0.npz", **columns | {"next_observations": columns["actions"]})
+    with pytest.raises(DatasetError, match=r"1\.npz: next_observations of shape \(6, 2\), but in"):
+        read(tmp_path)
+    np.savez(tmp_path / "0.npz", **columns | {"rewards": np.zeros(ROWS, "M8[s]")})
+    with pytest.raises(DatasetError, match=r"0\.npz: rewards holds datetime64\[s\], not numbers"):
         read(tmp_path)
 
 
@@ -348,6 +407,17 @@ def test_a_folder_of_npz_with_scalars(tmp_path):
     assert data.terminals.tolist() == [False, False, True, True]
     np.savez(tmp_path / "1.npz", **episode | {"actions": np.array(0.0)})
     refused(tmp_path, "1.npz: actions has no rows, rewards have 1")
+
+
+def test_a_folder_of_any_names(tmp_path):
+    """A digit that is not a decimal one; for a hash, a name that is not UTF-8."""
+    for number, name in enumerate(("10", "2", "\u00b21")):
+        columns = {k: v for k, v in make_columns().items() if k != "timeouts"}
+        np.savez(tmp_path / f"{name}.npz", **columns | {"rewards": np.full(ROWS, number)})
+    assert read(tmp_path)[0].rewards[::5].tolist() == [1, 0, 2]
+    before = content_hash(tmp_path)
+    (tmp_path / os.fsdecode(b"a\xff.txt")).write_text("how it was made")
+    assert content_hash(tmp_path) != before
 
 
 def test_a_folder_of_csv_with_columns_in_another_order(tmp_path):
@@ -387,3 +457,18 @@ def test_lerobot_that_cannot_be_read(tmp_path):
     )
     pa.parquet.write_table(pa.table(frames), tmp_path / "data/b.parquet")
     refused(tmp_path, "b.parquet: column 'next.reward' is missing, which a.parquet has")
+    frames["next.reward"] = [1.0] * 3
+    for replaced, words in (
+        (
+            {"observation.state": pa.array([[1.0]] * 3)},
+            "'observation.state' is of shape (3, 1), but",
+        ),
+        ({"observation.state": pa.array([[[1.0]]] * 3)}, "'observation.state' holds list<"),
+    ):
+        pa.parquet.write_table(pa.table(frames | replaced), tmp_path / "data/b.parquet")
+        refused(tmp_path, f"b.parquet: column {words}")
+    pa.parquet.write_table(
+        pa.table(frames | {"next.reward": pa.array([[1.0, 2.0]] * 3)}), tmp_path / "data/a.parquet"
+    )
+    (tmp_path / "data/b.parquet").unlink()
+    refused(tmp_path, "'next.reward' holds lists of 2 values; rewards must be one in each row")

@@ -22,7 +22,7 @@ def files_of(folder: Path) -> list[Path]:
     files = [one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file()]
     pieces = {one: re.split(r"(\d+)", one.name) for one in files}
     return sorted(
-        files, key=lambda one: [(int(p), "") if p.isdigit() else (-1, p) for p in pieces[one]]
+        files, key=lambda one: [(int(p), "") if p.isdecimal() else (-1, p) for p in pieces[one]]
     )
 
 
@@ -56,7 +56,9 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
             raise DatasetError(
                 f"{file}: holds {sorted(arrays)}, but {files[0].name} {sorted(parts[0])}"
             )
-        for key in ("observations", "actions"):
+        for key in arrays:
+            if parts[-1][key].dtype.kind not in "fiub":
+                raise DatasetError(f"{file}: {key} holds {parts[-1][key].dtype}, not numbers")
             if parts[-1][key].shape[1:] != parts[0][key].shape[1:]:
                 raise DatasetError(
                     f"{file}: {key} of shape {parts[-1][key].shape}, but in {files[0].name} "

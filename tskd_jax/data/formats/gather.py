@@ -61,9 +61,11 @@ def side_by_side(name: str, parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray
     """Join parts of rank 1 or 2 to (one (N, m) array, the names of its dimensions).
 
     Raises:
-      DatasetError: the parts have different numbers of rows, or another rank.
+      DatasetError: the parts have different numbers of rows, or another rank, or hold no numbers.
     """
     for key, part in parts.items():
+        if part.dtype.kind not in "fiub":
+            raise DatasetError(f"{name}: {key} holds {part.dtype}, not numbers")
         if part.ndim not in (1, 2):
             raise DatasetError(f"{name}: {key} has shape {part.shape}, expected (N,) or (N, size)")
     if len({len(part) for part in parts.values()}) > 1:

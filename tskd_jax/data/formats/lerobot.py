@@ -1,7 +1,7 @@
 """LeRobot's datasets (v2 and v3): `meta/info.json`, and frames in `data/**/*.parquet`."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,7 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     arrays: dict[str, np.ndarray] = {}
     names: dict[str, tuple[str, ...]] = {}
     for role, chosen in found.items():
-        columns = {
-            one: np.concatenate(
-                [vectors(f, one, table[one]) for f, table in zip(files, tables, strict=True)]
-            )
-            for one in chosen
-        }
+        columns = {one: _joined(one, files, tables) for one in chosen}
         if role in ("observations", "actions", "next_observations"):
             arrays[role], parts = side_by_side(str(folder), columns)
             known = [name for one in chosen for name in _names(one, features)]
@@ -73,11 +68,28 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
             if len(columns) > 1:
                 raise DatasetError(f"{folder}: {role} must be one feature, not {', '.join(chosen)}")
             (column,) = columns.values()
+            if column.ndim == 2 and column.shape[1] != 1:
+                raise DatasetError(
+                    f"{folder}: column {chosen[0]!r} holds lists of {column.shape[1]} values; "
+                    f"{role} must be one in each row"
+                )
             arrays[role] = column if column.ndim == 1 else column[:, 0]
     left_out = [one for one in images if one.startswith("observation")]
     if left_out:
         warn(f"{folder}: images are not used: {', '.join(left_out)}")
     return Columns(arrays, names)
+
+
+def _joined(name: str, files: Sequence[Path], tables: Sequence[Any]) -> np.ndarray:
+    """A feature's frames of all files; an error if one has vectors of another size."""
+    parts = [vectors(file, name, table[name]) for file, table in zip(files, tables, strict=True)]
+    for file, part in zip(files, parts, strict=True):
+        if part.shape[1:] != parts[0].shape[1:]:
+            raise DatasetError(
+                f"{file}: column {name!r} is of shape {part.shape}, but in {files[0].name} "
+                f"{parts[0].shape}"
+            )
+    return np.concatenate(parts)
 
 
 def _names(feature: str, features: Mapping[str, Any]) -> list[str]:

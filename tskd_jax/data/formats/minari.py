@@ -16,7 +16,7 @@ from tskd_jax.data.arrays import Columns
 from tskd_jax.data.formats.budget import Budget
 from tskd_jax.data.formats.gather import ANY_RANK, side_by_side
 from tskd_jax.data.formats.hdf5 import Reader, open_file
-from tskd_jax.data.formats.tables import open_table, vectors
+from tskd_jax.data.formats.tables import open_table, vector_tree, vectors
 from tskd_jax.data.keys import Keys, chosen, refuse
 from tskd_jax.errors import DatasetError
 
@@ -145,7 +145,8 @@ def _read_folder(path: Path, keys: Keys) -> dict[str, dict[str, Any]]:
         missing = [one for one in sources.values() if one not in table.column_names]
         if missing:
             raise DatasetError(f"{where} has no array {missing[0]!r}; found {table.column_names}")
-        episode = {key: vectors(file, one, table[one]) for key, one in sources.items()}
+        read = dict.fromkeys(VECTORS, vector_tree) | dict.fromkeys(NUMBERS, vectors)
+        episode = {key: read[key](file, one, table[one]) for key, one in sources.items()}
         for key in VECTORS:
             if getattr(keys, key):
                 leaves = _leaves(key, episode[key])
@@ -181,7 +182,7 @@ def _flatten(
     """Flatten a vector or Dict to ((T, m) array, names of a Dict's dimensions).
 
     The parts of a Dict are in the order of the space, or alphabetical if the space does not name
-    them.
+    them. A Tuple is a Dict whose parts are named by their numbers.
     """
     if isinstance(tree, np.ndarray):
         if tree.ndim != 2:
@@ -191,9 +192,11 @@ def _flatten(
             )
         return tree, ()
     below = space.get("subspaces", {}) if isinstance(space, dict) else {}
+    if isinstance(below, list):  # a Tuple: its parts are _index_0 … in HDF5; 0 … in Arrow, Parquet
+        below = {f"{form}{i}": one for i, one in enumerate(below) for form in ("_index_", "")}
     below = below if isinstance(below, dict) else {}
     order = [name for name in below if name in tree]
-    order += sorted(set(tree) - set(order))
+    order += sorted(set(tree) - set(order), key=_place)
     parts = {}
     for name in order:
         part, inner = _flatten(path, title, f"{key}/{name}", tree[name], below.get(name))
@@ -203,6 +206,12 @@ def _flatten(
     if not parts:
         raise DatasetError(f"{path}: {title}: {key} are an empty Dict")
     return side_by_side(f"{path}: {title}", parts)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Sorts parts: those of a Tuple by their numbers, those of a Dict by their names."""
+    number = re.fullmatch(r"_index_(\d+)", name)
+    return (int(number[1]) if number else -1, name)
 
 
 def _columns(path: Path, title: str, episode: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -53,16 +53,24 @@ def reader(arrays: Mapping[str, np.ndarray]) -> Callable[[str, int], np.ndarray]
 def load(path: Path, budget: Budget) -> dict[str, np.ndarray]:
     """Load all arrays of a file, without unpickling: no code in the file is executed.
 
+    What else is in it is left out.
+
     Raises:
       DatasetError: the file is not npz, damaged, larger than the free memory, or holds Python
         objects.
     """
     try:
         with zipfile.ZipFile(path) as packed:
-            size = sum(one.file_size for one in packed.infolist())
-        budget.spend(COPIES * size, str(path))
+            members = packed.infolist()
+        budget.spend(COPIES * sum(one.file_size for one in members), str(path))
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            found = {key: file[key] for key in file.files}
+        # Of anything but an array, such as a README, NumPy gives the bytes.
+        arrays = {key: one for key, one in found.items() if isinstance(one, np.ndarray)}
+        for member in members:
+            if member.filename.endswith(".npy") and member.filename[:-4] not in arrays:
+                raise ValueError(f"{member.filename} is not an array")
+        return arrays
     except DatasetError:
         raise
     except Exception as error:  # NumPy and zipfile raise almost any type of error on a damaged file

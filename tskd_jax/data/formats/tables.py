@@ -1,7 +1,8 @@
 """Tables: CSV, read with NumPy; Parquet and Arrow, read with pyarrow (extra `parquet`)."""
 
+import contextlib
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,11 @@ def read_csv(
 def csv_columns(path: Path, budget: Budget) -> tuple[list[str], Callable[..., np.ndarray]]:
     """(the names in a file's first line; a function that reads named columns as (N, count))."""
     budget.spend(COPIES * path.stat().st_size, str(path))
-    try:
+    with _rows_of_text(path):
         with path.open(newline="", encoding="utf-8-sig") as file:
             line = file.readline()
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not a text file in UTF-8; is it a CSV file?") from error
-    delimiter = max(DELIMITERS, key=line.count)
-    header = [one.strip() for one in next(csv.reader([line], delimiter=delimiter), [])]
+        delimiter = max(DELIMITERS, key=line.count)
+        header = [one.strip() for one in next(csv.reader([line], delimiter=delimiter), [])]
     twice = [one for one in header if header.count(one) > 1]
     problem = ""
     if not header:
@@ -57,8 +56,8 @@ def csv_columns(path: Path, budget: Budget) -> tuple[list[str], Callable[..., np
         raise DatasetError(f"{path}: {problem}; the first line names the columns")
 
     def read(names: Sequence[str], text: bool = False) -> np.ndarray:
-        has_words = not text and _has_words(path, header, names, delimiter)
-        try:
+        with _rows_of_text(path):
+            has_words = not text and _has_words(path, header, names, delimiter)
             return np.loadtxt(
                 path,
                 dtype=str if text else np.float64,
@@ -71,13 +70,26 @@ def csv_columns(path: Path, budget: Budget) -> tuple[list[str], Callable[..., np
                 encoding="utf-8-sig",
                 converters=_number if has_words else None,
             )
-        except (ValueError, IndexError) as error:
-            raise DatasetError(
-                f"{path}: {first_line(error)} (rows are counted from the one below the names); "
-                "every row needs a number in each column that is read"
-            ) from error
 
     return header, read
+
+
+@contextlib.contextmanager
+def _rows_of_text(path: Path) -> Iterator[None]:
+    """Errors of reading a CSV file inside the block become a DatasetError."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not a text file in UTF-8; is it a CSV file?") from error
+    except csv.Error as error:
+        raise DatasetError(
+            f"{path}: {first_line(error)}; is a quote not closed, or is it no CSV file?"
+        ) from error
+    except (ValueError, IndexError) as error:
+        raise DatasetError(
+            f"{path}: {first_line(error)} (rows are counted from the one below the names); "
+            "every row needs a number in each column that is read"
+        ) from error
 
 
 def _has_words(path: Path, header: Sequence[str], names: Sequence[str], delimiter: str) -> bool:
@@ -85,7 +97,7 @@ def _has_words(path: Path, header: Sequence[str], names: Sequence[str], delimite
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.reader(file, delimiter=delimiter)
         next(rows, None)
-        first = next(rows, [])
+        first = next(filter(None, rows), [])  # NumPy passes over empty lines, too
     return any(
         first[header.index(one)].strip().lower() in WORDS
         for one in names
@@ -161,26 +173,40 @@ def _unpacked(path: Path) -> int:
     )
 
 
-def vectors(path: Path, name: str, column: Any, text: bool = False) -> Any:
-    """Convert a column: numbers to (N,), lists of equal length to (N, m), a struct to a dict.
+def vector_tree(path: Path, name: str, column: Any) -> Any:
+    """Convert a column as `vectors` does, or a struct to a dict of its fields, possibly nested.
+
+    Raises:
+      DatasetError: see `vectors`.
+    """
+    import pyarrow as pa  # pyright: ignore[reportMissingImports]
+
+    if not pa.types.is_struct(column.type):
+        return vectors(path, name, column)
+    chunk = _whole(path, name, column)
+    return {
+        field.name: vector_tree(path, f"{name}/{field.name}", chunk.field(field.name))
+        for field in chunk.type
+    }
+
+
+def vectors(path: Path, name: str, column: Any, text: bool = False) -> np.ndarray:
+    """Convert a column: numbers to (N,), lists of equal length to (N, m).
 
     Raises:
       DatasetError: the column holds anything else, or no value in some row.
     """
     import pyarrow as pa  # pyright: ignore[reportMissingImports]
 
-    if column.null_count:
-        raise DatasetError(f"{path}: column {name!r} has no value in {column.null_count} rows")
-    chunk = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(chunk, pa.ChunkedArray):
-        chunk = pa.concat_arrays(chunk.chunks) if chunk.num_chunks else pa.array([], column.type)
-    kind = chunk.type
-    if pa.types.is_struct(kind):
-        return {
-            field.name: vectors(path, f"{name}/{field.name}", chunk.field(field.name))
-            for field in kind
-        }
-    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    chunk = _whole(path, name, column)
+    kind, is_a = chunk.type, pa.types
+    if is_a.is_nested(kind):
+        is_list = is_a.is_fixed_size_list(kind) or is_a.is_list(kind) or is_a.is_large_list(kind)
+        if not is_list or is_a.is_nested(kind.value_type):
+            raise DatasetError(
+                f"{path}: column {name!r} holds {kind}; each row needs a number or one list of "
+                "numbers: write them so, or name other columns"
+            )
         lengths = np.asarray(pa.compute.list_value_length(chunk))
         if len(set(lengths.tolist())) > 1:
             raise DatasetError(
@@ -191,9 +217,21 @@ def vectors(path: Path, name: str, column: Any, text: bool = False) -> Any:
         return inner.reshape(len(chunk), lengths[0] if len(lengths) else 0)
     if text:
         return np.asarray(chunk.to_pylist())
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+    if not (is_a.is_integer(kind) or is_a.is_floating(kind) or is_a.is_boolean(kind)):
         raise DatasetError(f"{path}: column {name!r} holds {kind}, not numbers")
     return chunk.to_numpy(zero_copy_only=False)
+
+
+def _whole(path: Path, name: str, column: Any) -> Any:
+    """A column as one array, without chunks; an error if a row has no value."""
+    import pyarrow as pa  # pyright: ignore[reportMissingImports]
+
+    if column.null_count:
+        raise DatasetError(f"{path}: column {name!r} has no value in {column.null_count} rows")
+    chunk = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(chunk, pa.ChunkedArray):
+        chunk = pa.concat_arrays(chunk.chunks) if chunk.num_chunks else pa.array([], column.type)
+    return chunk
 
 
 def _gather(
@@ -224,6 +262,11 @@ def _gather(
             raise DatasetError(f"{name}: {role} must be one column, not {', '.join(chosen)}")
         column = read(chosen, text=True) if role == "episode" else read(chosen)
         column = column if column.ndim == 2 else column[:, None]
+        if RANKS.get(role, 1) == 1 and column.shape[1] != 1:
+            raise DatasetError(
+                f"{name}: column {', '.join(chosen)!r} holds lists of {column.shape[1]} values; "
+                f"{role} must be one in each row"
+            )
         arrays[role] = column[:, 0] if RANKS.get(role, 1) == 1 else column
     ends = ends_of(available, known)
     if ends and "episode" not in known:
