@@ -15,6 +15,7 @@ beside the first RUN.
 """
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def main(argv: list[str], request: Request) -> int:
     values, words, shown = parse_words(argv, _define, __doc__ or "")
     if shown:
         return 0
-    folders = [path for path in (Path(word).expanduser() for word in words) if not _is_ours(path)]
+    named = [Path(os.path.expanduser(word)) for word in words]
+    folders = [path for path in named if not _is_ours(path)]
     if len(folders) < 2:
         raise ConfigError("tskd-jax compare takes two runs or more, by their folders")
     from tskd_jax.report import comparison, comparison_figures, comparison_table
@@ -55,7 +57,7 @@ def main(argv: list[str], request: Request) -> int:
     )
     rows = comparison_table.rows(found)
     beside = folders[0].absolute().parent / "comparison"
-    out = Path(values["out"].value).expanduser() if values["out"].value else beside
+    out = Path(os.path.expanduser(values["out"].value)) if values["out"].value else beside
     _check_that_it_is_free(out, [row["run"] for row in rows if row["run"]])
     files.write_csv(out / FILE, rows)
     with files.replacing(out / "comparison.md") as path:

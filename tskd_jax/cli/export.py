@@ -6,6 +6,7 @@ and some extreme observations, and is written only if it acts the same. PATH is 
 for several formats.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def target(out: str, suffix: str, several: bool) -> Path:
     Raises:
       ConfigError: `out` has the suffix of another format, or is a file where a folder is needed.
     """
-    path = Path(out).expanduser()
+    path = Path(os.path.expanduser(out))
     if several and path.is_file():
         raise ConfigError(f"{path}: is a file; several formats are written into a folder")
     if several or path.is_dir() or out.endswith("/"):

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +128,7 @@ def needed(config: ConfigDict | None) -> ConfigDict:
 
 def workdir(value: str | None, default: Path) -> Path:
     """The folder of a run; expands `~`, which shells do not do after `=`."""
-    return Path(value).expanduser() if value else default
+    return Path(os.path.expanduser(value)) if value else default
 
 
 def _with_config_files(words: list[str]) -> list[str]:
@@ -151,7 +152,7 @@ def _config_file(value: str) -> str:
       ConfigError: there is no such file, and no config of that name.
     """
     name, colon, argument = value.partition(":")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.is_file():
         stem = path.name.removesuffix(".py")
         known = {p.stem: p for folder in CONFIGS for p in sorted(folder.glob("[!_]*.py"))}

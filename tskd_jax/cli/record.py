@@ -6,6 +6,7 @@ same seed, if any, is shown beside it, and the films become part of report.html.
 the package imageio-ffmpeg. Without a GPU, a frame takes a tenth of a second or more.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def _record(student: Path, asked: dict[str, Any]) -> None:
     writer = _writer(asked["format"])
     beside = _beside(student, policy, asked["beside"])
     pair = [policy] + ([load_policy(beside)] if beside else [])
-    out = Path(asked["out"]).expanduser() if asked["out"] else student.parent / html.FILMS
+    out = Path(os.path.expanduser(asked["out"])) if asked["out"] else student.parent / html.FILMS
     found = _reported(student.parent, out)
     out.mkdir(parents=True, exist_ok=True)
     chosen = _chosen(pair, environment, asked["seed"], asked["episodes"])

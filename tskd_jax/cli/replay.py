@@ -4,6 +4,7 @@ Repeats the run of a summary and reports whether every stage gave the same resul
 A folder that holds a finished run is refused, as nothing would be repeated there.
 """
 
+import os
 from pathlib import Path
 
 from absl import flags
@@ -39,7 +40,7 @@ def repeat(path: Path, folder: str | None, request: Request) -> int:
     from tskd_jax.machine import devices
     from tskd_jax.report import replay
 
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
     before, config = replay.read(path)
     place = workdir(folder, Path("runs") / f"{path.resolve().parent.name}-replay")
     # Its stages would only be loaded, and match whatever this machine computes.

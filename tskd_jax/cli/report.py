@@ -3,6 +3,7 @@
 Makes the table, the figures and report.html of a finished run again, from its folder alone.
 """
 
+import os
 from pathlib import Path
 
 from tskd_jax.cli.flags import parse_words
@@ -20,7 +21,7 @@ def main(argv: list[str], request: Request) -> int:
         raise ConfigError("tskd-jax report takes the folder of one run")
     from tskd_jax.report import figures, html, summary, table
 
-    folder = Path(words[0]).expanduser()
+    folder = Path(os.path.expanduser(words[0]))
     found = summary.read(folder)
     print(table.table(found))
     drawn = figures.draw(folder, found)

@@ -4,6 +4,7 @@ Trains on a dataset and distils a policy. A preset is quick (a laptop), small or
 one of the environment's datasets. If the run is interrupted or killed, the same command resumes it.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def _reusable(name: str) -> Path:
     from tskd_jax.run import files
     from tskd_jax.run.folder import read_manifest
 
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if read_manifest(path):
         return path
     manifest, problem = files.read_sealed(path / "manifest.json")

@@ -1,5 +1,6 @@
 """Writes the students of a run as files, each with its contract."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def contracts(
 
 def without_folder(source: str) -> str:
     """A dataset's name; of a path only that of the file or folder: where it lies is private."""
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     return path.name if path.is_absolute() or path.exists() else source
 
 
