@@ -165,3 +165,8 @@ def test_convert(run, table, tmp_path):
     status, _, err = run("convert", table, tmp_path / "out.hdf5", *NAMED)
     assert status == 2
     assert "is there already" in err
+
+
+def test_help_about_fetching_is_that_of_the_command(capsys):
+    assert main(["tskd-jax", "data", "get", "--help"]) == 0
+    assert "tskd-jax data get NAME" in capsys.readouterr().out

@@ -22,14 +22,14 @@ from tskd_jax.machine.signals import Request
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("plot", None, "Draw it, too, into this PNG file.", flag_values=values)
-    flags.DEFINE_bool("time", False, "Time DDR-I at each scale: two minutes.", flag_values=values)
+    flags.DEFINE_bool("time", False, "Time DDR-I at each preset: two minutes.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print it as JSON.", flag_values=values)
 
 
 def main(argv: list[str], request: Request) -> int:
     """Run the command and return its exit status."""
     del request
-    if argv[1:2] == ["get"]:
+    if argv[1:2] == ["get"] and argv[2:] != ["--help"]:
         if len(argv) != 3 or argv[2].startswith("-"):
             raise ConfigError("tskd-jax data get takes one name, such as hopper-medium-v2")
         from tskd_jax.cli.fetch import get

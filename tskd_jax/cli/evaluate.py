@@ -38,7 +38,11 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("seed", 0, "Of the episodes.", lower_bound=0, flag_values=values)
     flags.DEFINE_string("out", None, "Every return, into FILE.csv or FILE.npz.", flag_values=values)
     flags.DEFINE_integer(
-        "workers", 0, "Processes; 0: one for each core.", lower_bound=0, flag_values=values
+        "workers",
+        0,
+        "Processes; 0: one for each core, but at most one for ten episodes.",
+        lower_bound=0,
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "max_steps",
