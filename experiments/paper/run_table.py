@@ -92,7 +92,6 @@ def rows_of(folder: Path, preset: str, against: str) -> list[dict[str, Any]]:
     """A row for each method of a finished run."""
     summary = summaries.read(folder)
     seconds, scores = summary["seconds"], summary["scores"]
-    check = summary["stages"].get("check_in_simulator", {})
     done = summaries.manifest_of(folder)["stages"]
     rows, changed = [], changes(summary["config"], preset)
     for name, method in summary["methods"].items():
@@ -111,14 +110,30 @@ def rows_of(folder: Path, preset: str, against: str) -> list[dict[str, Any]]:
                 **_gain(score["per_seed"], scores.get(against, {}).get("per_seed")),
                 "imagined": _imagined(method),
                 **_imagination(method, done, summary["task"]),
-                "error": check.get("accepted", {}).get("error", ""),
-                "error_recorded": check.get("recorded", {}).get("error", ""),
+                **_errors(summary["stages"].get("check_in_simulator")),
                 "teacher_seconds": sum(seconds.get(stage, 0.0) for stage in TEACHER),
                 **_stitching(method, done),
                 "student_seconds": method["seconds"],
             }
         )
     return rows
+
+
+def _of_seeds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """A stage's metrics of each pipeline seed."""
+    return list(metrics.get("of_seed", {"": metrics}).values())
+
+
+def _errors(check: dict[str, Any] | None) -> dict[str, float | str]:
+    """The errors of imagined and recorded transitions, means over pipeline seeds."""
+    kinds = {"error": "accepted", "error_recorded": "recorded"}
+    if check is None:
+        return dict.fromkeys(kinds, "")
+    own = _of_seeds(check)
+    return {
+        column: float(np.mean([one[kind]["error"] for one in own]))
+        for column, kind in kinds.items()
+    }
 
 
 def _gain(scores: Sequence[float], others: Sequence[float] | None) -> dict[str, float | str]:
@@ -162,9 +177,8 @@ def _imagination(
     found = [stage["metrics"] for stage in _stages(method, done, "imagination")]
     if not found:
         return dict.fromkeys(("imagined_score", "imagined_steps"), "")
-    own = found[0].get("of_seed", {"": found[0]}).values()
     score, steps = (
-        float(np.mean([of_seed["imagined"][name] for of_seed in own]))
+        float(np.mean([of_seed["imagined"][name] for of_seed in _of_seeds(found[0])]))
         for name in ("return_mean", "mean_length")
     )
     ends = task["random_return"], task["expert_return"]

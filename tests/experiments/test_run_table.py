@@ -45,6 +45,15 @@ def table(finished: dict, folder: Path, *flags: str, **changed) -> list[dict[str
         return list(csv.DictReader(file))
 
 
+def test_errors_of_several_pipelines_are_their_mean(finished, tmp_path):
+    check = finished["stages"]["check_in_simulator"]
+    twice = {kind: one | {"error": 3 * one["error"]} for kind, one in check.items()}
+    stages = finished["stages"] | {"check_in_simulator": {"of_seed": {"0": check, "1": twice}}}
+    row, *_ = table(finished | {"stages": stages}, tmp_path)
+    assert float(row["error"]) == rounded(2 * check["accepted"]["error"])
+    assert float(row["error_recorded"]) == rounded(2 * check["recorded"]["error"])
+
+
 def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
