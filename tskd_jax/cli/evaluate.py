@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from tskd_jax.cli.flags import parse_words
-from tskd_jax.cli.run import check_filled
+from tskd_jax.cli.flags import check_filled, parse_words
 from tskd_jax.errors import ConfigError, PolicyError
 from tskd_jax.machine.signals import Interrupted, Request
 

@@ -126,6 +126,17 @@ def needed(config: ConfigDict | None) -> ConfigDict:
     return config
 
 
+def check_filled(values: flags.FlagValues, *names: str) -> None:
+    """Refuse flags that are given without a value, which would otherwise be as if left out.
+
+    Raises:
+      ConfigError: a flag has no value.
+    """
+    for name in names:
+        if values[name].present and not values[name].value:
+            raise ConfigError(f"--{name}= has no value (an unset variable?); leave it out")
+
+
 def workdir(value: str | None, default: Path) -> Path:
     """The folder of a run; expands `~`, which shells do not do after `=`."""
     return Path(os.path.expanduser(value)) if value else default

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import flags
 
-from tskd_jax.cli.flags import parse_words, workdir
-from tskd_jax.cli.run import check_filled, run, show
+from tskd_jax.cli.flags import check_filled, parse_words, workdir
+from tskd_jax.cli.run import run, show
 from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.machine.signals import Request
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from tskd_jax.cli.flags import needed, parse, workdir
+from tskd_jax.cli.flags import check_filled, needed, parse, workdir
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -92,17 +92,6 @@ def main(argv: list[str], request: Request) -> int:
     return 0
 
 
-def check_filled(values: flags.FlagValues, *names: str) -> None:
-    """Refuse flags that are given without a value, which would otherwise be as if left out.
-
-    Raises:
-      ConfigError: a flag has no value.
-    """
-    for name in names:
-        if values[name].present and not values[name].value:
-            raise ConfigError(f"--{name}= has no value (an unset variable?); leave it out")
-
-
 def _check_part(stop_after: str | None, config: Any) -> None:
     """Refuse a value of --stop_after whose stage has no such part in a run of this config."""
     stage, dot, part = (stop_after or "").partition(".")
@@ -122,16 +111,16 @@ def parts_of_stage(stage: str, config: Any) -> list[str]:
     """The names that may follow a stage's, after a dot, in a run of this config."""
     from tskd_jax.cli.comparison import comparisons
 
+    others = [str(number) for number in range(2, config.teachers.count + 1)]
     if stage in OF_TEACHERS:
-        return [str(number) for number in range(2, config.teachers.count + 1)]
+        return others
     if stage not in OF_METHODS:
         return []
     known = [name for name, *_ in comparisons(config)]
     if stage == "student" and config.selection.by != "none":
         known += [f"share_{share:g}" for share in config.selection.shares]
     if stage == "evaluation" and config.evaluation.teacher_episodes:
-        numbers = range(2, config.teachers.count + 1)
-        known += ["teacher", *(f"teacher_{number}" for number in numbers)]
+        known += ["teacher", *(f"teacher_{number}" for number in others)]
     return known
 
 

@@ -26,8 +26,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from tskd_jax.cli import launchers
-from tskd_jax.cli.flags import check_name, needed, parse, workdir
-from tskd_jax.cli.run import check_filled
+from tskd_jax.cli.flags import check_filled, check_name, needed, parse, workdir
 from tskd_jax.cli.sweep_run import CLAIMS, OUTPUT, Task
 from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.machine.signals import Request

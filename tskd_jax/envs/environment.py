@@ -62,10 +62,14 @@ def explained(gymnasium_id: str) -> Iterator[None]:
     except TskdError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"{gymnasium_id}: the environment itself fails ({type(error).__name__}: {reason})"
+            f"{gymnasium_id}: the environment itself fails ({in_a_line(error)})"
         ) from error
+
+
+def in_a_line(error: Exception) -> str:
+    """The type of an error and the beginning of what it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def start_episode(environment: gymnasium.Env, seed: int) -> np.ndarray:

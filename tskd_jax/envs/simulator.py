@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories, from_columns
-from tskd_jax.envs.environment import make_environment, permitted, without_warnings
+from tskd_jax.envs.environment import in_a_line, make_environment, permitted, without_warnings
 from tskd_jax.envs.fleet import Act, Fleet
 from tskd_jax.envs.tasks import Task
 from tskd_jax.errors import ConfigError
@@ -57,10 +57,9 @@ def step_from(task: Task, states: np.ndarray, actions: np.ndarray) -> tuple[np.n
                 environment.set_state(np.concatenate([[0.0], state[:cut]]), state[cut:])
                 next_states[i], rewards[i], *_ = environment.step(permitted(environment, action))
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         raise ConfigError(
             f"{task.gymnasium_id}: cannot continue from states of the form of {task.name}'s "
-            f"({type(error).__name__}: {reason}); --config.evaluation.simulator_check=0 does not "
+            f"({in_a_line(error)}); --config.evaluation.simulator_check=0 does not "
             "try it"
         ) from error
     finally:
