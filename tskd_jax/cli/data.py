@@ -49,8 +49,7 @@ def main(argv: list[str], request: Request) -> int:
     found = look(config, recorded, values["time"].value)
     print(json.dumps(found, indent=2) if values["json"].value else dataset.page(found))
     if picture:
-        # Else Matplotlib takes a `$` as the beginning of a formula.
-        names = [one["name"].replace("$", r"\$") for one in found["observations"]]
+        names = [one["name"] for one in found["observations"]]
         dataset.draw(recorded.trajectories, names, picture)
         if not values["json"].value:
             print(f"\ndrawn: {picture}")

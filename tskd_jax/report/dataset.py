@@ -107,6 +107,7 @@ def draw(data: Trajectories, names: Sequence[str], path: Path) -> None:
     matplotlib.use("Agg", force=True)
     from matplotlib import pyplot as plt
 
+    names = [name.replace("$", r"\$") for name in names]  # else `$` begins a formula
     figure, grid = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     returns = data.returns()
     grid[0, 0].hist(returns, bins=40, weights=data.lengths, color=BLUE)
