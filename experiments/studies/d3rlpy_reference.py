@@ -56,7 +56,15 @@ def make(name: str, batch_size: int, updates: int):
         "cql": lambda: algos.CQLConfig(**common),
         "decision_transformer": lambda: algos.DecisionTransformerConfig(
             reward_scaler=d3rlpy.preprocessing.MultiplyRewardScaler(1e-3),
-            warmup_steps=max(1, updates // 10),
+            # Its defaults are tokens 256 wide, and Adam without decay or clipping.
+            encoder_factory=d3rlpy.models.VectorEncoderFactory([128], exclude_last_activation=True),
+            optim_factory=d3rlpy.optimizers.GPTAdamWFactory(
+                weight_decay=1e-4,
+                clip_grad_norm=0.25,
+                lr_scheduler_factory=d3rlpy.optimizers.WarmupSchedulerFactory(
+                    warmup_steps=max(1, updates // 10)
+                ),
+            ),
             **common,
         ),
     }
