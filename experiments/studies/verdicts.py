@@ -14,6 +14,12 @@ and NAME-robots.csv, with a row for each robot and one for all: `files`; `studen
 students; `spearman`, that of all students of the robot; `missed`, mean over files of how far the
 student that the world likes best is below the best one.
 
+NAME-files.csv has the same for each file (`spearman`, `missed`), with `best`, the score of the best
+student, and of the world's favourite `liked`, its score, `liked_judged` and `liked_left`.
+NAME-trust.csv tells whether `left` warns: for students of similar `left`, from `left_from` (not
+included, but for the first row) to `left_to`: `students`, `median_error` and `mean_error` of
+|judged - score|, and `far`, the share of them with an error above 20 points.
+
 Students that several methods share stand once, and so do those that several --runs of the same data
 share. Rows of --known, tables of this script, are taken as they are: a table can be made in parts.
 """
@@ -33,6 +39,10 @@ from tskd_jax.machine.signals import Request
 from tskd_jax.report import summary as summaries
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of finished runs.")
+# Of `left`: none, hardly any, some, and more.
+TRUST = ((0.0, 0.0), (0.0, 0.05), (0.05, 0.15), (0.15, 1.0))
+FAR = 20.0  # points
+
 KNOWN = flags.DEFINE_list("known", [], "Tables of this script, of other runs.")
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/verdicts", "Folder.")
@@ -68,8 +78,8 @@ def students_of(folder: Path, seen: set[Hashable]) -> list[dict[str, Any]]:
 
 def agreement(robot: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How both rank the students of a robot."""
-    files = [[row for row in rows if row["data"] == name] for name in _names(rows, "data")]
-    within = [_spearman(of_file) for of_file in files]
+    files = [mine for _, mine in _grouped(rows, "data")]
+    within = [_spearman(mine) for mine in files]
     ranked = [one for one in within if one is not None]
     overall = _spearman(rows)
     return {
@@ -78,8 +88,36 @@ def agreement(robot: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "students": len(rows),
         "spearman_within": float(np.mean(ranked)) if ranked else "",
         "spearman": "" if overall is None else overall,
-        "missed": float(np.mean([_missed(of_file) for of_file in files])),
+        "missed": float(np.mean([_missed(mine) for mine in files])),
     }
+
+
+def of_file(data: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How both rank the students of a file, and which of them the world likes best."""
+    overall, liked = _spearman(rows), _liked(rows)
+    return {
+        "data": data,
+        "students": len(rows),
+        "spearman": "" if overall is None else overall,
+        "missed": _missed(rows),
+        "best": max(row["score"] for row in rows),
+        "liked": liked["score"],
+        "liked_judged": liked["judged"],
+        "liked_left": liked["left"],
+    }
+
+
+def trust(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How far the world errs about students, by the share of episodes that left what it knows."""
+    found = []
+    for low, high in TRUST:
+        mine = [row for row in rows if low < row["left"] <= high or low == high == row["left"]]
+        off = np.array([abs(row["judged"] - row["score"]) for row in mine])
+        if len(off):
+            errors = {"median_error": float(np.median(off)), "mean_error": float(off.mean())}
+            names = {"left_from": low, "left_to": high, "students": len(off)}
+            found.append(names | errors | {"far": float((off > FAR).mean())})
+    return found
 
 
 def _spearman(rows: list[dict[str, Any]]) -> float | None:
@@ -89,12 +127,16 @@ def _spearman(rows: list[dict[str, Any]]) -> float | None:
 
 
 def _missed(rows: list[dict[str, Any]]) -> float:
-    liked = max(rows, key=lambda row: row["judged"])
-    return max(row["score"] for row in rows) - liked["score"]
+    return max(row["score"] for row in rows) - _liked(rows)["score"]
 
 
-def _names(rows: list[dict[str, Any]], column: str) -> list[str]:
-    return list(dict.fromkeys(row[column] for row in rows))
+def _liked(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return max(rows, key=lambda row: row["judged"])
+
+
+def _grouped(rows: list[dict[str, Any]], column: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    names = dict.fromkeys(row[column] for row in rows)
+    return [(name, [row for row in rows if row[column] == name]) for name in names]
 
 
 def main(_request: Request) -> int:
@@ -102,13 +144,17 @@ def main(_request: Request) -> int:
     rows = [row for path in KNOWN.value for row in read(path)]
     seen: set[Hashable] = set()
     rows += [row for folder in RUNS.value for row in students_of(Path(folder), seen)]
-    robots = _names(rows, "robot")
-    table = [agreement(name, [row for row in rows if row["robot"] == name]) for name in robots]
-    table.append(agreement("all", rows))
-    for row in table:
-        show(row)
+    tables = {
+        "robots": [agreement(name, mine) for name, mine in _grouped(rows, "robot")],
+        "files": [of_file(name, mine) for name, mine in _grouped(rows, "data")],
+        "trust": trust(rows),
+    }
+    tables["robots"].append(agreement("all", rows))
     path = write(rows, RESULTS.value, NAME.value)
-    write(table, RESULTS.value, f"{path.name}-robots")
+    for kind, table in tables.items():
+        for row in table:
+            show(row)
+        write(table, RESULTS.value, f"{path.name}-{kind}")
     return 0
 
 

@@ -47,3 +47,18 @@ def test_students_and_robots(tmp_path):
     # In the first file the world likes the worst student best, in the second the best.
     assert float(hopper["missed"]) == pytest.approx((3 + 0) / 2)
     assert everything["spearman"] == hopper["spearman"]
+    first, second = csv.DictReader((tmp_path / "all-files.csv").open())
+    assert (first["data"], second["data"]) == ("a", "b")
+    # The first file's favourite is the worst of its students, of whose episodes half left.
+    assert [float(first[name]) for name in ("best", "liked", "liked_judged", "missed")] == [
+        pytest.approx(float(value))
+        for value in (rows[3]["score"], rows[0]["score"], rows[0]["judged"], 3)
+    ]
+    assert float(first["liked_left"]) == 0.5
+    known, unknown = csv.DictReader((tmp_path / "all-trust.csv").open())
+    assert (known["left_from"], known["left_to"], known["students"]) == ("0", "0", "4")
+    assert (unknown["left_from"], unknown["left_to"], unknown["students"]) == ("0.15", "1", "4")
+    off = [abs(float(row["judged"]) - float(row["score"])) for row in rows if row["left"] == "0.5"]
+    assert float(unknown["mean_error"]) == pytest.approx(np.mean(off))
+    assert float(unknown["median_error"]) == pytest.approx(np.median(off))
+    assert float(unknown["far"]) == np.mean(np.array(off) > 20)
