@@ -1,10 +1,28 @@
 """Methods with several teachers: which stages there are, and what differs between them."""
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 import pytest
 from methods.traced import trace
 
 from tskd_jax.config import finalize, make_config
+from tskd_jax.data.trajectories import from_columns
+from tskd_jax.envs.entries import get_task
+from tskd_jax.errors import ConfigError
+from tskd_jax.methods.parts import teachers
+from tskd_jax.training.callbacks import TrainingCallbacks
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A planner that is nothing but its parameters."""
+
+    params: Any
+
+    def replace(self, **changes):
+        return replace(self, **changes)
 
 
 def make(preset):
@@ -26,6 +44,100 @@ def test_several_teachers_differ_in_their_seeds_and_share_the_work(tiny_trajecto
     imagined = outcome.imagined[0]
     assert imagined.size == 3 * tiny_trajectories.size  # what `trace` has each imagine
     assert len(np.unique(imagined.actions[:: tiny_trajectories.size])) == 3
+
+
+@pytest.mark.parametrize("name", ["tskd", "tskd_one_step"])
+def test_of_several_teachers_only_the_best_imagines(tiny_trajectories, name):
+    best = {"teachers.count": 3, "teachers.keep": "best", "aggregation.rounds": 1}
+    best |= {"imagination.world": "mean"}
+    run, outcome = trace(name, make("paper"), tiny_trajectories, best)
+    assert len(outcome.teachers) == 1
+    stages = list(run.keys)
+    first = stages.index("trial")
+    assert stages[first : first + 4] == ["trial", "trial.2", "trial.3", "best_teacher"]
+    assert len({run.keys[one] for one in stages[first : first + 3]}) == 3
+    assert [one for one in stages if one.startswith(("imagination", "aggregation"))] == [
+        *("imagination", f"aggregation.{name}.0")
+    ]
+    one, _ = trace(name, make("paper"), tiny_trajectories, best | {"teachers.count": 1})
+    assert "trial" not in one.keys
+    everything = best | {"teachers.keep": "all"}
+    other, _ = trace(name, make("paper"), tiny_trajectories, everything)
+    assert run.keys["imagination"] != other.keys["imagination"]
+
+
+def trial_of(returns, lengths, heights, ended):
+    """Hopper's imagined episodes that end at these heights; every step but the last gets 0."""
+    size, ends = sum(lengths), np.cumsum(lengths) - 1
+    states = np.zeros((size, 11), np.float32)
+    states[:, 0] = 1.2
+    following, rewards, terminals = states.copy(), np.zeros(size), np.zeros(size, bool)
+    following[ends, 0], rewards[ends], terminals[ends] = heights, returns, ended
+    actions = np.zeros((size, 3))
+    return from_columns(
+        observations=states,
+        actions=actions,
+        rewards=rewards,
+        next_observations=following,
+        terminals=terminals,
+        lengths=np.array(lengths),
+    )
+
+
+def test_each_seed_has_its_own_best_teacher():
+    task, lines = get_task("hopper"), []
+    poor, good = (trial_of([value], [1000], [1.2], [False]) for value in (100.0, 900.0))
+    callbacks = TrainingCallbacks(report=lines.append)
+    planners = [Fake({"weights": np.array([[1.0], [2.0]]) * sign}) for sign in (1, -1)]
+    chosen, metrics = teachers.best_teacher(
+        None, [[good, poor], [poor, good]], planners, task, callbacks=callbacks
+    )
+    np.testing.assert_array_equal(chosen.params["weights"], [[1.0], [-2.0]])
+    scores = [float(task.normalized_score(value)) for value in (900.0, 100.0)]
+    assert [list(one.values()) for one in metrics] == [
+        pytest.approx(scores),
+        pytest.approx(scores[::-1]),
+    ]
+    assert "teacher 1 (" in lines[0]
+    assert "teacher 2 (" in lines[1]
+
+
+def test_to_leave_the_known_world_is_no_way_to_save_costs():
+    task = get_task("hopper")
+    # Both lose one a step on average; the first leaves the world after half of the time.
+    leaves = trial_of([-500.0], [500], [1.2], [False])
+    stays = trial_of([-900.0], [1000], [1.2], [False])
+    _, (means,) = teachers.best_teacher(
+        None,
+        [[leaves], [stays]],
+        [Fake({"w": np.zeros((1, 1))})] * 2,
+        task,
+        callbacks=TrainingCallbacks(),
+    )
+    assert means["teacher 1"] == pytest.approx(float(task.normalized_score(-1000.0)))
+    assert means["teacher 2"] == pytest.approx(float(task.normalized_score(-900.0)))
+    # A fall ends an episode by the rule, and costs nothing more.
+    falls = trial_of([-500.0], [500], [0.1], [True])
+    _, (means,) = teachers.best_teacher(
+        None,
+        [[falls], [stays]],
+        [Fake({"w": np.zeros((1, 1))})] * 2,
+        task,
+        callbacks=TrainingCallbacks(),
+    )
+    assert means["teacher 1"] == pytest.approx(float(task.normalized_score(-500.0)))
+
+
+def test_what_cannot_choose_a_teacher_is_refused():
+    config = make_config("hopper", "paper,embedded")
+    config.teachers.count, config.teachers.keep = 3, "best"
+    with pytest.raises(ConfigError, match="needs a world to choose in"):
+        finalize(config)
+    config.imagination.world = "mean"
+    finalize(config)
+    config.teachers.target_factors = (1.0, 1.1, 1.2)
+    with pytest.raises(ConfigError, match="choose one factor, or keep='all'"):
+        finalize(config)
 
 
 def test_a_bootstrap_is_what_the_first_teacher_is_not_trained_on(tiny_trajectories):

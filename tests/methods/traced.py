@@ -58,6 +58,8 @@ class TracedRun:
             return self.CONFIRMED
         if own == "best_data":
             return [self.CHOSEN % len(inputs[0]) for _ in seeds]
+        if own == "best_teacher":
+            return inputs[1][0]
         if own == "cloning":
             return [
                 Policy(

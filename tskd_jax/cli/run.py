@@ -18,12 +18,12 @@ from tskd_jax.machine.signals import Request
 # Values of --stop_after; the name of a part (`parts_of_stage`) may follow after a dot.
 STAGES = (
     *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
-    *("baseline", "trajectory_generator", "few_steps", "imagination", "dynamics", "accept"),
-    *("reward_generator", "cvae", "wgan"),
+    *("baseline", "trajectory_generator", "few_steps", "trial", "best_teacher", "imagination"),
+    *("dynamics", "accept", "reward_generator", "cvae", "wgan"),
     *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
     *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
 )
-OF_TEACHERS = ("trajectory_generator", "few_steps", "imagination")
+OF_TEACHERS = ("trajectory_generator", "few_steps", "trial", "imagination")
 OF_METHODS = (
     *("value", "stitching", "student", "choice", "aggregation"),
     *("evaluation", "referee", "fitted_q", "held_out", "within_data"),
@@ -111,9 +111,12 @@ def parts_of_stage(stage: str, config: Any) -> list[str]:
     """The names that may follow a stage's, after a dot, in a run of this config."""
     from tskd_jax.cli.comparison import comparisons
 
-    others = [str(number) for number in range(2, config.teachers.count + 1)]
+    trained, others = (
+        [str(number) for number in range(2, count + 1)]
+        for count in (config.teachers.count, config.teachers.kept)
+    )
     if stage in OF_TEACHERS:
-        return others
+        return others if stage == "imagination" else trained
     if stage not in OF_METHODS:
         return []
     known = [name for name, *_ in comparisons(config)]

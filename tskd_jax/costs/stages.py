@@ -12,7 +12,7 @@ from tskd_jax.costs.fresh import fresh_baseline
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods import METHODS, Experiment, Outcome
-from tskd_jax.methods.parts import aggregating, choosing, imagining, stitching
+from tskd_jax.methods.parts import aggregating, choosing, imagining, stitching, teachers
 from tskd_jax.models import baseline
 from tskd_jax.run.serialization import array_digest, fingerprint
 from tskd_jax.run.stages import Call
@@ -121,6 +121,8 @@ class _NothingIsComputed:
             return [self._recorded.replace(actions=actions)] * len(call.seeds)
         if call.function is imagining.accept:
             return call.inputs[0]
+        if call.function is teachers.best_teacher:
+            return call.inputs[1][0]
         if call.function is choosing.best_share:
             return call.config[0].shares[0]
         if call.function is choosing.confirmed_share:

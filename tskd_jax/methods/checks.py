@@ -30,7 +30,12 @@ def contradictions(
         )
     yield from config.teachers.contradictions(config.sampling)
     whole = config.imagination.trajectories * config.stitching.epochs
-    if config.teachers.count > whole:
+    if config.teachers.kept < config.teachers.count and config.imagination.world == "none":
+        yield (
+            "config.teachers.keep='best' needs a world to choose in; choose "
+            "config.imagination.world=mean or random_member"
+        )
+    if config.teachers.kept > whole:
         yield (
             f"config.teachers.count={config.teachers.count} is more than the {whole} trajectories "
             "that they imagine together (config.imagination.trajectories for each of "

@@ -12,8 +12,9 @@ from tskd_jax.methods.base import EPISODE_STARTS, Experiment, Method, NoFields, 
 from tskd_jax.methods.parts.aggregating import distil_where_students_go
 from tskd_jax.methods.parts.choosing import choose_data, choose_share
 from tskd_jax.methods.parts.imagining import accept_likely, imagine_episodes
-from tskd_jax.methods.parts.models import train_pricing, train_teachers
+from tskd_jax.methods.parts.models import train_pricing
 from tskd_jax.methods.parts.stitching import add_share, stitch_all
+from tskd_jax.methods.parts.teachers import train_teachers
 from tskd_jax.models import value
 
 

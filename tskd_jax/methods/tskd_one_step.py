@@ -17,7 +17,7 @@ from tskd_jax.methods.base import RECORDED_STATES, Experiment, Method, Outcome
 from tskd_jax.methods.parts.aggregating import distil_where_students_go
 from tskd_jax.methods.parts.choosing import choose_data, choose_share
 from tskd_jax.methods.parts.imagining import accept_likely, imagine_from_states
-from tskd_jax.methods.parts.models import train_teachers
+from tskd_jax.methods.parts.teachers import train_teachers
 
 
 @dataclass(frozen=True)

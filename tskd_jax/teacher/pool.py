@@ -1,4 +1,4 @@
-"""Several teachers whose trajectories are pooled, which the paper names as future work."""
+"""Several teachers: their trajectories are pooled, as the paper's future work, or one is kept."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.fields import ANY, COUNT, Allowed, field
+from tskd_jax.fields import ANY, COUNT, Allowed, field, one_of
 from tskd_jax.models.baseline import halves
 from tskd_jax.teacher.trajectory_generator import SamplingConfig
 
@@ -18,9 +18,15 @@ class Config:
     count: int = field(
         1,
         COUNT,
-        "DDR-I's, each of a seed of its own, that imagine a part each of what is imagined, and are "
-        "all asked where students go (1: the paper)",
+        "DDR-I's, each of a seed of its own (1: the paper)",
     )
+    keep: str = field(
+        "all",
+        one_of(["all", "best"]),
+        "all: each imagines a part of what is imagined, and is asked where students go; best: only "
+        "the one whose whole trajectories return most in the learned world",
+    )
+    trials: int = field(64, COUNT, "whole trajectories of each of them there, for keep=best")
     bootstrap: bool = field(
         False,
         ANY,
@@ -37,9 +43,14 @@ class Config:
         factor = self.target_factors[index % len(self.target_factors)]
         return replace(sampling, target_return=sampling.target_return * factor)
 
+    @property
+    def kept(self) -> int:
+        """How many of them imagine."""
+        return 1 if self.keep == "best" else self.count
+
     def share(self, count: int, index: int) -> int:
-        """How many of `count` trajectories teacher `index` imagines."""
-        return count // self.count + (index < count % self.count)
+        """How many of `count` trajectories teacher `index` of those that imagine contributes."""
+        return count // self.kept + (index < count % self.kept)
 
     def contradictions(self, sampling: SamplingConfig) -> Iterator[str]:
         """Describe each contradiction between these fields, or with those of sampling."""
@@ -48,6 +59,11 @@ class Config:
             yield (
                 f"config.teachers.target_factors={factors} has {len(factors)} numbers for "
                 f"config.teachers.count={self.count}; choose one for each, or one for all"
+            )
+        if self.keep == "best" and len(set(factors)) > 1:
+            yield (
+                f"config.teachers.target_factors={factors} with keep='best': the chosen teacher is "
+                "sampled with config.sampling.target_return; choose one factor, or keep='all'"
             )
         if sampling.target_quantile and set(factors) != {1.0}:
             yield (

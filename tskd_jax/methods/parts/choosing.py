@@ -83,7 +83,7 @@ def best_share(
     judged = dict(zip(choices, students, strict=True))
     scores, means, _ = _judged(config, judged, world, task, starts, keys[0])
     number = contest.largest_of_the_best(scores)
-    callbacks.report(f"chosen in the learned world: filter.share={_told(number, means)}")
+    callbacks.report(f"chosen in the learned world: filter.share={told(number, means)}")
     return shares[number], [means]
 
 
@@ -104,7 +104,7 @@ def confirmed_share(
     world = seeds.of_seed(worlds, 0)
     scores, means, _ = _judged(config, students, world, task, starts, keys[0])
     number = contest.largest_of_the_best(scores)
-    callbacks.report(f"by whole students: filter.share={_told(number, means)}")
+    callbacks.report(f"by whole students: filter.share={told(number, means)}")
     return number, [means]
 
 
@@ -167,7 +167,7 @@ def best_data(
         worst = contest.worst_tenths(scores, left)
         titled = zip(own, worst, strict=True)
         metrics.append(means | {f"{title}: worst tenth": one for title, one in titled})
-        callbacks.report(f"chosen in the learned world: {_told(number, means, worst)}")
+        callbacks.report(f"chosen in the learned world: {told(number, means, worst)}")
     return chosen, metrics
 
 
@@ -194,7 +194,8 @@ def _judged(
     return scores, means, [verdict.left for verdict in verdicts]
 
 
-def _told(number: int, means: Mapping[str, float], worst: Sequence[float] = ()) -> str:
+def told(number: int, means: Mapping[str, float], worst: Sequence[float] = ()) -> str:
+    """The title of a choice, and in brackets what decided about all."""
     ends = [f", worst tenth {one:.1f}" for one in worst] or [""] * len(means)
     each = [f"{title}: {means[title]:.1f}{end}" for title, end in zip(means, ends, strict=True)]
     return f"{list(means)[number]} ({'; '.join(each)})"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.methods.base import Experiment, Teacher
+from tskd_jax.methods.base import Experiment
 from tskd_jax.methods.parts.pricing import DiffusionPricing
 from tskd_jax.models import baseline, dynamics, inverse_dynamics
 from tskd_jax.models import world as forward
@@ -13,16 +13,6 @@ from tskd_jax.models.dynamics import DynamicsEnsemble
 from tskd_jax.models.world import World
 from tskd_jax.teacher import few_steps, pool, reward_generator, trajectory_generator
 from tskd_jax.teacher.diffuser import Diffuser, penalized
-
-
-def train_teachers(exp: Experiment) -> list[Teacher]:
-    """Train the models that imagine (an input of Algorithm 4)."""
-    inverse = train_inverse_dynamics(exp)
-    world = train_world(exp) if exp.config.imagination.world != "none" else None
-    return [
-        Teacher(train_planner(exp, index), inverse, world)
-        for index in range(exp.config.teachers.count)
-    ]
 
 
 def use_of_teacher(index: int) -> str:

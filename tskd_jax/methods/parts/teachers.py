@@ -1,0 +1,97 @@
+"""Teachers: all that are trained imagine, or only the one that does best in the learned world."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.envs.tasks import Task
+from tskd_jax.methods.base import Experiment, Teacher
+from tskd_jax.methods.parts.choosing import told
+from tskd_jax.methods.parts.imagining import imagine
+from tskd_jax.methods.parts.models import (
+    train_inverse_dynamics,
+    train_planner,
+    train_world,
+    use_of_teacher,
+)
+from tskd_jax.models.contest import cautious_returns
+from tskd_jax.models.referee import Verdict
+from tskd_jax.teacher.diffuser import Diffuser
+from tskd_jax.training import seeds
+from tskd_jax.training.callbacks import TrainingCallbacks
+
+
+def train_teachers(exp: Experiment) -> list[Teacher]:
+    """Train the models that imagine (an input of Algorithm 4); choose among them if asked."""
+    config = exp.config.teachers
+    inverse = train_inverse_dynamics(exp)
+    world = train_world(exp) if exp.config.imagination.world != "none" else None
+    planners = [train_planner(exp, index) for index in range(config.count)]
+    if config.kept < config.count:
+        trials = [
+            _on_trial(exp, Teacher(planner, inverse, world), index)
+            for index, planner in enumerate(planners)
+        ]
+        planners = [exp.stage(best_teacher, None, trials, planners, exp.task)]
+    return [Teacher(planner, inverse, world) for planner in planners]
+
+
+def _on_trial(exp: Experiment, teacher: Teacher, index: int) -> list[Trajectories]:
+    """Whole trajectories of a teacher; every teacher begins in the same states."""
+    config, recorded = exp.config, exp.recorded
+    return exp.stage(
+        *(imagine, config.imagination, config.teacher_sampling(index), teacher, exp.task),
+        *(recorded.initial_observations, recorded.origin[recorded.starts]),
+        *(config.teachers.trials, exp.task.episode_limit, True),
+        name=f"trial{use_of_teacher(index)}",
+        use=".trial",
+    )
+
+
+def best_teacher(
+    _config: None,
+    trials: Sequence[Sequence[Trajectories]],
+    planners: Sequence[Diffuser],
+    task: Task,
+    *,
+    callbacks: TrainingCallbacks,
+) -> tuple[Diffuser, list[dict[str, float]]]:
+    """For each seed, the planner whose whole trajectories have the highest mean return.
+
+    Args:
+      trials: of each planner and seed, trajectories in the learned world.
+      planners: with the seeds as leading axis.
+      task: gives the scores, the termination rule and the episode limit.
+      callbacks: told which ones are chosen.
+
+    Returns:
+      (the chosen planners, with the seeds as leading axis; the mean normalised score of each
+      planner, for each seed).
+    """
+    chosen, metrics = [], []
+    for index, of_seed in enumerate(zip(*trials, strict=True)):
+        returns = cautious_returns([_verdict(data, task) for data in of_seed], task)
+        means = {
+            f"teacher {number}": float(task.normalized_score(one).mean())
+            for number, one in enumerate(returns, 1)
+        }
+        best = int(np.argmax(list(means.values())))
+        chosen.append(seeds.of_seed(planners[best].params, index))
+        metrics.append(means)
+        callbacks.report(f"chosen in the learned world: {told(best, means)}")
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
+    return planners[0].replace(params=params), metrics
+
+
+def _verdict(data: Trajectories, task: Task) -> Verdict:
+    """Imagined trajectories as one policy's episodes.
+
+    One that the world did not know how to continue ends alive, or before the limit without an end
+    (`imagine`).
+    """
+    alive = np.asarray(task.alive(jnp.asarray(data.next_observations[data.ends])))
+    left = np.where(data.terminals[data.ends], alive, data.lengths < task.episode_limit)
+    return Verdict(data.returns()[None], data.lengths[None], np.zeros((1, len(left))), left[None])
