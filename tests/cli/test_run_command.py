@@ -333,6 +333,29 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
     assert said == {"bc": left["bc"].mean(), "tskd": left["tskd"].mean()}
 
 
+@pytest.mark.slow
+def test_the_best_of_two_teachers_is_the_one_that_imagines(dataset, tmp_path, capfd):
+    two = ("--config.teachers.count=2", "--config.teachers.keep=best", "--config.teachers.trials=3")
+    two += ("--config.seed_axis=pipeline", "--config.imagination.world=mean")
+    two += ("--config.methods=tskd", "--config.ablations=False")
+    two += ("--config.stitching.enabled=False", "--config.evaluation.teacher_episodes=1")
+    workdir = tmp_path / "run"
+    assert main(command(workdir, dataset, *two)) == 0
+    _, err = capfd.readouterr()
+    summary = json.loads((workdir / "summary.json").read_text())
+    told = summary["stages"]["best_teacher"]["of_seed"]
+    chosen = [max(one, key=one.get) for one in told.values()]
+    lines = [line for line in err.splitlines() if "chosen in the learned world: teacher" in line]
+    assert [line.split(": ")[1].split(" (")[0] for line in lines] == chosen
+    assert {"trial", "trial.2", "trajectory_generator.2"} <= summary["seconds"].keys()
+    assert "imagination.2" not in summary["seconds"]
+    assert "teacher_2" not in summary["scores"]
+    assert len(summary["scores"]["teacher"]["per_seed"]) == 2
+    before = (workdir / "manifest.json").read_bytes()
+    assert main(command(workdir, dataset, *two)) == 0
+    assert (workdir / "manifest.json").read_bytes() == before
+
+
 def run_failing(capfd, argv: list[str]) -> str:
     assert main(argv) == 2
     captured = capfd.readouterr()
