@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from tskd_jax.cli.flags import check_filled, parse_words
+from tskd_jax.cli.flags import parse_words
 from tskd_jax.errors import ConfigError, PolicyError
 from tskd_jax.machine.signals import Interrupted, Request
 
@@ -71,7 +71,6 @@ def main(argv: list[str], request: Request) -> int:
     values, words, shown = parse_words(argv, _define, __doc__ or "")
     if shown:
         return 0
-    check_filled(values, "env", "out")
     if not words:
         raise ConfigError("tskd-jax evaluate takes students: FILE.npz, or the folder of a run")
     from tskd_jax.cli import student_files

@@ -33,7 +33,7 @@ def parse(
       (flag values; the user's config, or None without one; whether help was shown).
 
     Raises:
-      ConfigError: a flag, field or file does not exist, or a value cannot be parsed.
+      ConfigError: a flag, field or file does not exist, or a value is missing or cannot be parsed.
     """
     values = flags.FlagValues()
     argv = [argv[0], *_with_config_files(argv[1:])]
@@ -64,6 +64,7 @@ def parse(
         raise
     except (Exception, SystemExit) as error:
         raise ConfigError(_in_config_file(error, argv) or _innermost(error)) from error
+    _check_filled(values)
     if len(rest) > 1:
         raise ConfigError(f"{rest[1]!r} is not understood; see --help")
     return values, config, False
@@ -78,7 +79,7 @@ def parse_words(
       (flag values; the words; whether help was shown).
 
     Raises:
-      ConfigError: a flag does not exist, or a value cannot be parsed.
+      ConfigError: a flag does not exist, or a value is missing or cannot be parsed.
     """
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
@@ -86,9 +87,11 @@ def parse_words(
     if _help_shown(argv, values, usage):
         return values, [], True
     try:
-        return values, values(argv)[1:], False
+        words = values(argv)[1:]
     except flags.Error as error:
         raise ConfigError(_innermost(error)) from error
+    _check_filled(values)
+    return values, words, False
 
 
 def _help_shown(argv: list[str], values: flags.FlagValues, usage: str) -> bool:
@@ -124,17 +127,6 @@ def needed(config: ConfigDict | None) -> ConfigDict:
     if config is None:
         raise ConfigError("--config=NAME is needed, such as --config=hopper")
     return config
-
-
-def check_filled(values: flags.FlagValues, *names: str) -> None:
-    """Refuse flags that are given without a value, which would otherwise be as if left out.
-
-    Raises:
-      ConfigError: a flag has no value.
-    """
-    for name in names:
-        if values[name].present and not values[name].value:
-            raise ConfigError(f"--{name}= has no value (an unset variable?); leave it out")
 
 
 def workdir(value: str | None, default: Path) -> Path:
@@ -174,6 +166,17 @@ def _config_file(value: str) -> str:
             )
         path = known[stem]
     return f"{path}{colon}{argument}"
+
+
+def _check_filled(values: flags.FlagValues) -> None:
+    """Refuse flags that are given without a value, which would otherwise be as if left out.
+
+    Raises:
+      ConfigError: a flag has no value.
+    """
+    for name in (name for name in values if name != "config"):
+        if values[name].present and values[name].value in ("", []):
+            raise ConfigError(f"--{name}= has no value (an unset variable?); leave it out")
 
 
 def _in_config_file(error: BaseException, words: list[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from tskd_jax.cli.flags import check_filled, parse_words, workdir
+from tskd_jax.cli.flags import parse_words, workdir
 from tskd_jax.cli.run import run, show
 from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.machine.signals import Request
@@ -24,7 +24,6 @@ def main(argv: list[str], request: Request) -> int:
     values, words, shown = parse_words(argv, _define, __doc__ or "")
     if shown:
         return 0
-    check_filled(values, "workdir")
     if len(words) != 1:
         raise ConfigError("tskd-jax replay takes one summary.json")
     return repeat(Path(words[0]), values["workdir"].value, request)

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from tskd_jax.cli.flags import check_filled, needed, parse, workdir
+from tskd_jax.cli.flags import needed, parse, workdir
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -63,7 +63,6 @@ def main(argv: list[str], request: Request) -> int:
     values, given, shown = parse(argv, _define, __doc__ or "")
     if shown:
         return 0
-    check_filled(values, "workdir", "stop_after", "reuse", "track", "replay")
     stop_after = values["stop_after"].value
     if values["replay"].value:
         from tskd_jax.cli import replay

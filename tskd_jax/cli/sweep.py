@@ -26,7 +26,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from tskd_jax.cli import launchers
-from tskd_jax.cli.flags import check_filled, check_name, needed, parse, workdir
+from tskd_jax.cli.flags import check_name, needed, parse, workdir
 from tskd_jax.cli.sweep_run import CLAIMS, OUTPUT, Task
 from tskd_jax.errors import ConfigError, WorkdirError
 from tskd_jax.machine.signals import Request
@@ -52,7 +52,6 @@ def main(argv: list[str], request: Request) -> int:
     values, given, shown = parse(argv, _define, __doc__ or "")
     if shown:
         return 0
-    check_filled(values, "workdir", "seeds")
     from tskd_jax.report.sweep import row_text
 
     base = needed(given).copy_and_resolve_references()
