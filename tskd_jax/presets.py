@@ -97,6 +97,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "world": _FAST | {"steps": 25_000},
         "baseline": _FAST | {"steps": 8_000, "batch_size": 256},
         "trajectory_generator": _SMALL_TRAJECTORIES | {"steps": 15_000, "members": 2},
+        "teachers": {"count": 3, "keep": "best"},
         "reward_generator": _SMALL_REWARDS | {"steps": 20_000},
         "sampling": _SMALL_SAMPLING,
         "reward_sampling": _FEW_STEPS | {"guidance": 1.0},

@@ -32,8 +32,9 @@ def contradictions(
     whole = config.imagination.trajectories * config.stitching.epochs
     if config.teachers.kept < config.teachers.count and config.imagination.world == "none":
         yield (
-            "config.teachers.keep='best' needs a world to choose in; choose "
-            "config.imagination.world=mean or random_member"
+            f"config.teachers.keep='best' of config.teachers.count={config.teachers.count} needs a "
+            "world to choose in; choose config.imagination.world=mean or random_member, or "
+            "config.teachers.count=1"
         )
     if config.teachers.kept > whole:
         yield (
