@@ -39,13 +39,13 @@ from tskd_jax.machine.signals import Request
 from tskd_jax.report import summary as summaries
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of finished runs.")
-# Of `left`: none, hardly any, some, and more.
-TRUST = ((0.0, 0.0), (0.0, 0.05), (0.05, 0.15), (0.15, 1.0))
-FAR = 20.0  # points
-
 KNOWN = flags.DEFINE_list("known", [], "Tables of this script, of other runs.")
 NAME = flags.DEFINE_string("name", None, "Of the results; None: the device's kind.")
 RESULTS = flags.DEFINE_string("results", "experiments/results/verdicts", "Folder.")
+
+# Of `left`: none, hardly any, some, and more.
+TRUST = ((0.0, 0.0), (0.0, 0.05), (0.05, 0.15), (0.15, 1.0))
+FAR = 20.0  # points
 
 
 def students_of(folder: Path, seen: set[Hashable]) -> list[dict[str, Any]]:

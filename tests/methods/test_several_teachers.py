@@ -90,7 +90,7 @@ def test_each_seed_has_its_own_best_teacher():
     callbacks = TrainingCallbacks(report=lines.append)
     planners = [Fake({"weights": np.array([[1.0], [2.0]]) * sign}) for sign in (1, -1)]
     chosen, metrics = teachers.best_teacher(
-        None, [[good, poor], [poor, good]], planners, task, callbacks=callbacks
+        task, [[good, poor], [poor, good]], planners, callbacks=callbacks
     )
     np.testing.assert_array_equal(chosen.params["weights"], [[1.0], [-2.0]])
     scores = [float(task.normalized_score(value)) for value in (900.0, 100.0)]
@@ -102,29 +102,24 @@ def test_each_seed_has_its_own_best_teacher():
     assert "teacher 2 (" in lines[1]
 
 
+def scores_of(*trials):
+    """What the trials of several teachers are worth, of one seed."""
+    planners, task = [Fake({"w": np.zeros((1, 1))})] * len(trials), get_task("hopper")
+    each = [[one] for one in trials]
+    return teachers.best_teacher(task, each, planners, callbacks=TrainingCallbacks())[1][0]
+
+
 def test_to_leave_the_known_world_is_no_way_to_save_costs():
     task = get_task("hopper")
     # Both lose one a step on average; the first leaves the world after half of the time.
     leaves = trial_of([-500.0], [500], [1.2], [False])
     stays = trial_of([-900.0], [1000], [1.2], [False])
-    _, (means,) = teachers.best_teacher(
-        None,
-        [[leaves], [stays]],
-        [Fake({"w": np.zeros((1, 1))})] * 2,
-        task,
-        callbacks=TrainingCallbacks(),
-    )
+    means = scores_of(leaves, stays)
     assert means["teacher 1"] == pytest.approx(float(task.normalized_score(-1000.0)))
     assert means["teacher 2"] == pytest.approx(float(task.normalized_score(-900.0)))
     # A fall ends an episode by the rule, and costs nothing more.
     falls = trial_of([-500.0], [500], [0.1], [True])
-    _, (means,) = teachers.best_teacher(
-        None,
-        [[falls], [stays]],
-        [Fake({"w": np.zeros((1, 1))})] * 2,
-        task,
-        callbacks=TrainingCallbacks(),
-    )
+    means = scores_of(falls, stays)
     assert means["teacher 1"] == pytest.approx(float(task.normalized_score(-500.0)))
 
 

@@ -59,7 +59,7 @@ class TracedRun:
         if own == "best_data":
             return [self.CHOSEN % len(inputs[0]) for _ in seeds]
         if own == "best_teacher":
-            return inputs[1][0]
+            return inputs[1][0]  # of the planners
         if own == "cloning":
             return [
                 Policy(

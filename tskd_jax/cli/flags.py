@@ -174,7 +174,7 @@ def _check_filled(values: flags.FlagValues) -> None:
     Raises:
       ConfigError: a flag has no value.
     """
-    for name in (name for name in values if name != "config"):
+    for name in values:
         if values[name].present and values[name].value in ("", []):
             raise ConfigError(f"--{name}= has no value (an unset variable?); leave it out")
 

@@ -131,7 +131,7 @@ class Outcome:
       data: what the students imitate, or what the actors were trained on.
       imagined: everything that DDR-I imagined; None if the method imagines nothing.
       accepted: the part of `imagined` that the ensemble finds likely.
-      teachers: `config.teachers.count` of them; empty if the method has none.
+      teachers: `config.teachers.kept` of them; empty if the method has none.
     """
 
     policies: Sequence[Policy | Actor]

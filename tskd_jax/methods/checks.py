@@ -29,13 +29,13 @@ def contradictions(
             "was only cut short has no bound; choose less than 1"
         )
     yield from config.teachers.contradictions(config.sampling)
-    whole = config.imagination.trajectories * config.stitching.epochs
     if config.teachers.kept < config.teachers.count and config.imagination.world == "none":
         yield (
             f"config.teachers.keep='best' of config.teachers.count={config.teachers.count} needs a "
             "world to choose in; choose config.imagination.world=mean or random_member, or "
             "config.teachers.count=1"
         )
+    whole = config.imagination.trajectories * config.stitching.epochs
     if config.teachers.kept > whole:
         yield (
             f"config.teachers.count={config.teachers.count} is more than the {whole} trajectories "

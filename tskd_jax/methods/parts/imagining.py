@@ -27,7 +27,7 @@ def imagine_episodes(exp: Experiment, teachers: Sequence[Teacher]) -> list[Traje
 
     Each teacher imagines its share of them.
     """
-    config, starts = exp.config, exp.recorded.starts
+    config = exp.config
     whole = config.imagination.trajectories * config.stitching.epochs
     parts = []
     for index, teacher in enumerate(teachers):
@@ -36,11 +36,21 @@ def imagine_episodes(exp: Experiment, teachers: Sequence[Teacher]) -> list[Traje
         if config.imagination.mode == "environment":
             how = plan_in_simulator, sampling, teacher, exp.task, count
         else:
-            how = imagine, config.imagination, sampling, teacher, exp.task
-            how += exp.recorded.observations[starts], exp.recorded.origin[starts], count
-            how += exp.task.episode_limit, True
+            how = from_episode_starts(exp, teacher, index, count)
         parts.append(exp.stage(*how, name=f"imagination{use}", use=use))
     return pooled(parts)
+
+
+def from_episode_starts(
+    exp: Experiment, teacher: Teacher, index: int, count: int
+) -> tuple[Any, ...]:
+    """The stage in which teacher `index` imagines whole trajectories, without the simulator."""
+    config, recorded = exp.config, exp.recorded
+    return (
+        *(imagine, config.imagination, config.teacher_sampling(index), teacher, exp.task),
+        *(recorded.initial_observations, recorded.origin[recorded.starts]),
+        *(count, exp.task.episode_limit, True),
+    )
 
 
 def imagine_from_states(

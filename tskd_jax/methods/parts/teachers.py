@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods.base import Experiment, Teacher
 from tskd_jax.methods.parts.choosing import told
-from tskd_jax.methods.parts.imagining import imagine
+from tskd_jax.methods.parts.imagining import ends_in_doubt, from_episode_starts
 from tskd_jax.methods.parts.models import (
     train_inverse_dynamics,
     train_planner,
@@ -32,39 +31,30 @@ def train_teachers(exp: Experiment) -> list[Teacher]:
     planners = [train_planner(exp, index) for index in range(config.count)]
     if config.kept < config.count:
         trials = [
-            _on_trial(exp, Teacher(planner, inverse, world), index)
+            exp.stage(
+                *from_episode_starts(exp, Teacher(planner, inverse, world), index, config.trials),
+                name=f"trial{use_of_teacher(index)}",
+                use=".trial",  # the same keys for all: they begin in the same states
+            )
             for index, planner in enumerate(planners)
         ]
-        planners = [exp.stage(best_teacher, None, trials, planners, exp.task)]
+        planners = [exp.stage(best_teacher, exp.task, trials, planners)]
     return [Teacher(planner, inverse, world) for planner in planners]
 
 
-def _on_trial(exp: Experiment, teacher: Teacher, index: int) -> list[Trajectories]:
-    """Whole trajectories of a teacher; every teacher begins in the same states."""
-    config, recorded = exp.config, exp.recorded
-    return exp.stage(
-        *(imagine, config.imagination, config.teacher_sampling(index), teacher, exp.task),
-        *(recorded.initial_observations, recorded.origin[recorded.starts]),
-        *(config.teachers.trials, exp.task.episode_limit, True),
-        name=f"trial{use_of_teacher(index)}",
-        use=".trial",
-    )
-
-
 def best_teacher(
-    _config: None,
+    task: Task,
     trials: Sequence[Sequence[Trajectories]],
     planners: Sequence[Diffuser],
-    task: Task,
     *,
     callbacks: TrainingCallbacks,
 ) -> tuple[Diffuser, list[dict[str, float]]]:
     """For each seed, the planner whose whole trajectories have the highest mean return.
 
     Args:
+      task: gives the scores, the termination rule and the episode limit.
       trials: of each planner and seed, trajectories in the learned world.
       planners: with the seeds as leading axis.
-      task: gives the scores, the termination rule and the episode limit.
       callbacks: told which ones are chosen.
 
     Returns:
@@ -92,6 +82,6 @@ def _verdict(data: Trajectories, task: Task) -> Verdict:
     One that the world did not know how to continue ends alive, or before the limit without an end
     (`imagine`).
     """
-    alive = np.asarray(task.alive(jnp.asarray(data.next_observations[data.ends])))
-    left = np.where(data.terminals[data.ends], alive, data.lengths < task.episode_limit)
+    cut = ~data.terminals[data.ends] & (data.lengths < task.episode_limit)
+    left = cut | ends_in_doubt(data, task)[data.ends]
     return Verdict(data.returns()[None], data.lengths[None], np.zeros((1, len(left))), left[None])
