@@ -111,7 +111,7 @@ def test_a_student_of_an_earlier_version(run, tmp_path):
         ((), "takes one student"),
         (("RUN", "RUN"), "takes one student"),
         (("RUN",), "--format=NAME is needed: one of npz, onnx, c, tflite, stablehlo, all"),
-        (("RUN", "--format="), "--format=NAME is needed"),
+        (("RUN", "--format="), "--format= has no value"),
         (("RUN", "--format=c"), "--out=PATH is needed"),
         (("RUN", "--format=d", "--out=OUT"), "--format=d: there is no such format; one of npz"),
         (("RUN", "--format=d,all", "--out=OUT"), "--format=d: there is no such format; one of npz"),
