@@ -66,6 +66,27 @@ def test_of_several_teachers_only_the_best_imagines(tiny_trajectories, name):
     assert run.keys["imagination"] != other.keys["imagination"]
 
 
+@pytest.mark.parametrize("name", ["tskd", "tskd_one_step"])
+def test_one_world_imagines_and_another_judges(tiny_trajectories, name):
+    changes = {"teachers.count": 2, "teachers.keep": "best", "selection.by": "referee"}
+    changes |= {"imagination.world": "mean"}
+    both = {
+        noise: trace(name, make("paper"), tiny_trajectories, changes | {"world.noise": noise})
+        for noise in (0.0, 0.1)
+    }
+    (one, same), (two, outcome) = both[0.0], both[0.1]
+    assert "imagination_world" not in one.keys
+    assert two.configs["imagination_world"].noise == 0.1
+    assert two.configs["world"].noise == 0.0
+    # Other weights, too: errors that a teacher meets are not those that its judge shares.
+    assert two.keys["imagination_world"] != two.keys["world"] == one.keys["world"]
+    assert outcome.teachers[0].world == f"the world of {two.keys['imagination_world']}"
+    assert same.teachers[0].world == f"the world of {one.keys['world']}"
+    for judged in ("best_share", "trial", "trial.2", "best_teacher"):
+        assert two.keys[judged] == one.keys[judged]
+    assert two.keys["imagination"] != one.keys["imagination"]
+
+
 def trial_of(returns, lengths, heights, ended):
     """Hopper's imagined episodes that end at these heights; every step but the last gets 0."""
     size, ends = sum(lengths), np.cumsum(lengths) - 1

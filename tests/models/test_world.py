@@ -99,6 +99,32 @@ def test_a_constant_reward_is_learned_exactly(linear):
     np.testing.assert_array_equal(rewards, np.full((5, 2), 1.5, np.float32))
 
 
+def test_noise_in_training_leads_back_to_recorded_states():
+    """Both numbers of a recorded state are equal; a rollout begins where they are not."""
+    rng = np.random.default_rng(0)
+    states, actions = rng.normal(size=(2000, 1)), rng.uniform(-1, 1, (2000, 1))
+    pair = from_columns(
+        observations=np.repeat(states, 2, 1),
+        actions=actions,
+        rewards=states[:, 0],
+        next_observations=np.repeat(states + 0.2 * actions, 2, 1),
+        terminals=np.zeros(2000, bool),
+        lengths=np.full(20, 100),
+    )
+    begin = pair.observations[:500] + np.array([[0.05, -0.05]], np.float32)
+
+    def apart_after_ten(noise):
+        config = replace(CONFIG, noise=noise)
+        models, (metrics,) = world.train(config, pair, keys=jax.random.key(0)[None])
+        model, reached = seeds.of_seed(models, 0), begin
+        for _ in range(10):
+            reached = world.predictions(model, reached, np.zeros((500, 1), np.float32))[0].mean(1)
+        assert metrics["held_out_error"] < 0.03
+        return np.abs(reached[:, 0] - reached[:, 1]).mean()
+
+    assert apart_after_ten(0.5) < 0.02 < 0.07 < apart_after_ten(0.0)
+
+
 def test_what_lies_far_beyond_the_recorded_is_cut_off(linear, trained):
     model = seeds.of_seed(trained[0], 0)
     states = linear.observations[:1] + np.array([[0, 0, 1e6]], np.float32)

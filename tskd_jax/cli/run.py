@@ -18,8 +18,8 @@ from tskd_jax.machine.signals import Request
 # Values of --stop_after; the name of a part (`parts_of_stage`) may follow after a dot.
 STAGES = (
     *("dataset", "termination", "world", "best_share", "confirmed_share", "inverse_dynamics"),
-    *("baseline", "trajectory_generator", "few_steps", "trial", "best_teacher", "imagination"),
-    *("dynamics", "accept", "reward_generator", "cvae", "wgan"),
+    *("baseline", "trajectory_generator", "few_steps", "trial", "best_teacher"),
+    *("imagination_world", "imagination", "dynamics", "accept", "reward_generator", "cvae", "wgan"),
     *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
     *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
 )

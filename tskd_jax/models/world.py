@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from tskd_jax.data.normalizer import Normalizer, fit_normalizer, moments
 from tskd_jax.data.trajectories import Trajectories
-from tskd_jax.fields import COUNT, WIDTHS, between, field
+from tskd_jax.fields import COUNT, NOT_NEGATIVE, WIDTHS, between, field
 from tskd_jax.machine.batching import evenly, in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.models import held_out
@@ -50,6 +50,12 @@ class Config(TrainingConfig):
     hidden: tuple[int, ...] = field((256, 256, 256), WIDTHS, "hidden layers")
     members: int = field(4, COUNT, "forward models")
     held_out: float = field(0.05, between(0.001, 0.9), "share of transitions held out")
+    noise: float = field(
+        0.0,
+        NOT_NEGATIVE,
+        "of the world in which teachers imagine: on the states that it learns from, in deviations "
+        "of s' - s, so that it mends its small errors; another, without, judges. 0: one does both",
+    )
 
 
 @struct.dataclass
@@ -169,12 +175,9 @@ def _range(trajectories: Trajectories) -> tuple[np.ndarray, np.ndarray]:
 def training(
     config: Config, trajectories: Trajectories, keys: jax.Array
 ) -> tuple[Training, list[np.ndarray]]:
-    """The training of all members of all seeds by mean squared error.
+    """The training of all members of all seeds by mean squared error; `keys` is (S,).
 
-    Args:
-      config: of this part.
-      trajectories: the recorded dataset.
-      keys: (S,).
+    From noisy states they learn the recorded next state (Sanchez-Gonzalez et al. 2020).
 
     Returns:
       (the training; the held-out transitions of each seed).
@@ -186,8 +189,11 @@ def training(
     deviation = np.where(model.change_deviation > 0, model.change_deviation, 1.0)
     reward_deviation = model.reward_deviation or 1.0
 
-    def loss(params, _ema, batch, _key):
+    def loss(params, _ema, batch, key):
         states, actions, next_states, rewards = batch
+        if config.noise:
+            scale = config.noise * model.change_deviation[None]
+            states = states + scale * jax.random.normal(key, states.shape)
         change = (next_states - states - model.change_mean[None]) / deviation[None]
         reward = (rewards - model.reward_mean) / reward_deviation
         goal = jnp.concatenate([change, reward[:, None]], -1)

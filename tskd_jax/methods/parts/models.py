@@ -21,8 +21,22 @@ def use_of_teacher(index: int) -> str:
 
 
 def train_world(exp: Experiment) -> World:
-    """Train T(s, a), in which teachers imagine and policies are judged."""
-    return exp.stage(forward.train, exp.config.world, exp.recorded)
+    """Train T(s, a), in which policies and teachers are judged."""
+    return exp.stage(forward.train, replace(exp.config.world, noise=0.0), exp.recorded)
+
+
+def train_imagination_world(exp: Experiment) -> World | None:
+    """Train T(s, a), in which teachers imagine, if they need one.
+
+    It is the world that judges, or with `config.world.noise` one of its own.
+    """
+    config = exp.config
+    if config.imagination.world == "none":
+        return None
+    if not config.world.noise:
+        return train_world(exp)
+    name = "imagination_world"
+    return exp.stage(forward.train, config.world, exp.recorded, name=name, use=f".{name}")
 
 
 def train_pricing(exp: Experiment) -> DiffusionPricing:

@@ -11,6 +11,7 @@ from tskd_jax.methods.base import Experiment, Teacher
 from tskd_jax.methods.parts.choosing import told
 from tskd_jax.methods.parts.imagining import ends_in_doubt, from_episode_starts
 from tskd_jax.methods.parts.models import (
+    train_imagination_world,
     train_inverse_dynamics,
     train_planner,
     train_world,
@@ -26,13 +27,13 @@ from tskd_jax.training.callbacks import TrainingCallbacks
 def train_teachers(exp: Experiment) -> list[Teacher]:
     """Train the models that imagine (an input of Algorithm 4); choose among them if asked."""
     config = exp.config.teachers
-    inverse = train_inverse_dynamics(exp)
-    world = train_world(exp) if exp.config.imagination.world != "none" else None
+    inverse, world = train_inverse_dynamics(exp), train_imagination_world(exp)
     planners = [train_planner(exp, index) for index in range(config.count)]
     if config.kept < config.count:
+        judge = train_world(exp)
         trials = [
             exp.stage(
-                *from_episode_starts(exp, Teacher(planner, inverse, world), index, config.trials),
+                *from_episode_starts(exp, Teacher(planner, inverse, judge), index, config.trials),
                 name=f"trial{use_of_teacher(index)}",
                 use=".trial",  # the same keys for all: they begin in the same states
             )
