@@ -66,15 +66,15 @@ def test_of_several_teachers_only_the_best_imagines(tiny_trajectories, name):
     assert run.keys["imagination"] != other.keys["imagination"]
 
 
-@pytest.mark.parametrize("name", ["tskd", "tskd_one_step"])
-def test_one_world_imagines_and_another_judges(tiny_trajectories, name):
+def test_one_world_imagines_and_another_judges(tiny_trajectories):
     changes = {"teachers.count": 2, "teachers.keep": "best", "selection.by": "referee"}
     changes |= {"imagination.world": "mean"}
-    both = {
-        noise: trace(name, make("paper"), tiny_trajectories, changes | {"world.noise": noise})
-        for noise in (0.0, 0.1)
-    }
-    (one, same), (two, outcome) = both[0.0], both[0.1]
+
+    def traced(name, noise, **more):
+        every = changes | {"world.noise": noise} | more
+        return trace(name, make("paper"), tiny_trajectories, every)
+
+    (one, same), (two, outcome) = traced("tskd", 0.0), traced("tskd", 0.1)
     assert "imagination_world" not in one.keys
     assert two.configs["imagination_world"].noise == 0.1
     assert two.configs["world"].noise == 0.0
@@ -85,6 +85,10 @@ def test_one_world_imagines_and_another_judges(tiny_trajectories, name):
     for judged in ("best_share", "trial", "trial.2", "best_teacher"):
         assert two.keys[judged] == one.keys[judged]
     assert two.keys["imagination"] != one.keys["imagination"]
+    # In a single step no error can add up.
+    for steps, worlds in ((1, 1), (2, 2)):
+        run, _ = traced("tskd_one_step", 0.1, **{"tskd_one_step.max_steps": steps})
+        assert len({name for name in run.keys if name.endswith("world")}) == worlds
 
 
 def trial_of(returns, lengths, heights, ended):

@@ -25,7 +25,7 @@ def train(exp: Experiment, _own: NoFields) -> Outcome:
 
     teachers, whole, imagined = [], None, None
     if config.imagination.enabled:
-        teachers = train_teachers(exp)
+        teachers = train_teachers(exp, exp.task.episode_limit)
         whole = imagine_episodes(exp, teachers)
         imagined = accept_likely(exp, whole)
 

@@ -47,7 +47,7 @@ def train(exp: Experiment, own: Config) -> Outcome:
     if not exp.config.imagination.enabled:
         return Outcome(exp.distil(kept), kept)
 
-    teachers = train_teachers(exp)
+    teachers = train_teachers(exp, own.max_steps)
     states = exp.recorded if own.start_states == "all" else kept[0]
     whole = imagine_from_states(exp, teachers, states, own.states, own.max_steps)
     imagined = accept_likely(exp, whole)

@@ -53,8 +53,8 @@ class Config(TrainingConfig):
     noise: float = field(
         0.0,
         NOT_NEGATIVE,
-        "of the world in which teachers imagine: on the states that it learns from, in deviations "
-        "of s' - s, so that it mends its small errors; another, without, judges. 0: one does both",
+        "of the world in which teachers imagine several steps: on the states that it learns from, "
+        "in deviations of s' - s, so that it mends small errors; another, without, judges",
     )
 
 

@@ -25,15 +25,16 @@ def train_world(exp: Experiment) -> World:
     return exp.stage(forward.train, replace(exp.config.world, noise=0.0), exp.recorded)
 
 
-def train_imagination_world(exp: Experiment) -> World | None:
-    """Train T(s, a), in which teachers imagine, if they need one.
+def train_imagination_world(exp: Experiment, steps: int) -> World | None:
+    """Train T(s, a), in which teachers imagine so many steps in a row, if they need a world.
 
-    It is the world that judges, or with `config.world.noise` one of its own.
+    It is the world that judges, or with `config.world.noise` one of its own. In a single step no
+    error can add up.
     """
     config = exp.config
     if config.imagination.world == "none":
         return None
-    if not config.world.noise:
+    if not config.world.noise or steps == 1:
         return train_world(exp)
     name = "imagination_world"
     return exp.stage(forward.train, config.world, exp.recorded, name=name, use=f".{name}")

@@ -24,10 +24,15 @@ from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 
-def train_teachers(exp: Experiment) -> list[Teacher]:
-    """Train the models that imagine (an input of Algorithm 4); choose among them if asked."""
+def train_teachers(exp: Experiment, steps: int) -> list[Teacher]:
+    """Train the models that imagine (an input of Algorithm 4); choose among them if asked.
+
+    Args:
+      exp: the experiment.
+      steps: how many they will imagine in a row, at most.
+    """
     config = exp.config.teachers
-    inverse, world = train_inverse_dynamics(exp), train_imagination_world(exp)
+    inverse, world = train_inverse_dynamics(exp), train_imagination_world(exp, steps)
     planners = [train_planner(exp, index) for index in range(config.count)]
     if config.kept < config.count:
         judge = train_world(exp)
