@@ -7,7 +7,7 @@ import pytest
 
 from tskd_jax.machine.platform import lowering_for
 from tskd_jax.nn import convolution
-from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample, convolution_form
+from tskd_jax.nn.convolution import Conv1d, Downsample, Upsample, add_bias, convolution_form
 from tskd_jax.nn.unet import TemporalUNet
 
 
@@ -145,7 +145,10 @@ def test_forms_agree_on_the_whole_unet_with_its_gradients():
 
 @pytest.mark.parametrize(
     ("other", "dtype", "tolerance"),
-    [("gpu", "float32", 1e-4), ("gpu", "bfloat16", 0.1), ("tpu", "float32", 1e-4)],
+    [
+        *(("gpu", "float32", 1e-4), ("gpu", "bfloat16", 0.1)),
+        *(("tpu", "float32", 1e-4), ("tpu", "bfloat16", 0.1)),
+    ],
 )
 def test_what_is_compiled_for_another_platform_is_the_same(other, dtype, tolerance):
     # 9 tokens, then 5: shorter than the kernel on the way down, with single taps beside it.
@@ -203,6 +206,21 @@ def test_auto_chooses_by_platform_gradient_and_length(backend, time, sampling, t
     if backend == "cpu":
         # XLA's own gradient is a convolution whose kernel is as long as the input: slow in a loop.
         assert all(shape[0] == 5 for name, shape in found if name == "conv_general_dilated")
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 5, 4)])
+def test_a_tpu_sums_up_the_gradient_of_a_bias_by_a_product(shape):
+    y, bias = normal(shape, seed=0), normal((4,), seed=1)
+
+    def gradients(y, bias):
+        return jax.grad(lambda y, bias: jnp.sin(add_bias(y, bias)).sum(), (0, 1))(y, bias)
+
+    for name, expected in (("cpu", set()), ("gpu", set()), ("tpu", {"dot_general"})):
+        with lowering_for(name):
+            assert {name for name, _ in products(gradients, y, bias)} == expected
+            of_y, of_bias = gradients(y, bias)
+        np.testing.assert_allclose(of_y, np.cos(y + bias[(None,) * (y.ndim - 1)]), rtol=1e-5)
+        np.testing.assert_allclose(of_bias, of_y.reshape(-1, 4).sum(0), rtol=1e-5)
 
 
 def test_a_single_tap_is_a_product_on_a_gpu():

@@ -15,7 +15,8 @@ def matmul_flops(function: Callable, *arguments: Any) -> int:
 
     The function is traced, not executed. A multiplication and an addition are two operations. The
     body of a `scan` counts as often as it runs, the body of a `while_loop` once, and a `cond` as
-    its costliest branch. Products with padding count; XLA's later optimisations are ignored.
+    its costliest branch. Products with padding count, those with zeros between the entries of a
+    convolution's input do not; XLA's later optimisations are ignored.
 
     Args:
       function: takes arrays (or their shapes) and is not compiled with static arguments.
@@ -48,7 +49,8 @@ def _flops_of_product(equation: Any) -> int:
         return 2 * outputs * int(np.prod([shape[axis] for axis in contracted], dtype=np.int64))
     kernel = equation.invars[1].aval.shape
     out_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
-    return 2 * outputs * int(np.prod(kernel, dtype=np.int64)) // out_channels
+    inserted = int(np.prod(params["lhs_dilation"]))
+    return 2 * outputs * int(np.prod(kernel, dtype=np.int64)) // out_channels // inserted
 
 
 def _jaxprs(value: Any) -> list[Any]:
