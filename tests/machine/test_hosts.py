@@ -33,7 +33,7 @@ SMALLER = (
     *(f"--config.{part}.features=32" for part in ("trajectory_generator", "reward_generator")),
     "--config.trajectory_generator.horizon=8",
     "--config.reward_generator.horizon=2",
-    "--config.checkpoint_seconds=1.0",
+    "--config.checkpoint_seconds=0.3",
 )
 # Processes that do nothing but agree, until one is gone.
 AGREEING = """
