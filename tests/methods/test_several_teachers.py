@@ -91,6 +91,21 @@ def test_one_world_imagines_and_another_judges(tiny_trajectories):
         assert len({name for name in run.keys if name.endswith("world")}) == worlds
 
 
+def test_teachers_are_tried_without_noise(tiny_trajectories):
+    changes = {"teachers.count": 2, "teachers.keep": "best", "imagination.world": "mean"}
+
+    def traced(noise):
+        every = changes | {"imagination.action_noise": noise}
+        return trace("tskd", make("paper"), tiny_trajectories, every)
+
+    (calm, _), (noisy, _) = traced(0.0), traced(0.1)
+    for trial in ("trial", "trial.2", "best_teacher"):
+        assert calm.keys[trial] == noisy.keys[trial]
+    assert calm.configs["trial"].action_noise == noisy.configs["trial"].action_noise == 0
+    assert noisy.configs["imagination"].action_noise == 0.1
+    assert calm.keys["imagination"] != noisy.keys["imagination"]
+
+
 def trial_of(returns, lengths, heights, ended):
     """Hopper's imagined episodes that end at these heights; every step but the last gets 0."""
     size, ends = sum(lengths), np.cumsum(lengths) - 1

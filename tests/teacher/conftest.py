@@ -53,6 +53,7 @@ def run(teacher, tiny_config, task, starts):
         max_steps=None,
         world=None,
         random_member=False,
+        action_noise=0.0,
         **callbacks,
     ):
         model, inverse = teacher
@@ -68,6 +69,7 @@ def run(teacher, tiny_config, task, starts):
             chunk=chunk,
             world=world,
             random_member=random_member,
+            action_noise=action_noise,
             callbacks=TrainingCallbacks(**callbacks),
         )
         return imagined

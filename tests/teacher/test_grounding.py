@@ -10,6 +10,8 @@ from soundness import assert_sound
 
 from tskd_jax.models import world as forward
 from tskd_jax.models.inverse_dynamics import actions_between
+from tskd_jax.policy import Bounds
+from tskd_jax.teacher.grounding import Grounding
 from tskd_jax.training import seeds
 
 
@@ -49,6 +51,64 @@ def test_a_random_member_answers_each_step(run, world, task, starts):
     # Each of both about as often, and not one of them throughout a plan.
     assert 0.3 < member.mean() < 0.7
     assert (np.diff(member) != 0).mean() > 0.3
+
+
+class Echo(forward.World):
+    """A world of one member whose next states begin with the action."""
+
+    def __init__(self):
+        pass
+
+    def __call__(self, states, actions):
+        following = jnp.concatenate([actions, states[:, 2:]], -1)
+        return following[:, None], jnp.zeros((len(states), 1))
+
+    def apart(self, answers):
+        return jnp.zeros(len(answers))
+
+    def knows(self, apart):
+        return apart == 0
+
+
+def test_noise_is_on_what_is_executed_and_not_on_what_is_recorded(teacher, task):
+    model, inverse = (seeds.of_seed(one, 0) for one in teacher)
+    inverse = inverse.replace(bounds=Bounds((-1.0, 0.0), (1.0, 6.0)))
+    drawn = np.random.default_rng(6).uniform(-0.5, 0.5, (2, 400, 3))
+    present, planned = jnp.asarray(drawn, jnp.float32)
+    keys = jax.random.split(jax.random.key(7), 400)
+
+    def executed(noise):
+        how = Grounding(inverse, Echo(), action_noise=noise)
+        _, following, actions, _ = how.execute(model, present, planned[:, None], keys)
+        led_to = model.states.unnormalize(following[:, 0])
+        return np.asarray(actions[:, 0]), np.asarray(led_to[:, :2])
+
+    actions, done = executed(0.0)
+    np.testing.assert_allclose(done, actions, atol=1e-5)
+    same, disturbed = executed(0.02)
+    np.testing.assert_array_equal(same, actions)
+    # A share of half the range of each dimension, drawn for each trajectory; bounds cut some.
+    inside = np.abs(inverse.bounds.shrink(actions)).max(-1) < 0.9
+    assert inside.sum() > 100
+    noise = (disturbed - actions)[inside] / np.array([1.0, 3.0])
+    assert noise.std(0) == pytest.approx([0.02, 0.02], rel=0.15)
+    assert noise.mean(0) == pytest.approx([0, 0], abs=0.005)
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.25
+    _, wild = executed(10.0)
+    assert wild.min(0) == pytest.approx([-1, 0], abs=1e-4)
+    assert wild.max(0) == pytest.approx([1, 6])
+
+
+def test_each_step_has_noise_of_its_own(run, world):
+    calm, noisy = (run(world=world, action_noise=noise) for noise in (0.0, 0.2))
+    of_first = noisy.starts
+    np.testing.assert_array_equal(noisy.observations[of_first], calm.observations[of_first])
+    np.testing.assert_allclose(noisy.actions[of_first], calm.actions[of_first], atol=1e-5)
+    assert np.abs(noisy.next_observations[of_first] - calm.next_observations[of_first]).max() > 1e-3
+    # What follows is the answer to the disturbed action in every step.
+    next_states, _ = said(world, noisy)
+    off = np.abs(next_states.mean(1) - noisy.next_observations).max(-1)
+    assert (off > 1e-4).mean() > 0.9
 
 
 def test_an_episode_ends_where_members_disagree_too_much(run, world, task, starts):

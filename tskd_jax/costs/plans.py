@@ -64,9 +64,9 @@ def _imagined(
         if not size or not chunks:
             continue
         bucket = 1 << (size - 1).bit_length()
-        how = bucket, model, sampling, section.world, max_steps, keys
+        how = bucket, model, sampling, section, max_steps, keys
         program = _lockstep(name, plans * chunks, *how, config, recorded, task)
-        about = bucket, seeds, model.config, sampling, section.world, max_steps
+        about = bucket, seeds, model.config, sampling, section, max_steps
         found.append(((lockstep.advance, *about), program))
     return found
 
@@ -77,7 +77,7 @@ def _lockstep(
     bucket: int,
     model: Diffuser,
     sampling: SamplingConfig,
-    world: str,
+    section: imagination.Config,
     max_steps: int,
     keys: jax.Array,
     config: Config,
@@ -89,10 +89,11 @@ def _lockstep(
 
     def prepare(among, place):
         grounding, action_size = None, 0
-        if world != "none":
+        if section.world != "none":
             inverse = fresh_inverse_dynamics(config, recorded, task, keys)
             models = fresh_world(config, recorded, keys)
-            grounding = Grounding(inverse, models, world == "random_member")
+            noise = section.action_noise if max_steps > 1 else 0.0
+            grounding = Grounding(inverse, models, section.world == "random_member", noise)
             action_size = task.action_size
         mesh = devices.mesh(among=among)
         rows = padded(bucket, mesh) * seeds

@@ -8,7 +8,7 @@ import numpy as np
 
 from tskd_jax.data.trajectories import IMAGINED, Trajectories, from_columns, ranges
 from tskd_jax.envs.tasks import Task
-from tskd_jax.fields import ANY, COUNT, PROBABILITY, field, one_of
+from tskd_jax.fields import ANY, COUNT, NOT_NEGATIVE, PROBABILITY, field, one_of
 from tskd_jax.machine import devices, memory
 from tskd_jax.models.inverse_dynamics import InverseDynamics, actions_between
 from tskd_jax.models.world import World
@@ -38,6 +38,13 @@ class Config:
         "imagined next state is executed in learned forward models, which give both: their mean, "
         "or a random one's of them in every step",
     )
+    action_noise: float = field(
+        0.0,
+        NOT_NEGATIVE,
+        "where several steps are imagined in a world: deviation of the noise with which actions "
+        "are executed there, as a share of half their range; what is recorded is the action "
+        "without it, so that students learn how the teacher recovers",
+    )
     trajectories: int = field(300, COUNT, "n, imagined trajectories an epoch (Appendix B)")
     min_likelihood_quantile: float = field(
         0.0,
@@ -60,6 +67,7 @@ def imagine(
     chunk: int = 512,
     world: World | None = None,
     random_member: bool = False,
+    action_noise: float = 0.0,
     callbacks: TrainingCallbacks | None = None,
 ) -> list[Trajectories]:
     """Imagine trajectories from the given start states with the teacher, for each seed.
@@ -83,6 +91,7 @@ def imagine(
       world: executes the actions and gives next states and rewards, with the seeds as leading axis;
         None: those that DDR-I imagines are taken.
       random_member: whether a random member of the world answers each step; else their mean.
+      action_noise: of the actions that the world executes (`Grounding`).
       callbacks: progress is (transitions done, upper bound of their total); each chunk is cached as
         a part; `on_compiled` is called for the first chunk.
     """
@@ -95,7 +104,7 @@ def imagine(
     model = devices.copied(model)
     grounding = None
     if world is not None:
-        grounding = devices.copied(Grounding(inverse_dynamics, world, random_member))
+        grounding = devices.copied(Grounding(inverse_dynamics, world, random_member, action_noise))
     done, reported = 0, False
 
     def on_compiled(needed):

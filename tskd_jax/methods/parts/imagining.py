@@ -36,18 +36,18 @@ def imagine_episodes(exp: Experiment, teachers: Sequence[Teacher]) -> list[Traje
         if config.imagination.mode == "environment":
             how = plan_in_simulator, sampling, teacher, exp.task, count
         else:
-            how = from_episode_starts(exp, teacher, index, count)
+            how = from_episode_starts(exp, config.imagination, teacher, index, count)
         parts.append(exp.stage(*how, name=f"imagination{use}", use=use))
     return pooled(parts)
 
 
 def from_episode_starts(
-    exp: Experiment, teacher: Teacher, index: int, count: int
+    exp: Experiment, config: imagination.Config, teacher: Teacher, index: int, count: int
 ) -> tuple[Any, ...]:
     """The stage in which teacher `index` imagines whole trajectories, without the simulator."""
-    config, recorded = exp.config, exp.recorded
+    recorded = exp.recorded
     return (
-        *(imagine, config.imagination, config.teacher_sampling(index), teacher, exp.task),
+        *(imagine, config, exp.config.teacher_sampling(index), teacher, exp.task),
         *(recorded.initial_observations, recorded.origin[recorded.starts]),
         *(count, exp.task.episode_limit, True),
     )
@@ -168,6 +168,7 @@ def imagine(
         chunk=config.chunk,
         world=teacher.world,
         random_member=config.world == "random_member",
+        action_noise=config.action_noise if max_steps > 1 else 0.0,
         callbacks=callbacks,
     )
     metrics = []

@@ -1,6 +1,7 @@
 """Teachers: all that are trained imagine, or only the one that does best in the learned world."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -35,14 +36,15 @@ def train_teachers(exp: Experiment, steps: int) -> list[Teacher]:
     inverse, world = train_inverse_dynamics(exp), train_imagination_world(exp, steps)
     planners = [train_planner(exp, index) for index in range(config.count)]
     if config.kept < config.count:
-        judge = train_world(exp)
+        judge, undisturbed = train_world(exp), replace(exp.config.imagination, action_noise=0.0)
+        candidates = [Teacher(planner, inverse, judge) for planner in planners]
         trials = [
             exp.stage(
-                *from_episode_starts(exp, Teacher(planner, inverse, judge), index, config.trials),
+                *from_episode_starts(exp, undisturbed, candidate, index, config.trials),
                 name=f"trial{use_of_teacher(index)}",
                 use=".trial",  # the same keys for all: they begin in the same states
             )
-            for index, planner in enumerate(planners)
+            for index, candidate in enumerate(candidates)
         ]
         planners = [exp.stage(best_teacher, exp.task, trials, planners)]
     return [Teacher(planner, inverse, world) for planner in planners]
