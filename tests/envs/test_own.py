@@ -106,6 +106,8 @@ def test_data_of_another_environment_are_refused(config):
         ("NoSuchRobot-v0", "Gymnasium cannot make it"),
         ("no_such_package:Robot-v0", "Gymnasium cannot make it"),
         ("TskdImages-v0", "no images"),
+        ("TskdBlind-v0", "it has no observation_space"),
+        ("TskdParalysed-v0", "it has no action_space"),
         ("TskdUnbounded-v0", "no bounds"),
         ("TskdFixed-v0", "dimension 1 of its actions is fixed, at 0 … 0;"),
         ("TskdTooClose-v0", "dimension 0 of its actions is fixed, at 1 … 1;"),
@@ -131,7 +133,10 @@ def test_dict_observations_are_vectors_in_the_order_of_the_space(spaces):
 
 class Toy(gymnasium.Env):
     def __init__(self, observation_space, action_space):
-        self.observation_space, self.action_space = observation_space, action_space
+        if observation_space is not None:
+            self.observation_space = observation_space
+        if action_space is not None:
+            self.action_space = action_space
 
     def reset(self, *, seed=None, options=None):
         return {"b": np.full(3, 2.0), "a": np.full(2, 1.0)}, {}
@@ -151,6 +156,8 @@ def spaces():
         ),
         "TskdHopper-v0": (box(-np.inf, np.inf, (11,)), box(-1, 1, (3,))),
         "TskdImages-v0": (box(0, 255, (8, 8, 3), np.uint8), bounded),
+        "TskdBlind-v0": (None, bounded),
+        "TskdParalysed-v0": (box(-1, 1, (3,)), None),
         "TskdUnbounded-v0": (box(-1, 1, (3,)), box(-np.inf, np.inf, (2,))),
         "TskdDict-v0": (
             gymnasium.spaces.Dict({"b": box(-9, 9, (3,)), "a": box(-9, 9, (2,))}),

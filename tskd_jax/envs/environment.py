@@ -23,7 +23,8 @@ def make_environment(gymnasium_id: str, **options: Any) -> gymnasium.Env:
     Gymnasium's hints at newer versions are silenced: D4RL's scores refer to -v4.
 
     Raises:
-      ConfigError: Gymnasium does not know the environment, or cannot make it.
+      ConfigError: Gymnasium does not know the environment, or cannot make it; or the environment
+        does not say what its observations or actions are.
     """
     level = gymnasium.logger.min_level
     gymnasium.logger.min_level = gymnasium.logger.ERROR
@@ -39,6 +40,11 @@ def make_environment(gymnasium_id: str, **options: Any) -> gymnasium.Env:
         ) from error
     finally:
         gymnasium.logger.min_level = level
+    for space in ("observation_space", "action_space"):
+        if not isinstance(getattr(made, space, None), gymnasium.Space):
+            raise ConfigError(
+                f"{gymnasium_id}: it has no {space}; Gymnasium's environments set it in __init__"
+            )
     if isinstance(made.observation_space, gymnasium.spaces.Dict):
         return gymnasium.wrappers.FlattenObservation(made)
     return made
