@@ -20,7 +20,6 @@ class TracedRun:
     Attributes:
       keys: name of a stage -> the fingerprint of what it is made of, in order.
       configs: name of a stage -> the first argument.
-      inputs: name of a stage -> the other arguments.
     """
 
     CHOSEN = -1  # which of several choices of data the referee takes
@@ -30,7 +29,6 @@ class TracedRun:
         self.recorded = recorded
         self.keys: dict[str, str] = {}
         self.configs: dict[str, Any] = {}
-        self.inputs: dict[str, tuple[Any, ...]] = {}
         self.lines: list[str] = []
 
     def stage(
@@ -40,7 +38,6 @@ class TracedRun:
         key = fingerprint(what)
         self.keys[name] = key
         self.configs[name] = config
-        self.inputs[name] = inputs
         # A number that stands for the result, in every transition that comes of it.
         mark = np.float32(int(key[:6], 16) / 2**24)
         made = {
@@ -62,7 +59,7 @@ class TracedRun:
         if own == "best_data":
             return [self.CHOSEN % len(inputs[0]) for _ in seeds]
         if own == "best_teacher":
-            return inputs[1][0]  # of the candidates
+            return inputs[1][0]  # of the planners
         if own == "cloning":
             return [
                 Policy(

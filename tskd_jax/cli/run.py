@@ -23,9 +23,7 @@ STAGES = (
     *("value", "stitching", "student", "choice", "aggregation", "evaluation", "referee"),
     *("value_guide", "fitted_q", "held_out", "within_data", "check_in_simulator"),
 )
-OF_TEACHERS = (
-    *("inverse_dynamics", "baseline", "trajectory_generator", "few_steps", "trial", "imagination"),
-)
+OF_TEACHERS = ("trajectory_generator", "few_steps", "trial", "imagination")
 OF_METHODS = (
     *("value", "stitching", "student", "choice", "aggregation"),
     *("evaluation", "referee", "fitted_q", "held_out", "within_data"),

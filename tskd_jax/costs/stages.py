@@ -122,8 +122,8 @@ class _NothingIsComputed:
         if call.function is imagining.accept:
             return call.inputs[0]
         if call.function is teachers.best_teacher:
-            _, candidates = call.inputs
-            return candidates[0]
+            _, planners = call.inputs
+            return planners[0]
         if call.function is choosing.best_share:
             return call.config[0].shares[0]
         if call.function is choosing.confirmed_share:

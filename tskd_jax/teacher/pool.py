@@ -18,7 +18,7 @@ class Config:
     count: int = field(
         1,
         COUNT,
-        "teachers, each with a DDR-I, a baseline and an f of its own seed (1: the paper)",
+        "DDR-I's, each of a seed of its own (1: the paper)",
     )
     keep: str = field(
         "all",

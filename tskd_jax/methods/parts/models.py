@@ -66,21 +66,18 @@ def train_planner(exp: Experiment, index: int = 0) -> Diffuser:
 
 def train_trajectory_generator(exp: Experiment, index: int = 0) -> Diffuser:
     """Train a teacher's DDR-I, and before it the baseline if its config needs one."""
-    config, expected, use = exp.config.trajectory_generator, None, use_of_teacher(index)
+    config, expected = exp.config.trajectory_generator, None
     if trajectory_generator.needs_baseline(config):
         valued = exp.recorded
         if config.condition == "advantage" and config.termination_penalty:
             # An advantage is over what was to be expected, the penalty included.
             valued = penalized(config, valued)
-        expected = exp.stage(
-            *(baseline.train, exp.config.baseline, valued, config.discount),
-            name=f"baseline{use}",
-            use=use,
-        )
+        expected = exp.stage(baseline.train, exp.config.baseline, valued, config.discount)
     data: Trajectories = exp.recorded
     if index and exp.config.teachers.bootstrap:
         data = pool.draw_episodes(exp.recorded, exp.seeds[0], index)
     kept: np.ndarray | None = exp.kept(data) if config.kept_fraction else None
+    use = use_of_teacher(index)
     return exp.stage(
         *(trajectory_generator.train, config, data, expected, kept),
         name=f"trajectory_generator{use}",
@@ -92,11 +89,6 @@ def train_ensemble(exp: Experiment) -> DynamicsEnsemble:
     return exp.stage(dynamics.train, exp.config.dynamics, exp.recorded)
 
 
-def train_inverse_dynamics(exp: Experiment, index: int = 0) -> inverse_dynamics.InverseDynamics:
-    """Train a teacher's f(s, s')."""
-    use = use_of_teacher(index)
-    return exp.stage(
-        *(inverse_dynamics.train, exp.config.inverse_dynamics, exp.recorded, exp.task),
-        name=f"inverse_dynamics{use}",
-        use=use,
-    )
+def train_inverse_dynamics(exp: Experiment) -> inverse_dynamics.InverseDynamics:
+    """Train f(s, s')."""
+    return exp.stage(inverse_dynamics.train, exp.config.inverse_dynamics, exp.recorded, exp.task)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import jax
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
@@ -19,6 +20,7 @@ from tskd_jax.methods.parts.models import (
 )
 from tskd_jax.models.contest import cautious_returns
 from tskd_jax.models.referee import Verdict
+from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 
@@ -26,57 +28,48 @@ from tskd_jax.training.callbacks import TrainingCallbacks
 def train_teachers(exp: Experiment, steps: int) -> list[Teacher]:
     """Train the models that imagine (an input of Algorithm 4); choose among them if asked.
 
-    Teachers have nothing in common but the data and the world.
-
     Args:
       exp: the experiment.
       steps: how many they will imagine in a row, at most.
     """
-    config, world = exp.config.teachers, train_imagination_world(exp, steps)
-    candidates = [
-        Teacher(
-            inverse_dynamics=train_inverse_dynamics(exp, index),
-            trajectory_generator=train_planner(exp, index),
-        )
-        for index in range(config.count)
-    ]
+    config = exp.config.teachers
+    inverse, world = train_inverse_dynamics(exp), train_imagination_world(exp, steps)
+    planners = [train_planner(exp, index) for index in range(config.count)]
     if config.kept < config.count:
         judge, undisturbed = train_world(exp), replace(exp.config.imagination, action_noise=0.0)
+        candidates = [Teacher(planner, inverse, judge) for planner in planners]
         trials = [
             exp.stage(
-                *from_episode_starts(
-                    exp, undisturbed, replace(candidate, world=judge), index, config.trials
-                ),
+                *from_episode_starts(exp, undisturbed, candidate, index, config.trials),
                 name=f"trial{use_of_teacher(index)}",
                 use=".trial",  # the same keys for all: they begin in the same states
             )
             for index, candidate in enumerate(candidates)
         ]
-        candidates = [exp.stage(best_teacher, exp.task, trials, candidates)]
-    return [replace(candidate, world=world) for candidate in candidates]
+        planners = [exp.stage(best_teacher, exp.task, trials, planners)]
+    return [Teacher(planner, inverse, world) for planner in planners]
 
 
 def best_teacher(
     task: Task,
     trials: Sequence[Sequence[Trajectories]],
-    candidates: Sequence[Teacher],
+    planners: Sequence[Diffuser],
     *,
     callbacks: TrainingCallbacks,
-) -> tuple[Teacher, list[dict[str, float]]]:
-    """For each seed, the teacher whose whole trajectories have the highest mean return.
+) -> tuple[Diffuser, list[dict[str, float]]]:
+    """For each seed, the planner whose whole trajectories have the highest mean return.
 
     Args:
       task: gives the scores, the termination rule and the episode limit.
-      trials: of each teacher and seed, trajectories in the learned world.
-      candidates: the teachers, without a world.
+      trials: of each planner and seed, trajectories in the learned world.
+      planners: with the seeds as leading axis.
       callbacks: told which ones are chosen.
 
     Returns:
-      (the teacher that is made of the chosen ones; the mean normalised score of each candidate,
-      for each seed).
+      (the chosen planners, with the seeds as leading axis; the mean normalised score of each
+      planner, for each seed).
     """
     chosen, metrics = [], []
-    parts = [(one.trajectory_generator, one.inverse_dynamics) for one in candidates]
     for index, of_seed in enumerate(zip(*trials, strict=True)):
         returns = cautious_returns([_verdict(data, task) for data in of_seed], task)
         means = {
@@ -84,10 +77,11 @@ def best_teacher(
             for number, one in enumerate(returns, 1)
         }
         best = int(np.argmax(list(means.values())))
-        chosen.append(seeds.of_seed(parts[best], index))
+        chosen.append(seeds.of_seed(planners[best].params, index))
         metrics.append(means)
         callbacks.report(f"chosen in the learned world: {told(best, means)}")
-    return Teacher(*seeds.stack_seeds(chosen)), metrics
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
+    return planners[0].replace(params=params), metrics
 
 
 def _verdict(data: Trajectories, task: Task) -> Verdict:
