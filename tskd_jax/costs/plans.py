@@ -92,8 +92,8 @@ def _lockstep(
         if section.world != "none":
             inverse = fresh_inverse_dynamics(config, recorded, task, keys)
             models = fresh_world(config, recorded, keys)
-            noise = section.action_noise if max_steps > 1 else 0.0
-            grounding = Grounding(inverse, models, section.world == "random_member", noise)
+            random_member, noise = section.world == "random_member", section.noise_over(max_steps)
+            grounding = Grounding(inverse, models, random_member, noise)
             action_size = task.action_size
         mesh = devices.mesh(among=among)
         rows = padded(bucket, mesh) * seeds

@@ -54,6 +54,10 @@ class Config:
     )
     chunk: int = field(512, COUNT, "trajectories at a time, for bounded memory")
 
+    def noise_over(self, steps: int) -> float:
+        """`action_noise` where so many steps are imagined in a row: none in a single step."""
+        return self.action_noise if steps > 1 else 0.0
+
 
 def imagine(
     model: Diffuser,

@@ -168,7 +168,7 @@ def imagine(
         chunk=config.chunk,
         world=teacher.world,
         random_member=config.world == "random_member",
-        action_noise=config.action_noise if max_steps > 1 else 0.0,
+        action_noise=config.noise_over(max_steps),
         callbacks=callbacks,
     )
     metrics = []
