@@ -217,6 +217,11 @@ def test_out_of_range_names_field_value_and_range(field, value):
         ),
         ({"imagination.mode": "environment", "imagination.world": "none"}, "choose mode='imagine'"),
         ({"aggregation.rounds": 1, "imagination.world": "none"}, "needs a world"),
+        (
+            {"imagination.action_noise": 0.1, "imagination.world": "none"},
+            "action_noise=0.1 disturbs",
+        ),
+        ({"world.noise": 0.06, "imagination.world": "none"}, "world.noise=0.06 is for a world"),
         ({"imagination.mode": "environment", "imagination.world": "mean"}, "choose one"),
         ({"seeds": (1, 1)}, "twice"),
         ({"sampling.sampler": "ancestral", "sampling.start": 1.0}, "ddim"),

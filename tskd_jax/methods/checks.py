@@ -29,12 +29,6 @@ def contradictions(
             "was only cut short has no bound; choose less than 1"
         )
     yield from config.teachers.contradictions(config.sampling)
-    if config.teachers.kept < config.teachers.count and config.imagination.world == "none":
-        yield (
-            f"config.teachers.keep='best' of config.teachers.count={config.teachers.count} needs a "
-            "world to choose in; choose config.imagination.world=mean or random_member, or "
-            "config.teachers.count=1"
-        )
     whole = config.imagination.trajectories * config.stitching.epochs
     if config.teachers.kept > whole:
         yield (
@@ -54,11 +48,7 @@ def contradictions(
             f"config.dynamics.elites={dynamics.elites} is more than "
             f"config.dynamics.members={dynamics.members}"
         )
-    if config.imagination.world == "none" and config.aggregation.rounds:
-        yield (
-            f"config.aggregation.rounds={config.aggregation.rounds} needs a world to roll students "
-            "out in; choose config.imagination.world=mean or random_member"
-        )
+    yield from _without_world(config)
     if config.imagination.world != "none" and config.imagination.mode == "environment":
         yield (
             "config.imagination.mode='environment' executes actions in the simulator, "
@@ -86,6 +76,33 @@ def contradictions(
         yield "config.imagination.mode='environment' without a simulator; choose mode='imagine'"
     if len(set(config.seeds)) < len(config.seeds):
         yield f"config.seeds={config.seeds} names a seed twice"
+
+
+def _without_world(config: Config) -> Iterator[str]:
+    if config.imagination.world != "none":
+        return
+    teachers, noise = config.teachers, config.imagination.action_noise
+    a_world = "choose config.imagination.world=mean or random_member"
+    if teachers.kept < teachers.count:
+        yield (
+            f"config.teachers.keep='best' of config.teachers.count={teachers.count} needs a world "
+            f"to choose in; {a_world}, or config.teachers.count=1"
+        )
+    if config.aggregation.rounds:
+        yield (
+            f"config.aggregation.rounds={config.aggregation.rounds} needs a world to roll students "
+            f"out in; {a_world}"
+        )
+    if noise:
+        yield (
+            f"config.imagination.action_noise={noise} disturbs what a world executes, and there is "
+            f"none; {a_world}, or action_noise=0"
+        )
+    if config.world.noise:
+        yield (
+            f"config.world.noise={config.world.noise} is for a world to imagine in, and there is "
+            f"none; {a_world}, or config.world.noise=0"
+        )
 
 
 def _of_networks(config: Config) -> Iterator[str]:
