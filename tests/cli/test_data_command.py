@@ -62,7 +62,7 @@ def test_a_picture_replaces_nothing(run, table, tmp_path):
     before = table.read_bytes()
     status, out, err = run("data", table, *NAMED, f"--plot={table}")
     assert (status, out) == (2, "")
-    assert err == f"tskd-jax: --plot={table}: what is drawn is PNG; name it FILE.png\n"
+    assert err == f"tskd-jax: --plot={table}: name it FILE.png\n"
     (tmp_path / "a.PNG").write_text("a photograph")
     status, out, err = run("data", table, *NAMED, "--plot", tmp_path / "a.PNG")
     assert (status, out) == (2, "")
@@ -138,10 +138,11 @@ def test_warnings_are_on_the_page(run, tmp_path):
         (["data", "absent.csv"], "no such file"),
         (["data", "absent.csv", "--config=hopper", "--config.dataset.colour=red"], "did you mean"),
         (["convert", "a.csv"], "takes two words"),
-        (["convert", "a.csv", "b.csv"], "what is written is HDF5"),
+        (["convert", "a.csv", "b.csv"], "b.csv: name it FILE.hdf5 or FILE.h5"),
         (["convert", "absent.csv", "b.hdf5"], "no such file"),
+        (["convert", "absent.csv", "/dev/null/b.hdf5"], "b.hdf5: cannot be written ("),
         (["convert", "absent.csv", "~nobody-of-this-name/b.hdf5"], "no such file"),
-        (["data", "absent.csv", "--plot=~nobody-of-this-name/b.txt"], "what is drawn is PNG"),
+        (["data", "absent.csv", "--plot=~nobody-of-this-name/b.txt"], "b.txt: name it FILE.png"),
     ],
 )
 def test_what_cannot_be_done(run, tmp_path, monkeypatch, words, expected):

@@ -59,7 +59,7 @@ MISTAKES = [
     ("data FILE", "not a readable npz file"),
     ("data get", "takes one name"),
     ("convert FILE", "takes two words"),
-    ("convert FILE a.npz", "what is written is HDF5"),
+    ("convert FILE a.npz", "a.npz: name it FILE.hdf5"),
     ("compile --config=hopper", "--for=CHIP is needed"),
     ("compile --for=abacus --config=hopper", "no such chip; one of h100"),
     ("bench", "--config=NAME is needed"),

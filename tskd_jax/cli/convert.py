@@ -3,10 +3,8 @@
 Converts a dataset from any supported format (docs/datasets.md) to an HDF5 file in D4RL's format.
 """
 
-import os
-from pathlib import Path
-
 from tskd_jax.cli.flags import needed, parse
+from tskd_jax.cli.new_files import new_file
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -21,11 +19,7 @@ def main(argv: list[str], request: Request) -> int:
         return 0
     if len(words) != 2:
         raise ConfigError("tskd-jax convert takes two words: IN OUT.hdf5")
-    source, out = words[0], Path(os.path.expanduser(words[1]))
-    if out.suffix not in (".hdf5", ".h5"):
-        raise ConfigError(f"{out}: what is written is HDF5; name it OUT.hdf5")
-    if out.exists():
-        raise ConfigError(f"{out}: is there already; remove it, or choose another name")
+    source, out = words[0], new_file(words[1], (".hdf5", ".h5"))
     from tskd_jax.config import finalize
     from tskd_jax.data import DatasetChecks, load_dataset, save_d4rl
     from tskd_jax.run import files

@@ -8,14 +8,13 @@ dataset of D4RL or Minari by its name.
 """
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
 
 from tskd_jax.cli.flags import needed, parse
+from tskd_jax.cli.new_files import new_file
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 
@@ -43,7 +42,8 @@ def main(argv: list[str], request: Request) -> int:
     from tskd_jax.config import finalize
     from tskd_jax.report import dataset
 
-    picture = _free(values["plot"].value)
+    plot = values["plot"].value
+    picture = new_file(plot, (".png",), f"--plot={plot}") if plot else None
     config, _ = finalize(needed(given))
     recorded = read_recorded(config)
     found = look(config, recorded, values["time"].value)
@@ -54,22 +54,6 @@ def main(argv: list[str], request: Request) -> int:
         if not values["json"].value:
             print(f"\ndrawn: {picture}")
     return 0
-
-
-def _free(plot: str | None) -> Path | None:
-    """The file of the picture, or None without one.
-
-    Raises:
-      ConfigError: it has not the ending of a PNG, or is there already.
-    """
-    if not plot:
-        return None
-    path = Path(os.path.expanduser(plot))
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"--plot={plot}: what is drawn is PNG; name it FILE.png")
-    if path.exists():
-        raise ConfigError(f"--plot={plot}: is there already; remove it, or choose another name")
-    return path
 
 
 def look(config: Any, recorded: Any, timed: bool) -> dict[str, Any]:

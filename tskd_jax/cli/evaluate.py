@@ -13,13 +13,13 @@ processes does not change the result. --out saves every return, as CSV or npz.
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from tskd_jax.cli.flags import parse_words
+from tskd_jax.cli.new_files import new_file
 from tskd_jax.errors import ConfigError, PolicyError
 from tskd_jax.machine.signals import Interrupted, Request
 
@@ -78,7 +78,8 @@ def main(argv: list[str], request: Request) -> int:
     from tskd_jax.policy import load_policy
     from tskd_jax.report import episodes
 
-    out = _out(values["out"].value)
+    given = values["out"].value
+    out = new_file(given, (".csv", ".npz"), f"--out={given}") if given else None
     paths = student_files.find(words)
     policies = [load_policy(path) for path in paths]
     place = _place(values["env"].value, values["max_steps"].value, paths, policies)
@@ -101,37 +102,6 @@ def main(argv: list[str], request: Request) -> int:
     if out:
         print(f"\nreturns: {out}")
     return 0
-
-
-def _out(value: str | None) -> Path | None:
-    """The file for the returns; refuses a wrong name or place before anything is played."""
-    if not value:
-        return None
-    path = Path(os.path.expanduser(value))
-    if path.suffix not in (".csv", ".npz"):
-        raise ConfigError(f"--out={value}: name it FILE.csv or FILE.npz")
-    if path.exists():
-        raise ConfigError(f"--out={value}: is there already; remove it, or choose another name")
-    if problem := _unwritable(path):
-        raise ConfigError(f"--out={value}: cannot be written ({problem}); choose another place")
-    return path
-
-
-def _unwritable(path: Path) -> str:
-    """Why a file cannot be written, or "" if it can; leaves neither file nor folder."""
-    made = [folder for folder in path.parents if not folder.exists()]
-    trial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # as while it is written
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        for folder in made:
-            with suppress(OSError):
-                folder.rmdir()
-    return ""
 
 
 def _cores() -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from tskd_jax.cli.flags import parse_words
+from tskd_jax.cli.new_files import new_file
 from tskd_jax.cli.student_files import student_file
 from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
@@ -72,8 +73,7 @@ def _export(student: Path, asked: list[str], out: str, int8: bool) -> None:
         contents[path] = form.files[first]
         contents |= {path.with_name(path.name + one): form.files[one] for one in beside}
     for path in contents:
-        if path.exists():
-            raise ConfigError(f"{path}: is there already; remove it, or choose another name")
+        new_file(str(path))
     for path, content in contents.items():
         with files.replacing(path) as temporary:
             temporary.write_bytes(content)

@@ -49,7 +49,7 @@ def write(played: Episodes, path: Path) -> None:
     arrays = {"return": played.returns, "length": played.lengths}
     if played.scores is not None:
         arrays["score"] = played.scores
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         names = {"student": np.array(played.students), "seed": np.array(played.seeds)}
         with files.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **names, **arrays)  # pyright: ignore[reportArgumentType]
