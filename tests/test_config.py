@@ -27,6 +27,7 @@ from tskd_jax.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ("hopper", "halfcheetah", "walker2d")
+WITHOUT_WORLD = {"imagination.world": "none", "imagination.action_noise": 0.0, "world.noise": 0.0}
 
 
 def load(environment: str, argument: str = "") -> ConfigDict:
@@ -215,13 +216,12 @@ def test_out_of_range_names_field_value_and_range(field, value):
             },
             "would normalise one number",
         ),
-        ({"imagination.mode": "environment", "imagination.world": "none"}, "choose mode='imagine'"),
-        ({"aggregation.rounds": 1, "imagination.world": "none"}, "needs a world"),
+        ({"imagination.mode": "environment"} | WITHOUT_WORLD, "choose mode='imagine'"),
+        ({"aggregation.rounds": 1, "imagination.world": "none"}, "a world for config.aggregation"),
         (
-            {"imagination.action_noise": 0.1, "imagination.world": "none"},
-            "action_noise=0.1 disturbs",
+            WITHOUT_WORLD | {"imagination.action_noise": 0.1, "world.noise": 0.06},
+            "or config.imagination.action_noise=0 and config.world.noise=0",
         ),
-        ({"world.noise": 0.06, "imagination.world": "none"}, "world.noise=0.06 is for a world"),
         ({"imagination.mode": "environment", "imagination.world": "mean"}, "choose one"),
         ({"seeds": (1, 1)}, "twice"),
         ({"sampling.sampler": "ancestral", "sampling.start": 1.0}, "ddim"),

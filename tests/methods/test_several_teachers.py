@@ -166,7 +166,7 @@ def test_to_leave_the_known_world_is_no_way_to_save_costs():
 def test_what_cannot_choose_a_teacher_is_refused():
     config = make_config("hopper", "paper,embedded")
     config.teachers.count, config.teachers.keep = 3, "best"
-    with pytest.raises(ConfigError, match="needs a world to choose in"):
+    with pytest.raises(ConfigError, match=r"a world for config\.teachers\.keep"):
         finalize(config)
     config.imagination.world = "mean"
     finalize(config)

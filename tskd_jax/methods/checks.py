@@ -79,29 +79,31 @@ def contradictions(
 
 
 def _without_world(config: Config) -> Iterator[str]:
-    if config.imagination.world != "none":
-        return
+    """What needs a learned world to imagine in, where there is none: all in one line."""
     teachers, noise = config.teachers, config.imagination.action_noise
-    a_world = "choose config.imagination.world=mean or random_member"
-    if teachers.kept < teachers.count:
+    needs = {  # what needs it -> what would do without
+        f"config.teachers.keep='best' of count={teachers.count}": (
+            teachers.kept < teachers.count,
+            "config.teachers.count=1",
+        ),
+        f"config.aggregation.rounds={config.aggregation.rounds}": (
+            config.aggregation.rounds > 0,
+            "config.aggregation.rounds=0",
+        ),
+        f"config.imagination.action_noise={noise}": (
+            noise > 0,
+            "config.imagination.action_noise=0",
+        ),
+        f"config.world.noise={config.world.noise}": (
+            config.world.noise > 0,
+            "config.world.noise=0",
+        ),
+    }
+    asked = {what: without for what, (is_on, without) in needs.items() if is_on}
+    if asked and config.imagination.world == "none":
         yield (
-            f"config.teachers.keep='best' of config.teachers.count={teachers.count} needs a world "
-            f"to choose in; {a_world}, or config.teachers.count=1"
-        )
-    if config.aggregation.rounds:
-        yield (
-            f"config.aggregation.rounds={config.aggregation.rounds} needs a world to roll students "
-            f"out in; {a_world}"
-        )
-    if noise:
-        yield (
-            f"config.imagination.action_noise={noise} disturbs what a world executes, and there is "
-            f"none; {a_world}, or action_noise=0"
-        )
-    if config.world.noise:
-        yield (
-            f"config.world.noise={config.world.noise} is for a world to imagine in, and there is "
-            f"none; {a_world}, or config.world.noise=0"
+            f"config.imagination.world=none, but there must be a world for {' and '.join(asked)}; "
+            f"choose mean or random_member, or {' and '.join(asked.values())}"
         )
 
 
