@@ -1,4 +1,4 @@
-"""Files that a command will write: refused before any work where one cannot be."""
+"""Files that a command will write: one that cannot be written is refused in one line."""
 
 import os
 from collections.abc import Sequence

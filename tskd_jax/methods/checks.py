@@ -80,30 +80,24 @@ def contradictions(
 
 def _without_world(config: Config) -> Iterator[str]:
     """What needs a learned world to imagine in, where there is none: all in one line."""
-    teachers, noise = config.teachers, config.imagination.action_noise
-    needs = {  # what needs it -> what would do without
-        f"config.teachers.keep='best' of count={teachers.count}": (
-            teachers.kept < teachers.count,
-            "config.teachers.count=1",
-        ),
-        f"config.aggregation.rounds={config.aggregation.rounds}": (
-            config.aggregation.rounds > 0,
-            "config.aggregation.rounds=0",
-        ),
-        f"config.imagination.action_noise={noise}": (
-            noise > 0,
-            "config.imagination.action_noise=0",
-        ),
-        f"config.world.noise={config.world.noise}": (
-            config.world.noise > 0,
-            "config.world.noise=0",
-        ),
-    }
-    asked = {what: without for what, (is_on, without) in needs.items() if is_on}
-    if asked and config.imagination.world == "none":
+    teachers, rounds = config.teachers, config.aggregation.rounds
+    action_noise, noise = config.imagination.action_noise, config.world.noise
+    needs = []  # (what needs it, what would do without)
+    if teachers.kept < teachers.count:
+        needs.append((f"teachers.keep='best' of count={teachers.count}", "teachers.count=1"))
+    if rounds:
+        needs.append((f"aggregation.rounds={rounds}", "aggregation.rounds=0"))
+    if action_noise:
+        needs.append((f"imagination.action_noise={action_noise}", "imagination.action_noise=0"))
+    if noise:
+        needs.append((f"world.noise={noise}", "world.noise=0"))
+    if needs and config.imagination.world == "none":
+        what, without = (
+            " and ".join(f"config.{one}" for one in column) for column in zip(*needs, strict=True)
+        )
         yield (
-            f"config.imagination.world=none, but there must be a world for {' and '.join(asked)}; "
-            f"choose mean or random_member, or {' and '.join(asked.values())}"
+            f"config.imagination.world=none, but there must be a world for {what}; choose mean or "
+            f"random_member, or {without}"
         )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import jax
 import numpy as np
 
 from tskd_jax.data.trajectories import Trajectories
@@ -80,8 +79,7 @@ def best_teacher(
         chosen.append(seeds.of_seed(planners[best].params, index))
         metrics.append(means)
         callbacks.report(f"chosen in the learned world: {told(best, means)}")
-    params = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
-    return planners[0].replace(params=params), metrics
+    return planners[0].replace(params=seeds.stack_seeds(chosen)), metrics
 
 
 def _verdict(data: Trajectories, task: Task) -> Verdict:
