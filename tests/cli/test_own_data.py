@@ -28,18 +28,21 @@ def test_the_example_of_the_docs(tmp_path, capsys, monkeypatch):
     """A robot without a simulator: what docs/own-data.md shows, with tiny models."""
     page = (ROOT / "docs/own-data.md").read_text()
     monkeypatch.chdir(tmp_path)
-    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {})
+    workdir = tmp_path / "runs/joints"
+    recording, trying = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(recording, {})
     columns = ("--config.dataset.observations=joint_*", "--config.dataset.actions=motor_*")
-    paths = (*columns, "--config.dataset.path=robot.csv", "--workdir=run")
+    paths = (*columns, "--config.dataset.path=robot.csv", "--workdir=runs/joints")
+    paths += ("--config.environment.control_hz=50",)
     assert main(["tskd-jax", OWN, *paths, *FEW, "--config.methods=bc,tskd"]) == 0
     table = capsys.readouterr().out
     assert "robot.csv: return in the learned world, mean ± standard error, 2 seeds × 3" in table
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    summary = json.loads((workdir / "summary.json").read_text())
     assert list(summary["scores"]) == ["bc", "tskd"]
-    assert not (tmp_path / "run/returns.npz").exists()
-    judged = np.load(tmp_path / "run/referee.npz")["bc"]
+    assert not (workdir / "returns.npz").exists()
+    judged = np.load(workdir / "referee.npz")["bc"]
     assert summary["scores"]["bc"]["mean"] == pytest.approx(judged.mean())
-    assert (tmp_path / "run/scores.png").stat().st_size > 5000
+    assert (workdir / "scores.png").stat().st_size > 5000
     # A tenth of the episodes is held out, and what students do in them is told by dimension.
     kept = summary["methods"]["bc"]["data"][0]
     assert (kept["episodes"], summary["dataset"]["episodes"]) == (270, 300)
@@ -48,21 +51,30 @@ def test_the_example_of_the_docs(tmp_path, capsys, monkeypatch):
     assert len(errors["all"]) == len(errors["better_half"]) == 6
     assert all(0.5 < error < 1.5 for error in errors["all"])
     assert 0 <= summary["within_data"]["tskd"] <= 1
+    # Who has left what the world knows counts where nothing else judges.
+    left = np.load(workdir / "referee_left.npz")["tskd"].mean()
+    assert summary["scores"]["tskd"]["left"] == pytest.approx(left)
+    (title,) = (line for line in table.splitlines() if line.startswith("method"))
+    assert " left " in title
     # The student acts, each motor within what was recorded of it.
     keys = Keys(observations="joint_*", actions="motor_*")
     recorded = load_dataset("robot.csv", keys=keys)
     assert recorded.observations.shape[1] == 14
-    actions = load_policy(tmp_path / "run/student.npz")(10 * recorded.observations)
+    actions = load_policy(workdir / "student.npz")(10 * recorded.observations)
     assert actions.shape == recorded.actions.shape
     assert (actions >= recorded.actions.min(0) - 1e-5).all()
     assert (actions <= recorded.actions.max(0) + 1e-5).all()
-    contract = load_contract(tmp_path / "run/student.npz")
+    contract = load_contract(workdir / "student.npz")
     assert contract.observation_names == tuple(f"joint_{i}" for i in range(14))
     assert contract.action_names == tuple(f"motor_{i}" for i in range(6))
     assert (contract.score_unit, contract.score_measured_in) == ("return", "learned world")
-    judged = np.load(tmp_path / "run/referee.npz")["tskd"][contract.seed]
+    judged = np.load(workdir / "referee.npz")["tskd"][contract.seed]
     assert contract.score == pytest.approx(judged.mean())
-    assert (contract.environment, contract.control_hz, contract.dataset) == ("", None, "robot.csv")
+    assert (contract.environment, contract.control_hz, contract.dataset) == ("", 50, "robot.csv")
+    # The page's other script tries the students on the robot.
+    trying = trying.replace('"filtered_bc", "tskd_one_step"', '"tskd"')
+    exec(trying.replace("range(5)", "range(2)"), {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["bc", "tskd"]
 
 
 def test_a_simulator_of_gymnasium(tmp_path, capsys):

@@ -60,7 +60,7 @@ def contracts(
         **vars(known),
         "observation_low": tuple(recorded.observations.min(0).astype(float).tolist()),
         "observation_high": tuple(recorded.observations.max(0).astype(float).tolist()),
-        "control_hz": _control_hz(task.gymnasium_id),
+        "control_hz": exp.config.environment.control_hz or _control_hz(task.gymnasium_id),
         "environment": task.gymnasium_id,
         "dataset": without_folder(str(dataset["name"])),
         "dataset_sha256": dataset.get("sha256", ""),

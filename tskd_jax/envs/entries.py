@@ -162,6 +162,12 @@ class Config:
         "steps after which an episode is cut; 0: as the task or Gymnasium says, or the longest "
         "recorded",
     )
+    control_hz: float = field(
+        0.0,
+        NOT_NEGATIVE,
+        "actions per second, for the students' contracts; 0: as Gymnasium's environment says, if "
+        "there is one",
+    )
 
 
 def get_task(name: str) -> Task:

@@ -133,7 +133,8 @@ def make(folder: Path) -> dict[str, Any]:
     task = task_of(folder)
     methods = manifest["methods"]
     scores, judged = read_scores(folder, task)
-    left = {name: float(episodes.mean()) for name, episodes in arrays(folder / LEFT).items()}
+    left = {name: {"left": float(one.mean())} for name, one in arrays(folder / LEFT).items()}
+    alone = {} if task["gymnasium_id"] else left  # then the scores are the learned world's
     fitted = arrays(folder / FITTED_Q)
     subject = config["methods"][-1]
     names = stage_names(manifest)
@@ -145,9 +146,9 @@ def make(folder: Path) -> dict[str, Any]:
         "methods": methods,
         # The seed of student.npz, and whether the learned world chose it; None: an older run.
         "student": manifest["notes"].get("student"),
-        "scores": {name: summarize(one) for name, one in scores.items()},
+        "scores": {name: summarize(one) | alone.get(name, {}) for name, one in scores.items()},
         "referee": {
-            name: summarize(one) | {"left": left.get(name)} for name, one in judged.items()
+            name: summarize(one) | left.get(name, {"left": None}) for name, one in judged.items()
         },
         # Discounted returns, raw units of reward.
         "fitted_q": {name: summarize(one) for name, one in fitted.items()},

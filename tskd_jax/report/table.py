@@ -81,10 +81,13 @@ def offline_columns(summary: dict[str, Any]) -> list[tuple[str, int, dict[str, s
     judged, fitted = summary.get("referee", {}), summary.get("fitted_q", {})
     columns = []
     if judged:
-        # Runs of older versions have no share of episodes that left the world.
-        left = {n: f"{j['left']:.0%}" for n, j in judged.items() if j["left"] is not None}
         verdicts = {name: score_text(one) for name, one in judged.items()}
-        columns += [("learned world", 14, verdicts), ("left", 4, left)]
+        columns.append(("learned world", 14, verdicts))
+    # Without a simulator the scores are the learned world's. Older runs do not say who left it.
+    judged = judged or summary["scores"]
+    left = {n: f"{j['left']:.0%}" for n, j in judged.items() if j.get("left") is not None}
+    if left:
+        columns.append(("left", 4, left))
     if fitted:
         columns.append(("fitted Q", 14, {name: score_text(one) for name, one in fitted.items()}))
     if errors := summary.get("action_errors", {}):
