@@ -1,7 +1,7 @@
 """A student as a ROS 2 node: an example to start from.
 
     python3 experiments/deploy/ros2_node.py --ros-args -p student:=/path/to/student.npz
-        [-p hz:=125.0] [-p most_age:=0.05]
+        [-p hz:=125] [-p most_age:=0.05]
 
 It subscribes to `observation` (std_msgs/Float64MultiArray, raw units, in the order of the student's
 contract) and publishes `action` (the same type) at the contract's control rate. Before the first
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import rclpy  # pyright: ignore[reportMissingImports]
+from rcl_interfaces.msg import ParameterDescriptor  # pyright: ignore[reportMissingImports]
 from rclpy.node import Node  # pyright: ignore[reportMissingImports]
 from std_msgs.msg import Float64MultiArray  # pyright: ignore[reportMissingImports]
 
@@ -32,10 +33,10 @@ class StudentNode(Node):
         self._policy = load_policy(path, on_invalid="repeat")
         contract = self._policy.contract
         known = contract.control_hz if contract else None
-        hz = self.declare_parameter("hz", known or 0.0).value
+        hz = self._number("hz", known or 0.0)
         if hz <= 0:
             raise PolicyError(f"{path}: does not say how often it acts; set -p hz:=RATE")
-        self._most_age = self.declare_parameter("most_age", 5 / hz).value
+        self._most_age = self._number("most_age", 5 / hz)
         self._observation, self._received = None, 0.0
         self._was_finite = False
         self._publisher = self.create_publisher(Float64MultiArray, "action", 1)
@@ -43,6 +44,12 @@ class StudentNode(Node):
         self.create_timer(1 / hz, self.act)
         names = ", ".join(contract.observation_names) if contract else ""
         self.get_logger().info(f"{path} at {hz:g} Hz; observations: {names or 'no names known'}")
+
+    def _number(self, name: str, default: float) -> float:
+        # ROS takes `hz:=50` for an integer, and refuses it where a parameter is typed as a double.
+        return float(
+            self.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
+        )
 
     def receive(self, message: Any) -> None:
         """Keep an observation; one that is not finite only if the last one was."""

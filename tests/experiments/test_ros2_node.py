@@ -30,8 +30,11 @@ class FakeNode:
     def __init__(self, name):
         self.name, self.published, self.lines, self.timers = name, [], [], []
 
-    def declare_parameter(self, name, default):
-        return types.SimpleNamespace(value=self.parameters.get(name, default))
+    def declare_parameter(self, name, default, descriptor=None):
+        value = self.parameters.get(name, default)
+        if type(value) is not type(default) and not (descriptor and descriptor.dynamic_typing):
+            raise TypeError(f"{name}: wrong parameter type")  # as rclpy does
+        return types.SimpleNamespace(value=value)
 
     def create_publisher(self, kind, topic, depth):
         return types.SimpleNamespace(publish=lambda message: self.published.append(message.data))
@@ -49,7 +52,10 @@ class FakeNode:
 @pytest.fixture
 def module(monkeypatch):
     messages = types.SimpleNamespace(Float64MultiArray=lambda data: Message(data))
+    descriptor = types.SimpleNamespace(ParameterDescriptor=types.SimpleNamespace)
     for name, content in {
+        "rcl_interfaces": types.SimpleNamespace(),
+        "rcl_interfaces.msg": descriptor,
         "rclpy": types.SimpleNamespace(),
         "rclpy.node": types.SimpleNamespace(Node=FakeNode),
         "std_msgs": types.SimpleNamespace(),
@@ -119,4 +125,4 @@ def test_a_wrong_size_is_logged(module, clock, tmp_path):
 def test_without_a_rate_it_is_asked_for(module, tmp_path):
     with pytest.raises(PolicyError, match="set -p hz:=RATE"):
         start(module, tmp_path, contract=None)
-    assert start(module, tmp_path, contract=None, hz=10.0).timers == [0.1]
+    assert start(module, tmp_path, contract=None, hz=10).timers == [0.1]
