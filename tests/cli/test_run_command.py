@@ -470,6 +470,12 @@ def test_help_names_the_stages(capfd):
     assert ", ".join(STAGES) in words
 
 
+def test_the_docs_name_the_stages():
+    words = " ".join((ROOT / "docs/robustness.md").read_text().split())
+    listed = ", ".join(f"`{name}`" for name in STAGES[:-1]) + f" and `{STAGES[-1]}`"
+    assert f"The stages are {listed};" in words
+
+
 def test_as_a_process(tmp_path):
     """Exit status, help, and no traceback, through a real interpreter."""
     base = [sys.executable, "-m", "tskd_jax.main"]
