@@ -7,6 +7,7 @@ import pytest
 
 from tskd_jax.cli import main
 from tskd_jax.data import Keys, Trajectories, load_dataset, save_d4rl
+from tskd_jax.data.load import load_named
 from tskd_jax.data.trajectories import COLUMNS
 from tskd_jax.presets import PRESETS
 
@@ -163,6 +164,10 @@ def test_convert(run, table, tmp_path):
     for name in (*COLUMNS, "lengths"):
         np.testing.assert_array_equal(getattr(converted, name), getattr(given, name))
     assert converted.observations[31].tolist() == pytest.approx([1.1, 1.0])
+    _, names = load_named(tmp_path / "out.hdf5")
+    assert names == {"observations": ("x", "speed"), "actions": ("torque",)}
+    _, names = load_named(tmp_path / "out.hdf5", keys=Keys(actions="next_observations"))
+    assert names == {"observations": ("x", "speed")}
     status, _, err = run("convert", table, tmp_path / "out.hdf5", *NAMED)
     assert status == 2
     assert "is there already" in err

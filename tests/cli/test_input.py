@@ -344,8 +344,9 @@ def test_an_episode_longer_than_the_limit(warned, tmp_path):
 
 
 def test_many_rows_without_an_end(warned, tmp_path):
-    (line,) = warned(write(tmp_path / "a.hdf5", long_columns()))
+    line, other = warned(write(tmp_path / "a.hdf5", long_columns()))
     assert "the last 1002 rows have no end and are dropped" in line
+    assert "it is one episode of" in other
 
 
 def test_actions_outside_the_bounds(warned, tmp_path):

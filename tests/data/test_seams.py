@@ -178,3 +178,24 @@ def test_what_single_precision_rounds():
     # A large constant loses digits too, but nothing that moves.
     still = {key: np.array([1, 0, 1]) * one + [0, 5.4e6 + 0.1, 0] for key, one in near.items()}
     assert read(still)[1] == []
+
+
+def test_shuffled_rows_without_next_states():
+    """Nothing says what follows what, but such jumps are no robot's."""
+    given = {key: column for key, column in columns().items() if key != "next_observations"}
+    heard: list[str] = []
+    from_arrays(given, "x", DatasetChecks(warn=heard.append))
+    assert heard == []
+    rng, order = np.random.default_rng(1), []
+    for first, end in zip([0, *(ENDS[:-1] + 1)], ENDS, strict=True):
+        order += [*(first + rng.permutation(end - first)), end]
+    shuffled = given | {"observations": given["observations"][order]}
+    from_arrays(shuffled, "x", DatasetChecks(warn=heard.append))
+    (line,) = heard
+    assert "neighbouring rows differ as much as any two rows" in line
+    # One dimension that moves little by little is enough; a constant one says nothing.
+    clock = np.concatenate([np.arange(n, dtype=np.float32) for n in LENGTHS])[:, None]
+    for column, warnings in ((clock, 1), (np.zeros_like(clock), 2)):
+        wider = shuffled | {"observations": np.hstack([shuffled["observations"], column])}
+        from_arrays(wider, "x", DatasetChecks(warn=heard.append))
+        assert len(heard) == warnings

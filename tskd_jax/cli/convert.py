@@ -1,6 +1,7 @@
 """tskd-jax convert IN OUT.hdf5 [--config.dataset.FIELD=VALUE …]
 
-Converts a dataset from any supported format (docs/datasets.md) to an HDF5 file in D4RL's format.
+Converts a dataset from any supported format (docs/datasets.md) to an HDF5 file in D4RL's format,
+with the names of its columns.
 """
 
 from tskd_jax.cli.flags import needed, parse
@@ -21,16 +22,17 @@ def main(argv: list[str], request: Request) -> int:
         raise ConfigError("tskd-jax convert takes two words: IN OUT.hdf5")
     source, out = words[0], new_file(words[1], (".hdf5", ".h5"))
     from tskd_jax.config import finalize
-    from tskd_jax.data import DatasetChecks, load_dataset, save_d4rl
+    from tskd_jax.data import DatasetChecks, save_d4rl
+    from tskd_jax.data.load import load_named
     from tskd_jax.run import files
 
     options = finalize(needed(config))[0].dataset
     warnings: list[str] = []
     checks = DatasetChecks(options.drop_invalid, unordered=options.unordered, warn=warnings.append)
-    data = load_dataset(source, checks, options.keys)
+    data, names = load_named(source, checks, options.keys)
     for line in warnings:
         print(f"warning: {line}")
     with files.replacing(out) as temporary:
-        save_d4rl(temporary, data, {"origin": f"tskd_jax, from {source}"})
+        save_d4rl(temporary, data, {"origin": f"tskd_jax, from {source}"}, names)
     print(f"{out}: {data.size} transitions, {len(data.lengths)} episodes")
     return 0

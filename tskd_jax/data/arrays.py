@@ -84,6 +84,7 @@ def from_arrays(
         next_observations = np.where(unknown[:, None], observations, next_observations)
     else:
         unknown = ends
+        seams.check_continuity(name, observations, ends, checks)
         next_observations = np.roll(observations, -1, axis=0)
         next_observations[ends] = observations[ends]
     kept = ~unknown | terminals
@@ -126,7 +127,8 @@ def _with_timeouts(
     """
     columns = dict(columns)
     episode = columns.pop("episode", None)
-    if episode is not None and "terminals" not in columns and "rewards" in columns:
+    split = episode is not None or "timeouts" in columns
+    if split and "terminals" not in columns and "rewards" in columns:
         columns["terminals"] = np.zeros(len(columns["rewards"]), bool)
         checks.warn(
             f"{name}: nothing says which episodes ended in a terminal state; all count as cut by a "

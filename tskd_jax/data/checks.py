@@ -74,6 +74,8 @@ class DatasetChecks:
 
 
 DEFAULT = DatasetChecks()
+# A spike: what at most a thousandth of the rows reach, SPIKE times as far apart as all the others.
+RARE, SPIKE = 1e-3, 3.0
 
 
 def dataset_warnings(trajectories: Trajectories, bounds: Bounds) -> list[str]:
@@ -92,7 +94,15 @@ def dataset_warnings(trajectories: Trajectories, bounds: Bounds) -> list[str]:
             f"{outside.mean():.2%} of the actions lie outside {bounds}, by up to "
             f"{beyond.max():.3g}; a student cannot reach them"
         )
+    if spikes := _spikes(trajectories.actions):
+        found.append(spikes)
     returns = trajectories.returns()
+    if len(returns) == 1:
+        found.append(
+            f"it is one episode of {trajectories.size} transitions, and no part of it is better "
+            "than another; if it holds several, flag their ends, or number them in a column "
+            "'episode' (or --config.dataset.episode=NAME)"
+        )
     if len(returns) > 1 and np.ptp(returns) <= 1e-6 * np.abs(returns).max():
         found.append(
             f"all {len(returns)} returns are {returns[0]:.4g}: no episode is better than another; "
@@ -102,3 +112,19 @@ def dataset_warnings(trajectories: Trajectories, bounds: Bounds) -> list[str]:
     if (trajectories.lengths == 1).all():
         found.append("every episode has one transition: nothing can be planned or stitched")
     return found
+
+
+def _spikes(actions: np.ndarray) -> str:
+    """A line if few rows of the actions (N, n) go far beyond all others in a dimension; else ""."""
+    low, high = np.quantile(actions, (RARE, 1 - RARE), axis=0, method="nearest")
+    least, most = actions.min(0), actions.max(0)
+    far = np.flatnonzero((most - least > SPIKE * (high - low)) & (high > low))
+    if not len(far):
+        return ""
+    first = far[0]
+    others = f" (and {len(far) - 1} other dimensions alike)" if len(far) > 1 else ""
+    return (
+        f"action {first} lies in {low[first]:.3g} … {high[first]:.3g} in {1 - 2 * RARE:.1%} of the "
+        f"rows, but reaches {least[first]:.3g} … {most[first]:.3g}{others}; if these few are "
+        "glitches of the log, mend them: without a simulator a student may go as far"
+    )

@@ -74,7 +74,8 @@ def find(
       available: all keys or columns of the file.
       keys: the user's choice, which takes precedence over common names.
       customary: role -> common names or patterns; the first one that matches is used.
-      optional: the required roles that may be missing in this format.
+      optional: the required roles that may be missing in this format; `terminals` may also be
+        where `timeouts` say how episodes end.
 
     Raises:
       DatasetError: a required role, or a key that the user named, is missing.
@@ -89,9 +90,13 @@ def find(
             if matching:
                 found[role] = tuple(matching)
                 break
+    if "timeouts" in found:
+        optional = (*optional, "terminals")
     absent = [role for role in REQUIRED if role not in found and role not in optional]
-    if not absent and "terminals" not in found and _beside(available, found, LIKELY["terminals"]):
-        absent = ["terminals"]  # a likely key may flag terminal ends or all ends: the user decides
+    if not absent and "terminals" not in found:
+        # A likely key may flag terminal ends or all ends: the user decides.
+        likely = set(_beside(available, found, LIKELY["terminals"]))
+        absent = ["terminals"] if likely - set(found.get("timeouts", ())) else []
     if absent:
         raise DatasetError(
             f"{name}: key {absent[0]!r} is missing; found {_shown(available)}"
@@ -176,9 +181,17 @@ def _suggestion(absent: Sequence[str], available: Sequence[str]) -> str:
     for role in absent:
         names = (role, *LIKELY[role])
         named = [one for one in available if one.rsplit("/")[-1].lower() in names]
-        (likely if named else others).append(
-            f"--config.dataset.{role}={named[0] if named else 'NAME'}"
-        )
+        flag = f"--config.dataset.{role}={named[0] if named else 'NAME'}"
+        if role == "rewards" and not named:
+            flag += " (not logged: compute them, or add a column of 0 and clone all, methods=bc)"
+        elif role == "terminals":
+            flag += (
+                f" (or --config.dataset.timeouts={named[0]}, if it flags only cuts)"
+                if named
+                else " (or --config.dataset.episode=NAME, if it numbers the recordings; or "
+                "--config.dataset.timeouts=NAME, if it flags only cuts)"
+            )
+        (likely if named else others).append(flag)
     seeming = f"; if they are what they seem: {' '.join(likely)}" if likely else ""
     asked = f"; say what to read (several by comma, * for any text): {' '.join(others)}"
     return seeming + (asked if others else "")

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from tskd_jax.data.arrays import Columns, from_arrays
 from tskd_jax.data.checks import DEFAULT, DatasetChecks
 from tskd_jax.data.d4rl_files import FILES, local_file
-from tskd_jax.data.formats import d4rl, episodes, lerobot, minari, npz, ogbench, tables
+from tskd_jax.data.formats import d4rl, episodes, hdf5, lerobot, minari, npz, ogbench, tables
 from tskd_jax.data.keys import AS_CUSTOMARY, ROLES, Keys
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError
@@ -21,7 +21,7 @@ BUNDLED = {
     "halfcheetah-sac-replay": "halfcheetah_sac_replay.hdf5",
     "walker2d-sac-replay": "walker2d_sac_replay.hdf5",
 }
-SUFFIXES = (".hdf5", ".h5", npz.SUFFIX, *tables.CSV, tables.PARQUET)
+SUFFIXES = (*hdf5.SUFFIXES, npz.SUFFIX, *tables.CSV, tables.PARQUET)
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,11 @@ def read_columns(
         return tables.read_csv(path, keys, warn)
     if suffix == tables.PARQUET:
         return tables.read_parquet(path, keys, warn)
+    if not hdf5.may_be(path):
+        raise DatasetError(
+            f"{path}: of a kind that is not read; write it as HDF5, npz, CSV or Parquet (a log of "
+            "messages, such as a ROS bag, as a table with a row for each control step)"
+        )
     return minari.read(path, keys) if minari.is_minari(path) else d4rl.read(path, keys, warn)
 
 
@@ -147,10 +152,19 @@ def load_dataset(
     Raises:
       DatasetError: the file is missing, damaged or inconsistent.
     """
+    return load_named(path_or_name, checks, keys)[0]
+
+
+def load_named(
+    path_or_name: str | os.PathLike,
+    checks: DatasetChecks = DEFAULT,
+    keys: Keys = AS_CUSTOMARY,
+) -> tuple[Trajectories, Mapping[str, tuple[str, ...]]]:
+    """`load_dataset`, with the names of the dimensions as in `Columns.names`."""
     columns = read_columns(path_or_name, keys, checks.warn)
     given = os.fspath(path_or_name)
     name = given if of_package(given) else str(resolve(given))
-    return from_arrays(columns.arrays, name, checks)
+    return from_arrays(columns.arrays, name, checks), columns.names
 
 
 def of_package(name: str) -> bool:

@@ -12,6 +12,9 @@ from tskd_jax.errors import DatasetError
 FEW = 0.02  # up to this share of inner rows with a wrong next state is only a warning
 ROUNDING = 1e-4  # tolerance, in standard deviations of the states
 STILL = 1e-6  # standard deviation below which a dimension counts as constant
+# Rows are in no order if steps have JUMP of the square that a random order gives; episodes of fewer
+# than LONG rows, and files of fewer than SHORTEST steps, say nothing. MOST rows are looked at.
+JUMP, LONG, SHORTEST, MOST = 0.7, 10, 100, 50_000
 # Share and number of ends with the same placeholder that count as the writer's convention.
 HABIT, SEVERAL = 0.5, 3
 
@@ -99,6 +102,40 @@ def check_order(
             "are missing or out of step: write each episode's rows in order, and flag its end"
         )
     checks.warn(f"{problem}; an end may not be flagged there")
+
+
+def check_continuity(
+    name: str, observations: np.ndarray, ends: np.ndarray, checks: DatasetChecks
+) -> None:
+    """Warn if neighbouring rows differ as much as any two rows of an episode, as shuffled ones do.
+
+    In each dimension the squared steps are compared with twice the variance within episodes, which
+    rows in random order have. A robot's states change little by little in some dimension.
+
+    Args:
+      name: name of the file, for messages.
+      observations: (N, m), finite but for invalid rows.
+      ends: (N,) bool, rows that end an episode.
+      checks: receives the warning.
+    """
+    observations, ends = observations[:MOST], ends[:MOST]
+    episode = np.concatenate([[0], np.cumsum(ends)[:-1]])
+    lengths = np.bincount(episode)
+    within = (lengths >= LONG)[episode] & np.isfinite(observations).all(1)
+    inner = np.flatnonzero(~ends[:-1] & within[:-1] & within[1:])
+    if len(inner) < SHORTEST:
+        return
+    numbers = observations.astype(np.float64)
+    sums = np.zeros((len(lengths), numbers.shape[1]))
+    np.add.at(sums, episode, numbers)
+    spread = np.square(numbers - (sums / lengths[:, None])[episode])[within].mean(0)
+    steps = np.square(numbers[inner + 1] - numbers[inner]).mean(0)
+    moving = spread > STILL**2
+    if moving.any() and (steps[moving] > JUMP * 2 * spread[moving]).all():
+        checks.warn(
+            f"{name}: neighbouring rows differ as much as any two rows of an episode; if they were "
+            "shuffled, write each episode's rows in the order of time"
+        )
 
 
 def _same(ones: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,9 +1,13 @@
-"""The same rollouts in every format give the same trajectories."""
+"""The same rollouts in every format give the same trajectories.
+
+Over 300 lines: a test or two for each format.
+"""
 
 import csv
 import json
 
 import gymnasium
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -174,6 +178,24 @@ def test_a_folder_of_npz(tmp_path, rollouts, expected):
     before = content_hash(resolve(tmp_path))
     np.savez(tmp_path / "episode_9.npz", **rollouts[0])
     assert content_hash(resolve(tmp_path)) != before
+
+
+def test_a_folder_of_hdf5(tmp_path, rollouts, expected):
+    """Below a group, as loggers write them, and with one observation more than actions."""
+    for number, episode in enumerate(rollouts):
+        with h5py.File(tmp_path / f"episode_{number}.hdf5", "w") as file:
+            for key, column in episode.items():
+                file[f"data/{key}"] = column
+    with pytest.warns(UserWarning, match="read from its group 'data'"):
+        check_same(load_dataset(tmp_path), expected)
+
+
+def test_a_folder_of_parquet(tmp_path, table, expected):
+    for number in range(len(LENGTHS)):
+        rows = table["episode"] == number
+        part = {key: column[rows] for key, column in table.items() if key != "episode"}
+        pa.parquet.write_table(pa.table(part), tmp_path / f"{number}.parquet")
+    check_same(load_dataset(tmp_path), expected)
 
 
 def test_a_folder_of_npz_with_one_flag(tmp_path, rollouts, expected):

@@ -115,6 +115,16 @@ def test_all_ends_below_a_group(tmp_path):
     refused(path, "--config.dataset.terminals=train/dones", keys=Keys(episode="train/number"))
 
 
+@pytest.mark.parametrize(("name", "keys"), [("timeouts", Keys()), ("done", Keys(timeouts="done"))])
+def test_a_file_that_flags_only_cuts(tmp_path, name, keys):
+    columns = make_columns()
+    columns[name] = columns.pop("terminals") | columns.pop("timeouts")
+    data, heard = read(write(tmp_path / "a.hdf5", columns), keys=keys)
+    assert data.lengths.tolist() == [2, 2]  # which state follows a cut is unknown
+    assert not data.terminals.any()
+    assert "nothing says which episodes ended in a terminal state" in heard[0]
+
+
 def test_below_two_groups(tmp_path):
     inside = {
         f"{group}/{key}": column
@@ -178,6 +188,14 @@ def test_names_that_say_nothing_are_asked_for(tmp_path):
     refused(tmp_path / "a.csv", "there is no ','", keys=Keys(observations=","))
 
 
+def test_a_kind_of_file_that_nobody_reads(tmp_path):
+    (tmp_path / "a.mcap").write_bytes(b"\x89MCAP0\r\n")
+    refused(tmp_path / "a.mcap", "of a kind that is not read", "HDF5, npz, CSV or Parquet")
+    # By its content it is HDF5, whatever its name.
+    path = write(tmp_path / "a.mat", make_columns())
+    assert read(path)[0].lengths.tolist() == [3, 2]
+
+
 # HDF5
 
 
@@ -228,8 +246,18 @@ def test_groups_within_themselves(tmp_path):
         ("", ["the file is empty"]),
         ("0,1.5,2e-3\n1,2,3\n", ["the first line holds numbers", "names the columns"]),
         ("reward,reward\n1,2\n", ["'reward' stands twice"]),
-        ("observation_0,action_0,reward\n1,2,3\n", ["'terminals' is missing", "'action_0'"]),
-        ("observation_0,action_0,reward,done\n1,2,3,1\n", ["--config.dataset.terminals=done"]),
+        (
+            "run,observation_0,action_0,reward\n0,1,2,3\n",
+            [
+                "'terminals' is missing",
+                "'action_0'",
+                "or --config.dataset.episode=NAME, if it numb",
+            ],
+        ),
+        (
+            "observation_0,action_0,reward,done\n1,2,3,1\n",
+            ["terminals=done (or --config.dataset.timeouts=done, if it flags only cuts)"],
+        ),
         ("episode,observation_0,action_0,reward\n0,1,x,3\n", ["'x'", "every row needs a number"]),
         ("episode,observation_0,action_0,reward\n0,1,,3\n", ["every row needs a number"]),
         ("episode,observation_0,action_0,reward\n0,1,2\n", ["every row needs a number"]),

@@ -4,7 +4,7 @@ The file itself is read, because `d4rl.qlearning_dataset` drops the rows at time
 terminal rows with a wrong next state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,8 @@ from tskd_jax.data.keys import Keys
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.errors import DatasetError, first_line
 
+NAMES = "names"  # the attribute of an array that names its dimensions
+
 
 def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     """Read the columns of one HDF5 file in D4RL's format.
@@ -34,7 +36,13 @@ def read(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     """
     with open_file(path) as file:
         reader = Reader(path, file)
-        return gather(str(path), reader.arrays(), reader.array, keys, warn)
+        columns = gather(str(path), reader.arrays(), reader.array, keys, warn)
+        names = dict(columns.names)
+        for key in ("observations", "actions"):
+            given = reader.texts(key, NAMES) if not getattr(keys, key) and reader.has(key) else ()
+            if len(given) == columns.arrays[key].shape[1]:
+                names[key] = given
+        return Columns(columns.arrays, names)
 
 
 def to_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
@@ -52,12 +60,21 @@ def to_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
 
 
 def write(
-    path: Path, trajectories: Trajectories, attributes: Mapping[str, Any] = MappingProxyType({})
+    path: Path,
+    trajectories: Trajectories,
+    attributes: Mapping[str, Any] = MappingProxyType({}),
+    names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Write trajectories in D4RL's HDF5 format, with the given attributes of the file.
+    """Write trajectories in D4RL's HDF5 format.
 
     An additional key, `infos/source`, gives the source of a row: 0 recorded, 1 imagined, 2
     stitched.
+
+    Args:
+      path: of the file.
+      trajectories: the dataset.
+      attributes: of the file.
+      names: key -> the names of its dimensions, which become an attribute of the array.
     """
     with h5py.File(path, "w") as file:
         file.attrs.update(attributes)
@@ -66,6 +83,8 @@ def write(
             file.create_dataset(
                 key, data=column, compression="gzip", shuffle=True, track_times=False
             )
+        for key, given in names.items():
+            file[key].attrs[NAMES] = list(given)
 
 
 def read_with_package(name: str, keys: Keys, warn: Callable[[str], None]) -> Columns:

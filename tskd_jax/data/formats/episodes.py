@@ -1,4 +1,4 @@
-"""A folder with one npz or CSV file per episode."""
+"""A folder with one file per episode: npz, HDF5, CSV or Parquet."""
 
 import re
 from collections.abc import Callable
@@ -11,10 +11,12 @@ from tskd_jax.data.arrays import Columns
 from tskd_jax.data.formats import npz, tables
 from tskd_jax.data.formats.budget import Budget
 from tskd_jax.data.formats.gather import gather
+from tskd_jax.data.formats.hdf5 import SUFFIXES as HDF5
+from tskd_jax.data.formats.hdf5 import Reader, open_file
 from tskd_jax.data.keys import SHOWN, Keys
 from tskd_jax.errors import DatasetError
 
-SUFFIXES = (npz.SUFFIX, *tables.CSV)
+SUFFIXES = (npz.SUFFIX, *HDF5, *tables.CSV, tables.PARQUET)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -29,8 +31,9 @@ def files_of(folder: Path) -> list[Path]:
 def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     """Read the columns of all episodes; each episode ends with its file.
 
-    A file has D4RL's keys or a table's columns. An npz file may have T + 1 observations for T
-    actions, and `terminals` as one flag for the whole episode.
+    A file has D4RL's keys or a table's columns. One of arrays may have T + 1 observations for T
+    actions, and an npz file `terminals` as one flag for the whole episode. Flags inside a file end
+    episodes, too.
 
     Raises:
       DatasetError: there are no episodes, or their columns or sizes differ.
@@ -69,12 +72,19 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
 
 def _read_one(file: Path, keys: Keys, budget: Budget, warn: Callable[[str], None]) -> Columns:
     """Read one episode's columns, with next states if there are T + 1 observations."""
-    if file.suffix.lower() in tables.CSV:
-        return tables.read_csv(file, replace(keys, episode=""), warn, ("terminals",))
-    arrays = npz.load(file, budget)
-
-    # `terminals` is optional: the end of the file ends the episode.
-    columns = gather(str(file), list(arrays), npz.reader(arrays), keys, warn, ("terminals",))
+    suffix = file.suffix.lower()
+    optional = ("terminals",)  # the end of the file ends the episode
+    if suffix in tables.CSV:
+        return tables.read_csv(file, replace(keys, episode=""), warn, optional)
+    if suffix == tables.PARQUET:
+        return tables.read_parquet(file, replace(keys, episode=""), warn, optional)
+    if suffix in HDF5:
+        with open_file(file) as opened:
+            reader = Reader(file, opened, budget)
+            columns = gather(str(file), reader.arrays(), reader.array, keys, warn, optional)
+    else:
+        arrays = npz.load(file, budget)
+        columns = gather(str(file), list(arrays), npz.reader(arrays), keys, warn, optional)
     found = dict(columns.arrays)
     if found["rewards"].ndim != 1 or found["observations"].ndim != 2:
         raise DatasetError(

@@ -6,6 +6,7 @@ is read, its declared size is compared with the free memory and with the stored 
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tskd_jax.data.formats.budget import COPIES, Budget
 from tskd_jax.errors import DatasetError, first_line
 from tskd_jax.machine import memory
 
+SUFFIXES = (".hdf5", ".h5")
 # Filters in the package hdf5plugin, by their number in the HDF Group's registry.
 PLUGINS = {
     307: "bzip2",
@@ -30,6 +32,12 @@ PLUGINS = {
 # gzip compresses at most 1032 to 1. An array above MOST_PACKED was never written in full. Arrays of
 # at most SMALL bytes are not checked.
 MOST_PACKED, SMALL = 2000, 2**24
+
+
+def may_be(path: Path) -> bool:
+    """Whether a file is HDF5 by its name or content, or cannot be opened to see."""
+    named = path.suffix.lower() in SUFFIXES
+    return named or not os.access(path, os.R_OK) or bool(h5py.is_hdf5(path))
 
 
 @contextlib.contextmanager
@@ -103,6 +111,13 @@ class Reader:
     def names(self) -> list[str]:
         """Names of the keys directly below."""
         return list(self._group)
+
+    def texts(self, key: str, attribute: str) -> tuple[str, ...]:
+        """The texts of an attribute of an existing key; () if it is missing or anything else."""
+        self._refuse_link(key)
+        found = self._group[key].attrs.get(attribute)
+        given = found.tolist() if isinstance(found, np.ndarray) and found.ndim == 1 else []
+        return tuple(given) if all(isinstance(one, str) for one in given) else ()
 
     def array(self, key: str, rank: int) -> np.ndarray:
         """Read the array of an existing key.

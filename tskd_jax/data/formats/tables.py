@@ -118,8 +118,12 @@ def _number(text: str) -> float:
     return float(text) if known is None else known
 
 
-def read_parquet(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
+def read_parquet(
+    path: Path, keys: Keys, warn: Callable[[str], None], optional: Sequence[str] = ()
+) -> Columns:
     """Read the columns of a Parquet file; a vector may be one column of lists of equal length.
+
+    Roles in `optional` may be missing.
 
     Raises:
       DatasetError: pyarrow is not installed, the file is damaged, or a column is missing or holds
@@ -133,7 +137,7 @@ def read_parquet(path: Path, keys: Keys, warn: Callable[[str], None]) -> Columns
             return next(iter(columns.values()))
         return side_by_side(str(path), columns)[0]
 
-    return _gather(str(path), table.column_names, read, keys, warn)
+    return _gather(str(path), table.column_names, read, keys, warn, optional)
 
 
 def open_table(path: Path, budget: Budget) -> Any:
