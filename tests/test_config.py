@@ -208,6 +208,7 @@ def test_out_of_range_names_field_value_and_range(field, value):
         ({"sampling.replan_every": 50}, "horizon"),
         ({"sampling.steps": 500}, "diffusion_steps"),
         ({"dynamics.elites": 9}, "members"),
+        ({"methods": "mbts", "dynamics.members": 4}, "mbts.elites=5"),
         (
             {
                 "reward_generator.features": 8,

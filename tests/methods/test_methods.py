@@ -1,22 +1,16 @@
 """What each method is made of: stages, in what order, and what a field of the config changes."""
 
 import inspect
-from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from methods.traced import TracedRun, trace
+from methods.traced import trace
 
 from tskd_jax.config import finalize, make_config
-from tskd_jax.data.selection import best_episodes
 from tskd_jax.data.trajectories import IMAGINED, RECORDED
 from tskd_jax.methods import METHODS, tskd, tskd_one_step
 from tskd_jax.methods.base import stage_keys
-from tskd_jax.methods.parts import choosing
-from tskd_jax.models import contest, referee
-from tskd_jax.training.callbacks import TrainingCallbacks
 
 TEACHER = ["inverse_dynamics", "trajectory_generator"]
 PRICING = ["dynamics", "reward_generator"]
@@ -30,7 +24,6 @@ def chosen(name):
     return f"student.{name}.choice_0", f"student.{name}.choice_1", f"choice.{name}"
 
 
-NO_ENDS = {"random_return": None, "expert_return": None}  # a score is a return
 SHARE = ("best_share", "student.share_0.1", "student.share_0.5", "confirmed_share")
 
 
@@ -179,60 +172,6 @@ def test_the_best_episode_is_a_whole_one(tiny_trajectories):
     _, outcome = trace("best_episode_bc", paper(), recorded)
     (data,) = outcome.data
     np.testing.assert_array_equal(data.observations, recorded.select(np.array([6])).observations)
-
-
-def test_the_filter_keeps_the_share_that_the_referee_chooses(tiny_trajectories):
-    _, outcome = trace("chosen_bc", paper(), tiny_trajectories, REFEREE)
-    least = best_episodes(tiny_trajectories, 0.5, 1000)[1]
-    (data,) = outcome.data
-    assert data.returns().min() == least
-    assert 0.5 * tiny_trajectories.size <= data.size < tiny_trajectories.size
-
-
-def test_whole_students_may_keep_the_configs_own_share(tiny_trajectories, monkeypatch):
-    monkeypatch.setattr(TracedRun, "CONFIRMED", 0)
-    run, outcome = trace("chosen_bc", paper(), tiny_trajectories, REFEREE)
-    _, least = best_episodes(tiny_trajectories, 0.1, 1000)
-    assert outcome.data[0].returns().min() == least
-    # Its students are those that were asked about.
-    assert run.keys["student.chosen_bc"] == run.keys["student.share_0.1"]
-
-
-def test_a_share_that_is_the_configs_own_needs_no_whole_students(tiny_trajectories):
-    run, _ = trace("chosen_bc", paper(), tiny_trajectories, REFEREE | {"filter.share": 0.5})
-    assert list(run.keys) == ["world", "best_share", "student.chosen_bc"]
-
-
-def test_the_share_of_whole_students(monkeypatch, tiny_task):
-    """The larger one unless the smaller is better by more than its standard error."""
-    monkeypatch.setattr(choosing.referee, "judge_some", lambda _world, own, *_: worth[own[0]])
-    config = contest.Config()
-    world = {"any": np.zeros(1)}
-    for small, chosen in ((50.0, 1), (50.4, 1), (53.0, 0)):
-        returns = np.array([[small - 1], [small + 1]])  # a standard error of 1
-        none = np.zeros(returns.shape)
-        worth = {
-            name: referee.Verdict(each, none + 1, none, none > 0)
-            for name, each in {"few": returns, "many": none + 50}.items()
-        }
-        number, (means,) = choosing.confirmed_share(
-            *(config, {"0.02": ["few"], "0.1": ["many"]}, world, replace(tiny_task, **NO_ENDS)),
-            *(np.zeros((1, 3)),),
-            keys=jax.random.key(0)[None],
-            callbacks=TrainingCallbacks(),
-        )
-        assert number == chosen
-        assert means == {"0.02": small, "0.1": 50.0}
-
-
-def test_the_referee_may_leave_out_what_is_imagined(tiny_trajectories, monkeypatch):
-    """Where it chooses the first, TSKD has the student of its filter alone."""
-    changes = REFEREE | {"stitching.enabled": False, "imagination.world": "mean"}
-    monkeypatch.setattr(TracedRun, "CHOSEN", 0)
-    left, alone = (
-        trace(name, paper(), tiny_trajectories, changes)[0] for name in ("tskd", "chosen_bc")
-    )
-    assert left.keys["student.tskd"] == alone.keys["student.chosen_bc"]
 
 
 def test_an_advantage_is_over_an_expectation_with_the_same_penalty(tiny_trajectories):

@@ -1,10 +1,10 @@
 """Methods with several teachers: which stages there are, and what differs between them."""
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
+from flax import struct
 from methods.traced import trace
 
 from tskd_jax.config import finalize, make_config
@@ -15,14 +15,12 @@ from tskd_jax.methods.parts import teachers
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 
-@dataclass(frozen=True)
+@struct.dataclass
 class Fake:
-    """A planner that is nothing but its parameters."""
+    """A planner that is nothing but its parameters and its unit of return."""
 
     params: Any
-
-    def replace(self, **changes):
-        return replace(self, **changes)
+    return_scale: np.ndarray
 
 
 def make(preset):
@@ -128,11 +126,15 @@ def test_each_seed_has_its_own_best_teacher():
     task, lines = get_task("hopper"), []
     poor, good = (trial_of([value], [1000], [1.2], [False]) for value in (100.0, 900.0))
     callbacks = TrainingCallbacks(report=lines.append)
-    planners = [Fake({"weights": np.array([[1.0], [2.0]]) * sign}) for sign in (1, -1)]
+    # With teachers.bootstrap each has normalisers of its own, too.
+    planners = [
+        Fake({"w": np.array([[1.0], [2.0]]) * k}, np.array([3.0, 4.0]) * k) for k in (1, -1)
+    ]
     chosen, metrics = teachers.best_teacher(
         task, [[good, poor], [poor, good]], planners, callbacks=callbacks
     )
-    np.testing.assert_array_equal(chosen.params["weights"], [[1.0], [-2.0]])
+    np.testing.assert_array_equal(chosen.params["w"], [[1.0], [-2.0]])
+    np.testing.assert_array_equal(chosen.return_scale, [3.0, -4.0])
     scores = [float(task.normalized_score(value)) for value in (900.0, 100.0)]
     assert [list(one.values()) for one in metrics] == [
         pytest.approx(scores),
@@ -144,7 +146,7 @@ def test_each_seed_has_its_own_best_teacher():
 
 def scores_of(*trials):
     """What the trials of several teachers are worth, of one seed."""
-    planners, task = [Fake({"w": np.zeros((1, 1))})] * len(trials), get_task("hopper")
+    planners, task = [Fake({"w": np.zeros((1, 1))}, np.ones(1))] * len(trials), get_task("hopper")
     each = [[one] for one in trials]
     return teachers.best_teacher(task, each, planners, callbacks=TrainingCallbacks())[1][0]
 

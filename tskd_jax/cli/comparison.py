@@ -19,6 +19,7 @@ from tskd_jax.evaluation.stages import check_in_simulator, evaluate, evaluate_te
 from tskd_jax.machine import hosts, memory
 from tskd_jax.methods import METHODS, Experiment, Outcome
 from tskd_jax.methods.parts.models import train_world
+from tskd_jax.models.contest import lowest_rate
 from tskd_jax.nn.mlp import count_parameters
 from tskd_jax.policy import Policy
 from tskd_jax.report import figures, html, material, summary, table
@@ -78,7 +79,7 @@ def _judge_offline(
     if config.referee.episodes:
         found[summary.JUDGED][name], found[summary.LEFT][name] = exp.stage(
             *(judge, config.referee.episodes, train_world(exp), students, exp.task),
-            recorded.initial_observations,
+            *(recorded.initial_observations, lowest_rate(recorded.returns(), recorded.lengths)),
             name=f"referee.{name}",
         )
     if config.fitted_q.enabled:

@@ -23,8 +23,8 @@ class Config:
     simulator_check: int = field(
         2000,
         NOT_NEGATIVE,
-        "transitions tried in the simulator, of the dataset (at most 500) and "
-        "of what is imagined; 0: none",
+        "transitions tried in the simulator: of the dataset (before anything is trained, at most "
+        "500), and later of it, of what is imagined and of what of it is accepted; 0: none",
     )
     held_out: float = field(
         0.0, between(0, 0.9), "share of the episodes that nothing is trained on, to compare with"

@@ -13,6 +13,7 @@ from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation import simulator_check
 from tskd_jax.evaluation.rollout import Config, evaluate_students, rollout
 from tskd_jax.models import referee
+from tskd_jax.models.contest import charged
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.models.world import World
 from tskd_jax.policy import Policy
@@ -50,11 +51,15 @@ def judge(
     policies: Sequence[Policy],
     task: Task,
     starts: np.ndarray,
+    rate: float,
     *,
     keys: jax.Array,
     callbacks: TrainingCallbacks,
 ) -> tuple[tuple[np.ndarray, np.ndarray], Metrics]:
     """Roll each student out in the learned world of its seed.
+
+    If steps cost reward, none gains by leaving what the world knows: `contest.charged` with the
+    lowest `rate` (≤ 0) of the recorded episodes, which is the same for all methods.
 
     Returns:
       (((students, episodes) returns, whether the episode left the region that the world knows);
@@ -66,10 +71,11 @@ def judge(
     for index, key in enumerate(keys):
         world = seeds.of_seed(worlds, index)
         verdict = referee.judge_some(world, own[index], task, starts, episodes, key)
-        verdicts.append((verdict.returns, verdict.left))
+        returns = charged(verdict, rate, task)
+        verdicts.append((returns, verdict.left))
         metrics.append(
             {
-                "score": float(task.normalized_score(verdict.returns).mean()),
+                "score": float(task.normalized_score(returns).mean()),
                 "disagreement": float(verdict.disagreement.mean()),
                 "left": float(verdict.left.mean()),
             }

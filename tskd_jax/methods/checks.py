@@ -43,11 +43,15 @@ def contradictions(
             f"{config.stitching.max_disagreement_quantile} with one DDR-II: nothing can disagree; "
             "choose config.reward_generator.members=3"
         )
-    if dynamics.elites > dynamics.members:
-        yield (
-            f"config.dynamics.elites={dynamics.elites} is more than "
-            f"config.dynamics.members={dynamics.members}"
-        )
+    elites = {"dynamics": dynamics.elites}
+    if "mbts" in methods:
+        elites["mbts"] = own["mbts"].elites
+    for name, count in elites.items():
+        if count > dynamics.members:
+            yield (
+                f"config.{name}.elites={count} is more than "
+                f"config.dynamics.members={dynamics.members}"
+            )
     yield from _without_world(config)
     if config.imagination.world != "none" and config.imagination.mode == "environment":
         yield (

@@ -19,8 +19,12 @@ from tskd_jax.policy import Policy
 from tskd_jax.training.callbacks import TrainingCallbacks
 
 SHARES = Allowed(
-    "numbers, each 0.001 ≤ x ≤ 1",
-    lambda values: len(values) > 0 and all(0.001 <= value <= 1 for value in values),
+    "different numbers, each 0.001 ≤ x ≤ 1",
+    lambda values: (
+        len(values) > 0
+        and all(0.001 <= value <= 1 for value in values)
+        and len({f"{value:g}" for value in values}) == len(values)  # their names in a run
+    ),
 )
 
 
@@ -32,7 +36,8 @@ class Config:
         "none",
         one_of(["none", "referee"]),
         "referee: what students are worth in the learned world decides on the share that the "
-        "filter keeps, and on whether what is imagined joins; none: as the other fields say",
+        "filter keeps (of several `shares`, unless filter.rule=none), and on whether what is "
+        "imagined joins; none: as the other fields say",
     )
     shares: tuple[float, ...] = field(
         (0.001, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0), SHARES, "of filter.share, from which is chosen"
@@ -84,12 +89,19 @@ def cautious_returns(verdicts: Sequence[Verdict], task: Task) -> list[np.ndarray
       verdicts: of each choice, on (students, episodes).
       task: gives the episode limit.
     """
-    rates = [one.returns / np.maximum(one.lengths, 1) for one in verdicts]
-    lowest = min(0.0, *(float(rate.min()) for rate in rates))
-    return [
-        one.returns + np.where(one.left, lowest * (task.episode_limit - one.lengths), 0.0)
-        for one in verdicts
-    ]
+    rate = min(lowest_rate(one.returns, one.lengths) for one in verdicts)
+    return [charged(one, rate, task) for one in verdicts]
+
+
+def lowest_rate(returns: np.ndarray, lengths: np.ndarray) -> float:
+    """The lowest mean reward of a step over whole episodes, at most 0."""
+    return min(0.0, float((returns / np.maximum(lengths, 1)).min()))
+
+
+def charged(verdict: Verdict, rate: float, task: Task) -> np.ndarray:
+    """(students, episodes) returns; one that left gets `rate` for each step up to the limit."""
+    missing = np.where(verdict.left, task.episode_limit - verdict.lengths, 0)
+    return verdict.returns + rate * missing
 
 
 def largest_of_the_best(scores: Sequence[np.ndarray]) -> int:
@@ -131,9 +143,9 @@ def surely_best(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> int
     """
     if left[0].all(1).any():
         return 0
-    counted = _counted(scores, left)
-    ones = [one.mean(1) if len(one) > 1 else one[0] for one in counted]
-    worst = [_worst_tenth(one) for one in counted]
+    counts = counted(scores, left)
+    ones = [one.mean(1) if len(one) > 1 else one[0] for one in counts]
+    worst = [_worst_tenth(one) for one in counts]
     safe = [number for number in range(1, len(worst)) if worst[number] >= worst[0]]
     surely = [n for n in safe if welch_interval(ones[n], ones[0])[0] > 0]
     return max(surely, key=lambda number: ones[number].mean(), default=0)
@@ -144,14 +156,14 @@ def worst_tenths(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> li
 
     At least one episode counts.
     """
-    return [_worst_tenth(one) for one in _counted(scores, left)]
+    return [_worst_tenth(one) for one in counted(scores, left)]
 
 
 def _worst_tenth(scores: np.ndarray) -> float:
     return float(np.sort(scores, axis=None)[: max(1, scores.size // 10)].mean())
 
 
-def _counted(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> list[np.ndarray]:
+def counted(scores: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The scores as `surely_best` counts them.
 
     An episode of the first choice that left what the world knows counts as the mean of the same

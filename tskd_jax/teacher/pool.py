@@ -30,7 +30,8 @@ class Config:
     bootstrap: bool = field(
         False,
         ANY,
-        "each teacher but the first is trained on recorded episodes drawn with replacement",
+        "each teacher but the first is trained on recorded episodes drawn with replacement, the "
+        "same for all seeds of a pipeline",
     )
     target_factors: tuple[float, ...] = field(
         (1.0,),

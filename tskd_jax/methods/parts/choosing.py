@@ -28,16 +28,17 @@ def choose_share(exp: Experiment) -> Experiment:
     share is among `config.selection.shares`, the promising one replaces it only if fully trained
     students confirm it.
 
+    Where the filter is off, or there is one share to choose, the filter stays as it is configured.
+
     The share is chosen once, in the first seed's world, since all seeds share the dataset.
     """
-    config, (share, *others) = exp.config, exp.config.selection.shares
-    if config.selection.by == "none":
+    config, shares = exp.config, exp.config.selection.shares
+    if config.selection.by == "none" or config.filter.rule == "none" or len(shares) == 1:
         return exp
-    if others:
-        configs = config.selection, config.student
-        share = exp.stage(best_share, configs, exp.recorded, train_world(exp), exp.task)
-        if share != config.filter.share and config.filter.share in config.selection.shares:
-            share = _confirmed(exp, sorted((share, config.filter.share)))
+    configs = config.selection, config.student
+    share = exp.stage(best_share, configs, exp.recorded, train_world(exp), exp.task)
+    if share != config.filter.share and config.filter.share in shares:
+        share = _confirmed(exp, sorted((share, config.filter.share)))
     return _keeping(exp, share)
 
 
@@ -153,7 +154,8 @@ def best_data(
 ) -> tuple[list[int], list[dict[str, float]]]:
     """The index of the best choice for each seed (`contest.surely_best`).
 
-    The metrics hold what decides: each choice's mean score, and that of its worst tenth.
+    The metrics hold what decides: each choice's mean score as `contest.counted`, and that of its
+    worst tenth.
     """
     chosen, metrics = [], []
     for index, key in enumerate(keys):
@@ -161,9 +163,11 @@ def best_data(
             title: referee.of_each_seed(each, len(keys))[index] for title, each in students.items()
         }
         world = seeds.of_seed(worlds, index)
-        scores, means, left = _judged(config, own, world, task, starts, key)
+        scores, _, left = _judged(config, own, world, task, starts, key)
         number = contest.surely_best(scores, left)
         chosen.append(number)
+        counts = zip(own, contest.counted(scores, left), strict=True)
+        means = {title: float(one.mean()) for title, one in counts}
         worst = contest.worst_tenths(scores, left)
         titled = zip(own, worst, strict=True)
         metrics.append(means | {f"{title}: worst tenth": one for title, one in titled})

@@ -76,10 +76,10 @@ def best_teacher(
             for number, one in enumerate(returns, 1)
         }
         best = int(np.argmax(list(means.values())))
-        chosen.append(seeds.of_seed(planners[best].params, index))
+        chosen.append(seeds.of_seed(planners[best], index))
         metrics.append(means)
         callbacks.report(f"chosen in the learned world: {told(best, means)}")
-    return planners[0].replace(params=seeds.stack_seeds(chosen)), metrics
+    return seeds.stack_seeds(chosen), metrics
 
 
 def _verdict(data: Trajectories, task: Task) -> Verdict:
