@@ -53,8 +53,9 @@ def make(
     after_save: Callable[[int], None] = lambda step: None,
     on_line: Callable[[str], None] = lambda line: None,
     request: Request | None = None,
+    called: str = "line",
 ):
-    """A run with one stage that all runs of the folder share.
+    """A run with one stage that all runs of the folder share, whatever they call it.
 
     Returns:
       (the weights; the update at which their training began here, none where it did not).
@@ -73,7 +74,7 @@ def make(
     options = {"reuse": others, "claims": folder / "claims", "request": request}
     run = begin(folder / name, out=Lines(), **options)
     try:
-        return run.stage("line", stage, None)["w"], began
+        return run.stage(called, stage, None)["w"], began
     finally:
         run.close()
 
@@ -111,7 +112,8 @@ def test_the_second_run_waits_and_takes_what_the_first_has_made(maker, tmp_path)
     assert list((tmp_path / "claims").iterdir()) == []
 
 
-def test_a_dead_process_is_relieved_and_its_checkpoint_used(maker, tmp_path):
+@pytest.mark.parametrize("called", ["line", "other.line"])
+def test_a_dead_process_is_relieved_and_its_checkpoint_used(maker, tmp_path, called):
     (process, update), lines = maker, []
 
     def on_line(text):
@@ -119,7 +121,7 @@ def test_a_dead_process_is_relieved_and_its_checkpoint_used(maker, tmp_path):
         if "waits for" in text:
             process.kill()
 
-    weights, began = make(tmp_path, "two", on_line=on_line)
+    weights, began = make(tmp_path, "two", on_line=on_line, called=called)
     assert began == [update]
     assert any("has ended without it" in text for text in lines)
     assert any("goes on from what one has left of it" in text for text in lines)

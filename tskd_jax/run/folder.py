@@ -28,7 +28,7 @@ from tskd_jax.run import checkpoints, files, lock
 
 FORMAT = 2  # version of the manifest and of the data that it describes
 OWN_FILES = ("lock", ".config.json.*partial")  # patterns; left by a run killed at its start
-TABLES = ("stages", "checkpoints", "parts", "partial_seconds")  # of the manifest
+TABLES = ("stages", "checkpoints", "parts", "partial_seconds", "begun")  # of the manifest
 KEY_DIGITS = 12  # leading digits of a stage's key in the names of folders
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 

@@ -113,7 +113,7 @@ class StageCache:
                 return kept[0]
             if maker:
                 self._report(f"{call.name:<32} {'':>8}   {maker}, has ended without it")
-            if origin := self._unfinished.take_over(key, self._reuse):
+            if origin := self._unfinished.take_over(key, call.name, self._reuse):
                 self._report(f"{call.name:<32} {'':>8}   goes on from what {origin} has left of it")
             return self._compute(key, call)
 

@@ -6,7 +6,8 @@
 
 The manifest has their checksums under the key of their stage: `checkpoints[key][name][step]` and
 `parts[key][name][part]`. `partial_seconds[key][name]` is the computing time up to the last
-checkpoint.
+checkpoint. `begun[key]` is the stage's name, with which these names begin: another run may give
+the same stage another name.
 """
 
 import time
@@ -30,7 +31,7 @@ from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.training import TrainState
 
 KEPT_CHECKPOINTS = 2  # of a training: if the last one is damaged, the one before it is used
-TABLES = ("checkpoints", "parts", "partial_seconds")
+TABLES = ("checkpoints", "parts", "partial_seconds")  # by key and name
 # Seconds. The speed of a shorter chunk is mostly noise and not worth measuring the peak for.
 LEAST_TIMED = 0.25
 
@@ -63,11 +64,13 @@ class Unfinished:
         self.request = request
         self.out = out
         self.report = report
+        self._begun: dict[str, str] = {}
         first = hosts.is_first()
         self.metrics = Metrics(folder.path, config, track, report) if first else None
 
     def callbacks(self, key: str, name: str) -> TrainingCallbacks:
         """Callbacks for progress, metrics and checkpoints of a training in the stage `key`."""
+        self._begun.setdefault(key, name)  # of its parts, the stage comes first
         training = _Training(self, key, name)
         parts = _Parts(self, key, name)
         return TrainingCallbacks(
@@ -90,17 +93,18 @@ class Unfinished:
         Returns:
           Its folders, to be removed once the manifest is written.
         """
-        for table in TABLES:
+        for table in (*TABLES, "begun"):
             self.folder.manifest[table].pop(key, None)
         return _folders_of(self.folder.path, key)
 
-    def take_over(self, key: str, others: Sequence[Path]) -> str:
+    def take_over(self, key: str, name: str, others: Sequence[Path]) -> str:
         """Take over checkpoints and parts of a stage that another run left unfinished.
 
         If several runs have any, those with the most computing time are taken.
 
         Args:
           key: key of the stage.
+          name: its name in this run.
           others: folders of other runs; none of them is currently computing the stage.
 
         Returns:
@@ -114,14 +118,19 @@ class Unfinished:
             theirs = read_manifest(other)
             left = {table: theirs.get(table, {}).get(key, {}) for table in TABLES}
             if left["checkpoints"] or left["parts"]:
-                found.append((sum(left["partial_seconds"].values()), other, left))
+                began = theirs.get("begun", {}).get(key, name)
+                found.append((sum(left["partial_seconds"].values()), other, began, left))
         if not found:
             return ""
-        _, other, left = max(found, key=lambda one: one[0])
+        _, other, began, left = max(found, key=lambda one: one[0])
         for source in _folders_of(other, key):
-            files.share(source, self.folder.path / source.relative_to(other))
+            target = source.with_name(name + source.name.removeprefix(began))
+            files.share(source, self.folder.path / target.relative_to(other))
         for table, entries in left.items():
-            manifest[table][key] = entries
+            manifest[table][key] = {
+                name + one.removeprefix(began): entry for one, entry in entries.items()
+            }
+        manifest["begun"][key] = name
         self.folder.write_manifest()
         return other.name
 
@@ -131,6 +140,7 @@ class Unfinished:
 
     def table(self, table: str, key: str, name: str) -> dict[str, str]:
         """Like `known`, but adds the table to the manifest if it is missing, for new entries."""
+        self.folder.manifest["begun"].setdefault(key, self._begun[key])
         return self.folder.manifest[table].setdefault(key, {}).setdefault(name, {})
 
 
