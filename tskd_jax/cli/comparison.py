@@ -217,8 +217,8 @@ def _examine(exp: Experiment, config: Config, outcome: Outcome, run: Run) -> dic
     known = exp.task.position_size is not None
     if known and config.evaluation.simulator_check and outcome.imagined and outcome.accepted:
         exp.stage(
-            *(check_in_simulator, config.evaluation, exp.task, teachers[0].inverse_dynamics),
-            *(exp.recorded, outcome.imagined, outcome.accepted),
+            *(check_in_simulator, config.evaluation.simulator_check, exp.task),
+            *(teachers[0].inverse_dynamics, exp.recorded, outcome.imagined, outcome.accepted),
         )
     if not episodes:
         return {}

@@ -11,7 +11,7 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.simulator import Actor, episode_seeds
 from tskd_jax.envs.tasks import Task
 from tskd_jax.evaluation import simulator_check
-from tskd_jax.evaluation.rollout import Config, evaluate_students, rollout
+from tskd_jax.evaluation.rollout import evaluate_students, rollout
 from tskd_jax.models import referee
 from tskd_jax.models.contest import charged
 from tskd_jax.models.inverse_dynamics import InverseDynamics
@@ -110,7 +110,7 @@ def evaluate_teacher(
 
 
 def check_in_simulator(
-    config: Config,
+    count: int,
     task: Task,
     inverse_dynamics: InverseDynamics,
     recorded: Trajectories,
@@ -119,7 +119,7 @@ def check_in_simulator(
     *,
     callbacks: TrainingCallbacks,
 ) -> tuple[None, Metrics]:
-    """Errors of recorded, imagined and accepted transitions against the simulator, per seed."""
+    """Errors of `count` recorded, imagined and accepted transitions in the simulator, per seed."""
     del callbacks
     _, deviation = moments(recorded.observations)
     metrics: Metrics = []
@@ -128,7 +128,7 @@ def check_in_simulator(
         one = seeds.of_seed(inverse_dynamics, index)
         metrics.append(
             {
-                name: simulator_check.check(task, one, data, deviation, config.simulator_check)
+                name: simulator_check.check(task, one, data, deviation, count)
                 for name, data in claims.items()
                 if data.size
             }
