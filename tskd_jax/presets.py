@@ -126,7 +126,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "methods": ("bc", "filtered_bc", "tskd_one_step"),
         "inverse_dynamics": _FAST | {"steps": 6_000, "batch_size": 256},
         "dynamics": _FAST | {"steps": 1_000},
-        "value": _FAST | {"steps": 3_000},
+        "value": _FAST | {"steps": 3_000, "target_average": 0.05},
         "cvae": _FAST | {"steps": 6_000, "batch_size": 256},
         "wgan": _SMALL_WGAN | {"steps": 3_000},
         "world": _FAST | {"steps": 8_000},
