@@ -157,33 +157,34 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# Environment -> section -> field -> value, at every preset: the target return of the Decision
-# Transformer (Chen et al. 2021, Appendix A; by default the best recorded return); the Trajectory
-# Transformer's terminal penalty, which is 0 where an episode may end with success; and IQL's scale
-# of rewards and inverse temperature, as in its authors' code.
+# Environment -> section -> field -> value, at every preset: the Trajectory Transformer's terminal
+# penalty, which is 0 where an episode may end with success; and IQL's scale of rewards and inverse
+# temperature, as in its authors' code.
 _KITCHEN = {"trajectory_transformer": {"terminal_penalty": 0.0}, "iql": {"temperature": 0.5}}
 OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
-    "hopper": {"decision_transformer": {"target_return": 3600.0}, "iql": {"scale_rewards": True}},
-    "halfcheetah": {
-        "decision_transformer": {"target_return": 6000.0},
-        "iql": {"scale_rewards": True},
-    },
-    "walker2d": {"decision_transformer": {"target_return": 5000.0}, "iql": {"scale_rewards": True}},
+    "hopper": {"iql": {"scale_rewards": True}},
+    "halfcheetah": {"iql": {"scale_rewards": True}},
+    "walker2d": {"iql": {"scale_rewards": True}},
     "kitchen_partial": _KITCHEN,
     "kitchen_mixed": _KITCHEN,
     "own": {"trajectory_transformer": {"terminal_penalty": 0.0}},
 }
 
-# Environment or dataset name -> section -> field -> value, at preset `paper`. Decision Diffuser's
-# return scales are those of the JAX port of its authors' code, which has one per dataset. In
-# Kitchen an episode ends with success, so that there is no termination penalty. Diffuser's settings
+# Environment or dataset name -> section -> field -> value, at preset `paper`. Decision Transformer's
+# target returns (Chen et al. 2021, Appendix A) suit D4RL's data; by default it is asked for the
+# best recorded return. Decision Diffuser's return scales are those of the JAX port of its authors'
+# code, which has one per dataset. In Kitchen an episode ends with success, so that there is no
+# termination penalty. Diffuser's settings
 # are its authors' own; the attention that they add for halfcheetah is not implemented here. So are
 # the Trajectory Transformer's; they train longer on medium-replay data (80 epochs of a million).
 _LONGER = {"steps": 312_500}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "kitchen_partial": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
     "kitchen_mixed": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
+    "hopper": {"decision_transformer": {"target_return": 3600.0}},
+    "walker2d": {"decision_transformer": {"target_return": 5000.0}},
     "halfcheetah": {
+        "decision_transformer": {"target_return": 6000.0},
         "diffuser": {
             "horizon": 4,
             "multipliers": (1, 4, 8),

@@ -59,8 +59,8 @@ class Config(SequenceConfig):
     target_return: float = field(
         0.0,
         ANY,
-        "the return that it is asked for; 0: by target_multiple (published: hopper 3600, "
-        "halfcheetah 6000, walker2d 5000, which their configs have)",
+        "the return that it is asked for; 0: by target_multiple (published for D4RL's data, and so "
+        "at paper: hopper 3600, halfcheetah 6000, walker2d 5000)",
     )
     target_multiple: float = field(
         1.0, POSITIVE, "the return that it is asked for, of the best recorded one"
