@@ -170,13 +170,13 @@ OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
     "own": {"trajectory_transformer": {"terminal_penalty": 0.0}},
 }
 
-# Environment or dataset name -> section -> field -> value, at preset `paper`. Decision Transformer's
-# target returns (Chen et al. 2021, Appendix A) suit D4RL's data; by default it is asked for the
-# best recorded return. Decision Diffuser's return scales are those of the JAX port of its authors'
-# code, which has one per dataset. In Kitchen an episode ends with success, so that there is no
-# termination penalty. Diffuser's settings
-# are its authors' own; the attention that they add for halfcheetah is not implemented here. So are
-# the Trajectory Transformer's; they train longer on medium-replay data (80 epochs of a million).
+# Environment or dataset name -> section -> field -> value, at preset `paper`. The target returns of
+# Decision Transformer (Chen et al. 2021, Appendix A) suit D4RL's data; by default it is asked for
+# the best recorded return. Decision Diffuser's return scales are those of the JAX port of its
+# authors' code, which has one per dataset. In Kitchen an episode ends with success, so that there
+# is no termination penalty. Diffuser's settings are its authors' own; the attention that they add
+# for halfcheetah is not implemented here. So are the Trajectory Transformer's; they train longer on
+# medium-replay data (80 epochs of a million).
 _LONGER = {"steps": 312_500}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "kitchen_partial": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
