@@ -199,3 +199,13 @@ def test_shuffled_rows_without_next_states():
         wider = shuffled | {"observations": np.hstack([shuffled["observations"], column])}
         from_arrays(wider, "x", DatasetChecks(warn=heard.append))
         assert len(heard) == warnings
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_that_are_not_finite_do_not_count_as_jumps():
+    given = {key: column for key, column in columns().items() if key != "next_observations"}
+    given["observations"][3, 1] = np.inf
+    heard: list[str] = []
+    from_arrays(given, "x", DatasetChecks(drop_invalid=True, warn=heard.append))
+    (line,) = heard
+    assert "1 episodes of 30 rows are dropped" in line

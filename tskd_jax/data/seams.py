@@ -121,11 +121,13 @@ def check_continuity(
     observations, ends = observations[:MOST], ends[:MOST]
     episode = np.concatenate([[0], np.cumsum(ends)[:-1]])
     lengths = np.bincount(episode)
-    within = (lengths >= LONG)[episode] & np.isfinite(observations).all(1)
+    finite = np.isfinite(observations).all(1)
+    within = (lengths >= LONG)[episode] & finite
     inner = np.flatnonzero(~ends[:-1] & within[:-1] & within[1:])
     if len(inner) < SHORTEST:
         return
-    numbers = observations.astype(np.float64)
+    # Rows that are not finite do not count, but NumPy would warn of their sums and differences.
+    numbers = np.where(finite[:, None], observations, 0).astype(np.float64)
     sums = np.zeros((len(lengths), numbers.shape[1]))
     np.add.at(sums, episode, numbers)
     spread = np.square(numbers - (sums / lengths[:, None])[episode])[within].mean(0)
