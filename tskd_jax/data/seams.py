@@ -121,7 +121,7 @@ def check_continuity(
     observations, ends = observations[:MOST], ends[:MOST]
     episode = np.concatenate([[0], np.cumsum(ends)[:-1]])
     lengths = np.bincount(episode)
-    finite = np.isfinite(observations).all(1)
+    finite = np.asarray(np.isfinite(observations).all(1))
     within = (lengths >= LONG)[episode] & finite
     inner = np.flatnonzero(~ends[:-1] & within[:-1] & within[1:])
     if len(inner) < SHORTEST:
