@@ -71,10 +71,18 @@ _SMALL_WGAN = _FAST | {"hidden": (256, 256)}
 _STUDENT = _FAST | {"batch_size": 64}
 # Fewer updates than published, and therefore faster target networks: values propagate back by one
 # step per time constant, 1 / target_average updates.
-_SOME_UPDATES = _FAST | {"steps": 30_000, "target_average": 0.01}
-_FEW_UPDATES = _FAST | {"steps": 5_000, "target_average": 0.03}
-_REBRAC = {"batch_size": 256}
-_CQL = {"batch_size": 64, "actions": 4, "actor_learning_rate": 3e-4}  # 12 actions a state, not 30
+_CRITICS = _FAST | {"target_average": 0.01}
+_SOME_UPDATES = _CRITICS | {"steps": 30_000}
+_FEW_UPDATES = _CRITICS | {"steps": 15_000}
+_TD3_BC = {"actor_learning_rate": 1e-3, "actor_schedule": "cosine"}
+_REBRAC = {"batch_size": 256, "actor_schedule": "cosine"}
+# 12 actions a state, not 30.
+_CQL = {
+    "batch_size": 64,
+    "actions": 4,
+    "actor_learning_rate": 3e-4,
+    "actor_schedule": "cosine",
+}
 # Transformers of half the width, with shorter contexts and a smaller search. At `quick` a
 # Trajectory Transformer shows only that it runs, not how well it scores: it needs more updates than
 # fit into minutes.
@@ -114,7 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "value_guide": _SMALL_GUIDE | {"features": 64, "steps": 10_000},
         "tskd_one_step": {"substitute": True},
         "iql": _SOME_UPDATES,
-        "td3_bc": _SOME_UPDATES | {"actor_learning_rate": 1e-3},
+        "td3_bc": _SOME_UPDATES | _TD3_BC,
         "rebrac": _SOME_UPDATES | _REBRAC,
         "cql": _SOME_UPDATES | _CQL,
         "decision_transformer": _SMALL_DT | {"steps": 8_000},
@@ -144,7 +152,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mbts": {"epochs": 1},
         "referee": {"episodes": 40},
         "iql": _FEW_UPDATES,
-        "td3_bc": _FEW_UPDATES | {"actor_learning_rate": 1e-3},
+        "td3_bc": _FEW_UPDATES | _TD3_BC,
         "rebrac": _FEW_UPDATES | _REBRAC,
         "cql": _FEW_UPDATES | _CQL,
         "decision_transformer": _SMALL_DT | {"steps": 2_000, "layers": 2, "batch_size": 32},

@@ -8,6 +8,7 @@ whether what is imagined and stitched joins the data; with --set=selection.by=no
 of its own) it always does, as in the paper. Writes NAME.png, NAME.svg and NAME.csv in --results.
 """
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,19 +42,17 @@ def main(
 ) -> int:
     """Make the runs that are missing, and draw."""
     datasets = DATASETS.value or [f"{name}:{level}" for name in environments for level in LEVELS]
-    rows = collect(datasets, request)
-    path = write(rows, RESULTS.value, NAME.value or f"{figure}-{runs.SCALE.value}")
-    draw(rows, path)
-    return 0
+    rows, failures = collect(datasets, request)
+    if rows:
+        path = write(rows, RESULTS.value, NAME.value or f"{figure}-{runs.SCALE.value}")
+        draw(rows, path)
+    return runs.report_failures(failures)
 
 
-def collect(datasets: Sequence[str], request: Request) -> list[dict[str, Any]]:
-    """The score of each of `SERIES` on each dataset."""
-    return [
-        runs.score(dataset, wanted, request)
-        for dataset in map(runs.parse_dataset, datasets)
-        for wanted in SERIES.values()
-    ]
+def collect(datasets: Sequence[str], request: Request) -> tuple[list[dict[str, Any]], list[str]]:
+    """The score of each of `SERIES` on each dataset, and the runs that failed."""
+    found = map(runs.parse_dataset, datasets)
+    return runs.scores(itertools.product(found, SERIES.values()), request)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -9,6 +9,7 @@ decides whether what is imagined and stitched joins the data; with --set=selecti
 --results.
 """
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,21 +41,21 @@ def main(request: Request) -> int:
     """Make the runs that are missing, and draw."""
     if not all(count.isdecimal() for count in COUNTS.value):
         raise ConfigError(f"--counts={','.join(COUNTS.value)}: whole numbers are meant")
-    rows = collect(DATASETS.value, list(map(int, COUNTS.value)), request)
-    path = write(rows, RESULTS.value, NAME.value or runs.SCALE.value)
-    draw(rows, path)
-    return 0
+    rows, failures = collect(DATASETS.value, list(map(int, COUNTS.value)), request)
+    if rows:
+        path = write(rows, RESULTS.value, NAME.value or runs.SCALE.value)
+        draw(rows, path)
+    return runs.report_failures(failures)
 
 
 def collect(
     datasets: Sequence[str], counts: Sequence[int], request: Request
-) -> list[dict[str, Any]]:
-    """The score of TSKD with each number of imagined trajectories on each dataset."""
-    return [
-        {"count": count} | runs.score(dataset, wanted(count), request)
-        for dataset in map(runs.parse_dataset, datasets)
-        for count in counts
-    ]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The score of TSKD with each number of imagined trajectories, and the runs that failed."""
+    of_name = {wanted(count).name: count for count in counts}
+    found = map(runs.parse_dataset, datasets)
+    rows, failures = runs.scores(itertools.product(found, map(wanted, counts)), request)
+    return [{"count": of_name[row["name"]]} | row for row in rows], failures
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

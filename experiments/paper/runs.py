@@ -1,7 +1,8 @@
 """The runs behind a table or a figure: made where they are missing, gone on with, or read."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +14,18 @@ from tskd_jax.cli.run import run
 from tskd_jax.cli.sweep import changed, parse_values
 from tskd_jax.config import UserConfig, default_config, finalize, make_config, to_plain
 from tskd_jax.envs.entries import TASKS
-from tskd_jax.errors import ConfigError, WorkdirError
+from tskd_jax.errors import ConfigError, TskdError, WorkdirError
 from tskd_jax.evaluation.scores import mean_interval
-from tskd_jax.machine.signals import Request
+from tskd_jax.machine.signals import Interrupted, Request
 from tskd_jax.presets import PRESETS
 from tskd_jax.report import summary as summaries
 from tskd_jax.report.published import table1 as published
 
 SCALE = flags.DEFINE_enum("scale", "quick", list(PRESETS), "Preset of every run.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Of every method.")
+SEED_AXIS = flags.DEFINE_enum(
+    "seed_axis", "student", ["student", "pipeline"], "What the errors are over (docs/scaling.md)."
+)
 SET = flags.DEFINE_multi_string("set", [], "SECTION.FIELD=VALUE, of every run.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/paper", "The runs, in WORKDIR/SCALE/DATASET/NAME.")
 
@@ -86,12 +90,68 @@ def parse_dataset(text: str) -> Dataset:
     return Dataset(Path(text).stem, max(found, key=len), source=text)
 
 
+def scores(
+    pairs: Iterable[tuple[Dataset, Wanted]],
+    request: Request,
+    known: Mapping[tuple[str, str], dict[str, Any]] | None = None,
+    after_each: Callable[[list[dict[str, Any]]], None] = lambda _rows: None,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of methods on datasets; a run that fails leaves its row out, and the rest goes on.
+
+    Args:
+      pairs: in the order of the rows.
+      request: ends a run where it can go on.
+      known: (dataset's label, name) -> a row that is taken as it is, and not run.
+      after_each: called after each run with all rows that there are, those of `known` that are
+        still to come included.
+
+    Returns:
+      (rows of `score`; a line for each run that failed).
+
+    Raises:
+      ConfigError: a flag or field is not valid; then nothing has run.
+    """
+    pairs, known = list(pairs), known or {}
+    for dataset, wanted in pairs:
+        finalize(config_of(dataset, wanted))
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    failures = []
+    for dataset, wanted in pairs:
+        name = wanted.name or wanted.method
+        try:
+            found[dataset.label, name] = known.get((dataset.label, name)) or score(
+                dataset, wanted, request
+            )
+        except Interrupted:
+            raise
+        except Exception as error:
+            kind = "" if isinstance(error, TskdError) else f"{type(error).__name__}: "
+            lines = str(error).splitlines() or [""]
+            failures.append(f"{dataset.label}, {name}: {kind}{lines[0]}")
+            print(failures[-1], file=sys.stderr, flush=True)
+            continue
+        keys = [(each.label, one.name or one.method) for each, one in pairs]
+        after_each([row for key in keys if (row := found.get(key) or known.get(key))])
+    return list(found.values()), failures
+
+
+def report_failures(failures: Sequence[str]) -> int:
+    """Print all runs that failed once more; returns the exit status."""
+    if not failures:
+        return 0
+    print(f"{len(failures)} of the runs failed; the same command tries them again:", *failures)
+    return 2
+
+
 def score(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
     """The row of one method on one dataset, from its run's folder.
 
     Returns:
       dataset, name, title; seeds; mean, stderr, and low and high, Student's 95% interval over the
-      seeds ("" for one seed); paper: its own score, "" but for D4RL's data; parameters, seconds.
+      seeds ("" for one seed); refused: the share of the pipelines whose referee refused all
+      that was imagined and stitched, so that their students are the filter's ("" where there was
+      nothing to choose); paper: its own score, "" but for D4RL's data; parameters, seconds; scale,
+      seed_axis and set, the flags.
 
     Raises:
       ConfigError: a flag or field is not valid, or the folder has a run with others.
@@ -110,10 +170,24 @@ def score(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
         "stderr": found["stderr"],
         "low": low,
         "high": high,
+        "refused": _refused(made, wanted.method),
         "paper": theirs.mean if theirs and not wanted.changes else "",
         "parameters": made["methods"][wanted.method]["parameters"],
         "seconds": sum(made["seconds"].values()),
+        **flags_of_row(),
     }
+
+
+def flags_of_row() -> dict[str, str]:
+    """The flags that rows of one table must have in common."""
+    return {"scale": SCALE.value, "seed_axis": SEED_AXIS.value, "set": " ".join(SET.value)}
+
+
+def _refused(made: Mapping[str, Any], method: str) -> float | str:
+    """The share of pipeline seeds whose referee keeps to the filter's students."""
+    found = made["stages"].get(f"choice.{method}", {})
+    chosen = [one.get("chosen") for one in found.get("of_seed", {"": found}).values()]
+    return "" if None in chosen else chosen.count(0) / len(chosen)
 
 
 def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
@@ -163,6 +237,7 @@ def config_of(dataset: Dataset, wanted: Wanted) -> UserConfig:
         is_file = Path(dataset.source).exists()
         config.dataset["path" if is_file else "name"] = dataset.source
     config.methods, config.ablations = wanted.method, False
+    config.seed_axis = SEED_AXIS.value
     if not all(seed.isdecimal() for seed in SEEDS.value):
         raise ConfigError(f"--seeds={','.join(SEEDS.value)}: whole numbers are meant")
     config.seeds = tuple(map(int, SEEDS.value))[: wanted.seeds]

@@ -1,23 +1,27 @@
 """The paper's Table 1, of any methods and datasets: mean ± standard error, and a 95% interval.
 
     python -m experiments.paper.table1 --datasets=hopper,walker2d:FILE.hdf5,… [--methods=bc,…]
-        [--scale=quick] [--seeds=0,1,2,3,4] [--few=trajectory_transformer:2] [--known=CSV,…]
-        [--name=NAME]
+        [--scale=quick] [--seeds=0,1,2,3,4] [--seed_axis=student] [--few=trajectory_transformer:2]
+        [--known=CSV,…] [--name=NAME]
 
 A dataset is an environment of ours (its own level), ENVIRONMENT:LEVEL, ENVIRONMENT:FILE, or a file
 or D4RL's name that begins with the environment's. Each pair of dataset and method is a run in
 WORKDIR/SCALE/DATASET/METHOD: a missing one is made, a finished one is read, one that was killed
 goes on, and what two of them have in common is made once. What stands in the tables of --known,
-made elsewhere or before, is taken from there and not run: a table can be made in parts.
+made elsewhere or before, is taken from there and not run: a table can be made in parts. A run that
+fails leaves its cell empty, and the rest goes on; the exit status is then 2.
 
 Writes NAME.md, NAME.csv and NAME.tex in --results. As in the paper, a score at most 7% below the
-best of its row is bold, and an average at most 5% below the best one is marked. The paper's own
-score stands beside ours only where the dataset is D4RL's.
+best of its row is bold, and an average at most 5% below the best one is marked. A method of fewer
+seeds than others shows how many (n). With † the referee has refused all that was imagined and
+stitched: the students are those of the filter. The paper's own score stands beside ours only where
+the dataset is D4RL's. Of methods with a teacher or stitching, errors are over students of one
+pipeline, unless --seed_axis=pipeline makes the whole pipeline once for each seed.
 """
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,11 +48,11 @@ LEVELS = ("medium-expert", "medium-replay", "medium")  # each has an average of 
 
 def cells(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[tuple[str, list[str]]]:
     """(label, text of each method) of each line below the header, with Markdown's emphasis."""
-    lines = []
+    lines, most = [], max(row["seeds"] for row in rows)
     for label in dict.fromkeys(row["dataset"] for row in rows):
         own = {row["name"]: row for row in rows if row["dataset"] == label}
         best = max(row["mean"] for row in own.values())
-        lines.append((label, [_cell(own.get(method), best) for method in methods]))
+        lines.append((label, [_cell(own.get(method), best, most) for method in methods]))
     for level in LEVELS:
         inside = [row for row in rows if _level(row["dataset"]) == level]
         if len({row["dataset"] for row in inside}) > 1:
@@ -80,11 +84,14 @@ def _least(best: float, share: float) -> float:
     return best - (1 - share) * abs(best)
 
 
-def _cell(row: dict[str, Any] | None, best: float) -> str:
+def _cell(row: dict[str, Any] | None, best: float, most: int) -> str:
     if row is None:
         return ""
     text = score_text(row)
     text = f"**{text}**" if row["mean"] >= _least(best, BOLD) else text
+    refused = row.get("refused", "")
+    text += "" if refused in ("", 0) else "†" if refused == 1 else f" († {refused:.0%})"
+    text += f" (n = {row['seeds']})" if row["seeds"] < most else ""
     interval = f" ({row['low']:.0f} … {row['high']:.0f})" if row["low"] != "" else ""
     paper = f" [paper: {row['paper']:g}]" if row["paper"] != "" else ""
     return text + interval + paper
@@ -108,7 +115,7 @@ def latex(lines: Sequence[tuple[str, list[str]]], heads: Sequence[str]) -> str:
         cell = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", cell)
         cell = re.sub(r"\*(.+?)\*", r"\\emph{\1}", cell)
         cell = cell.replace("±", r"$\pm$").replace("…", r"\ldots{}").replace("_", r"\_")
-        return cell.replace("%", r"\%")
+        return cell.replace("†", r"$^\dagger$").replace("%", r"\%")
 
     rows = [["", *heads], *([a, *b] for a, b in lines)]
     head, *body = (" & ".join(map(text, row)) + r" \\" for row in rows)
@@ -136,19 +143,40 @@ def fill(request: Request) -> int:
     few = dict(map(parse_few, FEW.value))
     if unknown := sorted({*methods, *few} - set(METHODS)):
         raise ConfigError(f"{', '.join(unknown)}: no method; one of {', '.join(METHODS)}")
-    known = {(row["dataset"], row["name"]): row for path in KNOWN.value for row in read(path)}
-    rows: list[dict[str, Any]] = []
-    for dataset in map(runs.parse_dataset, DATASETS.value):
-        for method in methods:
-            wanted = runs.Wanted(method, seeds=few.get(method))
-            row = known.get((dataset.label, method))
-            rows.append(row or runs.score(dataset, wanted, request))
-            lines, heads = cells(rows, methods), titles(rows, methods)
-            path = write(rows, RESULTS.value, NAME.value or runs.SCALE.value)
-            path.with_name(f"{path.name}.md").write_text(markdown(lines, heads))
-            path.with_name(f"{path.name}.tex").write_text(latex(lines, heads))
-    print(markdown(cells(rows, methods), titles(rows, methods)))
-    return 0
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        lines, heads = cells(rows, methods), titles(rows, methods)
+        path = write(rows, RESULTS.value, NAME.value or runs.SCALE.value)
+        path.with_name(f"{path.name}.md").write_text(markdown(lines, heads))
+        path.with_name(f"{path.name}.tex").write_text(latex(lines, heads))
+
+    rows, failures = runs.scores(
+        [
+            (dataset, runs.Wanted(method, seeds=few.get(method)))
+            for dataset in map(runs.parse_dataset, DATASETS.value)
+            for method in methods
+        ],
+        request,
+        dict(row for path in KNOWN.value for row in known_rows(path)),
+        keep,
+    )
+    if rows:
+        print(markdown(cells(rows, methods), titles(rows, methods)))
+    return runs.report_failures(failures)
+
+
+def known_rows(path: str) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """(dataset, name) and row of a table of --known.
+
+    Raises:
+      ConfigError: there is no such table, or it was made with other flags.
+    """
+    wanted = runs.flags_of_row()
+    for row in read(path):
+        found = {name: str(row.get(name, "")) for name in wanted}
+        if others := [f"--{name}={found[name]}" for name in wanted if found[name] != wanted[name]]:
+            raise ConfigError(f"--known={path}: made with {', '.join(others)}")
+        yield (row["dataset"], row["name"]), row
 
 
 if __name__ == "__main__":

@@ -294,7 +294,7 @@ def test_the_learned_world_imagines_corrects_and_judges(finished, dataset, tmp_p
     assert made <= summary["seconds"].keys()
     told = summary["stages"]["choice.tskd"]
     choices = {"recorded", "recorded, imagined and stitched"}
-    assert told.keys() == choices | {f"{choice}: worst tenth" for choice in choices}
+    assert told.keys() == choices | {f"{choice}: worst tenth" for choice in choices} | {"chosen"}
     returns = np.load(workdir / "referee.npz")
     assert {name: returns[name].shape for name in returns.files} == {"bc": (2, 3), "tskd": (2, 3)}
     with np.load(workdir / "referee_left.npz") as left:

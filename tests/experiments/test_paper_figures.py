@@ -1,6 +1,7 @@
 """The paper's figures of scores: which runs they ask for, and that the same rows draw the same."""
 
 import csv
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from tiny import ROOT, import_script, run_script
 
+from tskd_jax.config import default_config
+from tskd_jax.errors import DivergenceError
+from tskd_jax.machine.signals import Interrupted
 from tskd_jax.training.batching import uniform_rows
 from tskd_jax.training.training import Training, adam
 
@@ -33,13 +37,15 @@ def asked(monkeypatch):
         name = wanted.name or wanted.method
         return {"dataset": dataset.label, "name": name, "mean": 10.0 * len(found), "stderr": 1.0}
 
-    monkeypatch.setattr(import_script("paper.runs"), "score", score)
+    runs = import_script("paper.runs")
+    monkeypatch.setattr(runs, "score", score)
+    monkeypatch.setattr(runs, "config_of", lambda _dataset, _wanted: default_config())
     return found
 
 
 def test_figure_3(asked, tmp_path):
     figure3 = import_script("paper.figure3")
-    rows = figure3.collect(["hopper", "walker2d"], None)
+    rows, _ = figure3.collect(["hopper", "walker2d"], None)
     assert asked[:3] == [
         ("hopper-embedded", "tskd", {"stitching.enabled": False}),
         ("hopper-embedded", "mbts", {}),
@@ -51,7 +57,7 @@ def test_figure_3(asked, tmp_path):
 
 def test_figure_4(asked, tmp_path):
     figure4 = import_script("paper.figure4")
-    rows = figure4.collect(["hopper"], [0, 60, 120], None)
+    rows, _ = figure4.collect(["hopper"], [0, 60, 120], None)
     assert [changes for *_, changes in asked] == [
         {"imagination.enabled": False},
         {"imagination.trajectories": 60},
@@ -59,6 +65,49 @@ def test_figure_4(asked, tmp_path):
     ]
     assert len({row["name"] for row in rows}) == 3
     check_drawing(figure4, rows, tmp_path)
+
+
+def test_a_run_that_fails_does_not_stop_the_others(asked, monkeypatch, capfd):
+    runs = import_script("paper.runs")
+    score, seen = runs.score, []
+
+    def failing(dataset, wanted, request):
+        if wanted.method == "iql":
+            raise DivergenceError("loss is nan\nand more")
+        if wanted.method == "cql":
+            raise ValueError("shapes")
+        return score(dataset, wanted, request)
+
+    monkeypatch.setattr(runs, "score", failing)
+    pairs = [
+        (runs.parse_dataset("hopper"), runs.Wanted(method))
+        for method in ("bc", "iql", "cql", "tskd", "mbts")
+    ]
+    known = {("hopper-embedded", "mbts"): {"name": "mbts", "mean": 7.0}}
+    rows, failures = runs.scores(
+        pairs, None, known, lambda rows: seen.append([row["name"] for row in rows])
+    )
+    assert [row["name"] for row in rows] == ["bc", "tskd", "mbts"]
+    # A table that is killed loses no row that it knew before.
+    assert seen == [["bc", "mbts"], ["bc", "tskd", "mbts"], ["bc", "tskd", "mbts"]]
+    assert failures == [
+        "hopper-embedded, iql: loss is nan",
+        "hopper-embedded, cql: ValueError: shapes",
+    ]
+    assert runs.report_failures([]) == 0
+    assert runs.report_failures(failures) == 2
+    assert "2 of the runs failed" in capfd.readouterr().out
+
+
+def test_a_signal_stops_all_runs(asked, monkeypatch):
+    runs = import_script("paper.runs")
+
+    def stopped(*_):
+        raise Interrupted(signal.SIGINT, "after bc")
+
+    monkeypatch.setattr(runs, "score", stopped)
+    with pytest.raises(Interrupted):
+        runs.scores([(runs.parse_dataset("hopper"), runs.Wanted("bc"))], None)
 
 
 @pytest.mark.slow

@@ -21,9 +21,10 @@ METHODS = ["bc", "tskd"]
 runs, table1 = import_script("paper.runs"), import_script("paper.table1")
 
 
-def row(dataset, method, mean, seeds=5, paper=""):
+def row(dataset, method, mean, seeds=5, paper="", refused=""):
     return {
         **{"dataset": dataset, "name": method, "seeds": seeds, "mean": mean, "paper": paper},
+        "refused": refused,
         **{"stderr": 1.0, "low": mean - 2, "high": mean + 2, "title": f"{method}, really"},
     }
 
@@ -63,6 +64,14 @@ def test_what_is_near_the_best_is_marked():
         ("average, medium", ["94.0", "*100.0*"]),
         ("average", ["94.0", "*100.0*"]),
     ]
+
+
+def test_what_is_refused_and_few_seeds_show():
+    rows = [row("a", "bc", 92.0, seeds=2), row("a", "tskd", 100.0, refused=1)]
+    (_, cells), *_ = table1.cells(rows, METHODS)
+    assert cells == ["92.0 ± 1.0 (n = 2) (90 … 94)", "**100.0 ± 1.0**† (98 … 102)"]
+    (_, cells), *_ = table1.cells([row("a", "tskd", 100.0, refused=0.4)], METHODS)
+    assert cells == ["", "**100.0 ± 1.0** († 40%) (98 … 102)"]
 
 
 def test_columns_have_the_titles_of_the_runs():
@@ -145,3 +154,7 @@ def test_it_makes_what_is_missing_and_reads_the_rest(dataset, tmp_path):
     for ending in ("md", "csv"):
         joined, made = (tmp_path / f"{name}.{ending}" for name in ("joined", "quick"))
         assert joined.read_text() == made.read_text()
+    command = [sys.executable, "-m", "experiments.paper.table1", *elsewhere, "--methods=bc"]
+    other = subprocess.run([*command, "--seed_axis=pipeline"], cwd=ROOT, capture_output=True)
+    assert other.returncode == 2
+    assert b"quick.csv: made with --seed_axis=student" in other.stderr

@@ -11,6 +11,7 @@ from tskd_jax.machine.platform import lowering_for
 from tskd_jax.models import actor_critic, cql, iql, rebrac, td3_bc
 from tskd_jax.policy import Bounds
 from tskd_jax.training.callbacks import TrainingCallbacks
+from tskd_jax.training.training import adam
 
 TASK = Task("toy", "", 1, Bounds((0.0,), (4.0,)), 10)
 SMALL = {"hidden": (32, 32), "batch_size": 64, "learning_rate": 1e-3}
@@ -103,7 +104,7 @@ def test_seeds_together_are_seeds_alone():
 
 
 def test_a_delayed_part_rests_between_its_updates():
-    inner = actor_critic.adam(0.1, "constant", 0)
+    inner = adam(0.1, "constant", 0)
     optimizer = actor_critic.delayed(2, inner)
     params, grads = {"w": jnp.ones(3)}, {"w": jnp.full(3, 0.5)}
     state, moved = optimizer.init(params), []

@@ -30,7 +30,6 @@ from tskd_jax.training.training import (
     Ema,
     Training,
     TrainingConfig,
-    adam,
     batch_size_field,
     learning_rate_field,
     schedule_field,
@@ -260,19 +259,15 @@ def _means(actors: Any, action_size: int) -> Any:
 
 
 def optimizers(
-    config: TrainingConfig, rates: Mapping[str, float | optax.GradientTransformation]
+    config: TrainingConfig, own: Mapping[str, optax.GradientTransformation]
 ) -> optax.GradientTransformation:
-    """Adam with the config's rate for each part, or the rate or optimizer that `rates` names."""
-    own = {
-        name: rate if isinstance(rate, optax.GradientTransformation) else adam(rate, "constant", 0)
-        for name, rate in rates.items()
-    }
+    """The config's optimizer for each part of the parameters that has none of its `own`."""
 
     # A label applies to a whole part.
     def labels(params):
         return {name: name if name in own else "" for name in params}
 
-    return optax.multi_transform({"": config.optimizer()} | own, labels)
+    return optax.multi_transform({"": config.optimizer()} | dict(own), labels)
 
 
 def delayed(every: int, inner: optax.GradientTransformation) -> optax.GradientTransformation:

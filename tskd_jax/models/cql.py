@@ -21,7 +21,7 @@ from tskd_jax.models.actor_critic import Batch, networks
 from tskd_jax.policy import Policy
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.pieces import mean_over_pieces
-from tskd_jax.training.training import Training
+from tskd_jax.training.training import Training, adam, schedule_field
 
 LOG_DEVIATION = (-20.0, 2.0)
 LARGEST_MULTIPLIER = 1e6
@@ -33,6 +33,7 @@ class Config(actor_critic.Config):
     """`config.cql`."""
 
     actor_learning_rate: float = field(1e-4, POSITIVE, "of actor, temperature and multiplier")
+    actor_schedule: str = schedule_field()
     actions: int = field(10, COUNT, "drawn of each kind for log Σ exp Q")
     weight: float = field(5.0, POSITIVE, "of the conservative term")
     threshold: float = field(10.0, ANY, "τ, the gap that the multiplier α holds the term at")
@@ -116,12 +117,13 @@ def training(
         temperature_loss = -(temperature * fixed(log_density - size)).mean()
         return critic_losses.sum() + multiplier_loss + actor_loss + temperature_loss
 
-    slow = dict.fromkeys(("actor", "log_temperature", "log_multiplier"), config.actor_learning_rate)
+    slow = adam(config.actor_learning_rate, config.actor_schedule, config.steps)
+    others = dict.fromkeys(("actor", "log_temperature", "log_multiplier"), slow)
     return actor_critic.training(
         *("cql", config, recorded, task, student_seeds),
         init=init,
         loss=loss,
-        optimizer=actor_critic.optimizers(config, slow),
+        optimizer=actor_critic.optimizers(config, others),
     )
 
 

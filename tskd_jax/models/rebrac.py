@@ -21,6 +21,7 @@ from tskd_jax.training.training import (
     adam,
     batch_size_field,
     learning_rate_field,
+    schedule_field,
 )
 
 
@@ -33,6 +34,7 @@ class Config(actor_critic.Config):
     hidden: tuple[int, ...] = field((256, 256, 256), WIDTHS, "hidden layers of actor and critics")
     normalize: bool = field(False, ANY, "standardise states; folded into the actor on export")
     actor_learning_rate: float = field(1e-3, POSITIVE, "of the actor, by Adam")
+    actor_schedule: str = schedule_field()
     actor_weight: float = field(0.01, NOT_NEGATIVE, "β₁, of imitation in the actor's loss")
     critic_weight: float = field(0.01, NOT_NEGATIVE, "β₂, of imitation in the critics' targets")
     noise: float = field(0.2, NOT_NEGATIVE, "deviation of the noise on target actions")
@@ -66,7 +68,8 @@ def training(
         return critic_loss + actor_loss
 
     actor = actor_critic.delayed(
-        config.actor_every, adam(config.actor_learning_rate, "constant", 0)
+        config.actor_every,
+        adam(config.actor_learning_rate, config.actor_schedule, config.steps // config.actor_every),
     )
     return actor_critic.training(
         *("rebrac", config, recorded, task, student_seeds),

@@ -15,7 +15,7 @@ from tskd_jax.models import actor_critic
 from tskd_jax.models.actor_critic import Batch, networks
 from tskd_jax.policy import Policy
 from tskd_jax.training.callbacks import TrainingCallbacks
-from tskd_jax.training.training import Training, adam
+from tskd_jax.training.training import Training, adam, schedule_field
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Config(actor_critic.Config):
     """`config.td3_bc`."""
 
     actor_learning_rate: float = field(3e-4, POSITIVE, "of the actor, by Adam")
+    actor_schedule: str = schedule_field()
     weight: float = field(2.5, POSITIVE, "α of λ = α / mean |Q|, the weight of Q beside imitation")
     noise: float = field(0.2, NOT_NEGATIVE, "deviation of the noise on target actions")
     noise_limit: float = field(0.5, NOT_NEGATIVE, "largest noise on target actions")
@@ -51,7 +52,8 @@ def training(
         return critic_loss + actor_loss
 
     actor = actor_critic.delayed(
-        config.actor_every, adam(config.actor_learning_rate, "constant", 0)
+        config.actor_every,
+        adam(config.actor_learning_rate, config.actor_schedule, config.steps // config.actor_every),
     )
     return actor_critic.training(
         *("td3_bc", config, recorded, task, student_seeds),

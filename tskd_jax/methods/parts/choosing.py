@@ -154,8 +154,8 @@ def best_data(
 ) -> tuple[list[int], list[dict[str, float]]]:
     """The index of the best choice for each seed (`contest.surely_best`).
 
-    The metrics hold what decides: each choice's mean score as `contest.counted`, and that of its
-    worst tenth.
+    The metrics hold what decides, each choice's mean score as `contest.counted` and that of its
+    worst tenth, and under `chosen` the index.
     """
     chosen, metrics = [], []
     for index, key in enumerate(keys):
@@ -170,7 +170,8 @@ def best_data(
         means = {title: float(one.mean()) for title, one in counts}
         worst = contest.worst_tenths(scores, left)
         titled = zip(own, worst, strict=True)
-        metrics.append(means | {f"{title}: worst tenth": one for title, one in titled})
+        worst_of = {f"{title}: worst tenth": one for title, one in titled}
+        metrics.append(means | worst_of | {"chosen": float(number)})
         callbacks.report(f"chosen in the learned world: {told(number, means, worst)}")
     return chosen, metrics
 
