@@ -72,10 +72,10 @@ _STUDENT = _FAST | {"batch_size": 64}
 # Fewer updates than published, and therefore faster target networks: values propagate back by one
 # step per time constant, 1 / target_average updates.
 _CRITICS = _FAST | {"target_average": 0.01}
-_SOME_UPDATES = _CRITICS | {"steps": 30_000}
-_FEW_UPDATES = _CRITICS | {"steps": 15_000}
+_SOME_UPDATES = _CRITICS | {"steps": 30_000, "batch_size": 256}
+_FEW_UPDATES = _CRITICS | {"steps": 15_000, "batch_size": 64}  # as students
 _TD3_BC = {"actor_learning_rate": 1e-3, "actor_schedule": "cosine"}
-_REBRAC = {"batch_size": 256, "actor_schedule": "cosine"}
+_REBRAC = {"actor_schedule": "cosine"}
 # 12 actions a state, not 30.
 _CQL = {
     "batch_size": 64,
