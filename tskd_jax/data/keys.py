@@ -8,6 +8,7 @@ from tskd_jax.errors import DatasetError
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts")
+FLAGS = ("terminals", "timeouts")
 # Keys that flag all ends, terminal or cut, next to a key that flags only terminal ends.
 ENDS = ("dones", "done", "episode_terminals", "episode_ends", "ends")
 # Arrays of HDF5 and npz: D4RL's names, and Gymnasium's equivalents.
@@ -77,17 +78,21 @@ def find(
       optional: the required roles that may be missing in this format; `terminals` may also be
         where `timeouts` say how episodes end.
 
+    A flag of ends that the user gave to one of `terminals` and `timeouts` has not the other role,
+    too.
+
     Raises:
       DatasetError: a required role, or a key that the user named, is missing.
     """
     found: dict[str, tuple[str, ...]] = {}
+    flags = {one.strip() for one in f"{keys.terminals},{keys.timeouts}".split(",")}
     for role in ROLES:
         if getattr(keys, role):
             found[role] = chosen(name, available, keys, role)
             continue
         for pattern in customary[role]:
             matching = _matching(available, pattern)
-            if matching:
+            if matching and not (role in FLAGS and flags.intersection(matching)):
                 found[role] = tuple(matching)
                 break
     if "timeouts" in found:

@@ -239,7 +239,8 @@ def test_lerobot(tmp_path, columns):
     (tmp_path / "meta/info.json").write_text(
         json.dumps({"codebase_version": "v3.0", "features": features})
     )
-    for chunk, rows in (("file-000", slice(0, 8)), ("file-001", slice(8, None))):
+    parts = slice(0, 8), slice(8, None)
+    for chunk, rows in zip(("file-000", "file-001"), parts, strict=True):
         (tmp_path / "data/chunk-000").mkdir(parents=True, exist_ok=True)
         pa.parquet.write_table(
             frames.take(np.arange(len(episode))[rows]),
@@ -247,6 +248,15 @@ def test_lerobot(tmp_path, columns):
         )
     with pytest.warns(UserWarning, match=r"images are not used: observation\.image"):
         check_same(load_dataset(tmp_path), from_arrays(columns))
+    ends = np.append(episode[1:] != episode[:-1], True)
+    every = frames.set_column(frames.column_names.index("next.done"), "next.done", pa.array(ends))
+    for path, rows in zip(sorted((tmp_path / "data").rglob("*.parquet")), parts, strict=True):
+        pa.parquet.write_table(every.take(np.arange(len(episode))[rows]), path)
+    with pytest.warns(UserWarning, match=r"next\.done ends every episode"):
+        terminal = load_dataset(tmp_path).terminals
+    with pytest.warns(UserWarning, match="images"):
+        cut = load_dataset(tmp_path, keys=Keys(timeouts="next.done")).terminals
+    assert (terminal.sum(), cut.sum()) == (len(LENGTHS), 0)
     two = Keys(rewards="next.reward,frame_index")
     with pytest.raises(DatasetError, match="rewards must be one feature"):
         load_dataset(tmp_path, keys=two)

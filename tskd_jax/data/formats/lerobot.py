@@ -29,7 +29,8 @@ CUSTOM: Mapping[str, tuple[str, ...]] = {
 def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
     """Read the columns of a LeRobot dataset: all vectors below `observation`, without its images.
 
-    `next.done` is a terminal flag; without it every episode counts as cut.
+    `next.done` is a terminal flag, with a warning if it ends every episode; without it every
+    episode counts as cut.
 
     Raises:
       DatasetError: a file is missing or damaged, there is no reward, or a frame lacks a value.
@@ -74,10 +75,29 @@ def read(folder: Path, keys: Keys, warn: Callable[[str], None]) -> Columns:
                     f"{role} must be one in each row"
                 )
             arrays[role] = column if column.ndim == 1 else column[:, 0]
+    if found.get("terminals") == ("next.done",) and "timeouts" not in found:
+        _doubt_all_ends(folder, arrays, warn)
     left_out = [one for one in images if one.startswith("observation")]
     if left_out:
         warn(f"{folder}: images are not used: {', '.join(left_out)}")
     return Columns(arrays, names)
+
+
+def _doubt_all_ends(
+    folder: Path, arrays: Mapping[str, np.ndarray], warn: Callable[[str], None]
+) -> None:
+    """Warn if `next.done` is set where each episode ends and nowhere else.
+
+    LeRobot's recorder sets it so, whether the task was done or the operator stopped.
+    """
+    episode = arrays["episode"]
+    ends = np.append(episode[1:] != episode[:-1], True)
+    if (arrays["terminals"].astype(bool) == ends).all():
+        warn(
+            f"{folder}: next.done ends every episode, so that no state after an end is worth "
+            "anything; if recording was only stopped there, use "
+            "--config.dataset.timeouts=next.done"
+        )
 
 
 def _joined(name: str, files: Sequence[Path], tables: Sequence[Any]) -> np.ndarray:
