@@ -106,6 +106,19 @@ def test_what_was_published_for_one_environment_or_dataset(environment, level, s
         assert (section.return_scale, section.horizon) == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "weights"),
+    [
+        ("paper,medium-replay", (0.05, 0.5)),
+        ("paper,medium", (0.01, 0.01)),
+        ("quick,medium-replay", (0.01, 0.01)),
+    ],
+)
+def test_rebrac_weighs_imitation_as_published_for_the_dataset(words, weights):
+    config = make_config("hopper", words).rebrac
+    assert (config.actor_weight, config.critic_weight) == weights
+
+
 def test_diffuser_on_halfcheetah_is_as_published():
     config = make_config("halfcheetah", "paper,medium")
     assert (config.diffuser.horizon, config.diffuser.guide_scale) == (4, 0.001)

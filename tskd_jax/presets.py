@@ -184,7 +184,7 @@ OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
 # authors' code, which has one per dataset. In Kitchen an episode ends with success, so that there
 # is no termination penalty. Diffuser's settings are its authors' own; the attention that they add
 # for halfcheetah is not implemented here. So are the Trajectory Transformer's; they train longer on
-# medium-replay data (80 epochs of a million).
+# medium-replay data (80 epochs of a million). ReBRAC's β₁ and β₂ are those of its authors' configs.
 _LONGER = {"steps": 312_500}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "kitchen_partial": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
@@ -209,18 +209,33 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     },
     "hopper-medium-replay-v2": {
         "decision_diffuser": {"return_scale": 350.0},
+        "rebrac": {"actor_weight": 0.05, "critic_weight": 0.5},
         "trajectory_transformer": _LONGER,
     },
     "hopper-medium-expert-v2": {
         "decision_diffuser": {"return_scale": 400.0},
+        "rebrac": {"actor_weight": 0.1},
         "diffuser": {"guide_scale": 0.0001, "unguided_steps": 4},
     },
-    "halfcheetah-medium-v2": {"decision_diffuser": {"return_scale": 600.0}},
-    "halfcheetah-medium-replay-v2": {"decision_diffuser": {"return_scale": 550.0}},
-    "halfcheetah-medium-expert-v2": {"decision_diffuser": {"return_scale": 1200.0}},
-    "walker2d-medium-v2": {"decision_diffuser": {"return_scale": 500.0}},
+    "halfcheetah-medium-v2": {
+        "decision_diffuser": {"return_scale": 600.0},
+        "rebrac": {"actor_weight": 0.001},
+    },
+    "halfcheetah-medium-replay-v2": {
+        "decision_diffuser": {"return_scale": 550.0},
+        "rebrac": {"critic_weight": 0.001},
+    },
+    "halfcheetah-medium-expert-v2": {
+        "decision_diffuser": {"return_scale": 1200.0},
+        "rebrac": {"critic_weight": 0.1},
+    },
+    "walker2d-medium-v2": {
+        "decision_diffuser": {"return_scale": 500.0},
+        "rebrac": {"actor_weight": 0.05, "critic_weight": 0.1},
+    },
     "walker2d-medium-replay-v2": {
         "decision_diffuser": {"return_scale": 500.0},
+        "rebrac": {"actor_weight": 0.05},
         "trajectory_transformer": _LONGER,
     },
     "walker2d-medium-expert-v2": {

@@ -1,7 +1,7 @@
 """ReBRAC (Tarasov et al. 2023): TD3+BC that also penalises unrecorded actions in the targets.
 
 It has deeper networks, layer normalisation in the critics, and large batches. The defaults are the
-most frequent of its settings by dataset (its Table 6).
+most frequent of its settings by dataset (its Table 6); `presets.PUBLISHED` has those of D4RL's own.
 """
 
 from dataclasses import dataclass
