@@ -75,7 +75,8 @@ _CRITICS = _FAST | {"target_average": 0.01}
 _SOME_UPDATES = _CRITICS | {"steps": 30_000, "batch_size": 256}
 _FEW_UPDATES = _CRITICS | {"steps": 15_000, "batch_size": 64}  # as students
 _TD3_BC = {"actor_learning_rate": 1e-3, "actor_schedule": "cosine"}
-_REBRAC = {"actor_schedule": "cosine"}
+# A critic of few updates leads the actor astray: imitation weighs more than with a million.
+_REBRAC = {"actor_schedule": "cosine", "actor_weight": 0.1, "critic_weight": 0.1}
 # 12 actions a state, not 30.
 _CQL = {
     "batch_size": 64,
