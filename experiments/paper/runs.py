@@ -28,6 +28,7 @@ SEED_AXIS = flags.DEFINE_enum(
 )
 SET = flags.DEFINE_multi_string("set", [], "SECTION.FIELD=VALUE, of every run.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/paper", "The runs, in WORKDIR/SCALE/DATASET/NAME.")
+REUSE = flags.DEFINE_list("reuse", [], "Earlier WORKDIRs, from which finished stages are taken.")
 
 
 class Dataset(NamedTuple):
@@ -196,8 +197,8 @@ def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any
     Raises:
       ConfigError: a flag or field is not valid, or the folder has a run with others.
     """
-    beside = Path(WORKDIR.value) / SCALE.value / dataset.label
-    place = beside / (wanted.name or wanted.method)
+    inside = Path(SCALE.value) / dataset.label
+    place = Path(WORKDIR.value) / inside / (wanted.name or wanted.method)
     final, options = finalize(config_of(dataset, wanted))
     try:
         found = summaries.read(place)
@@ -206,11 +207,16 @@ def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any
     if found is not None:
         if others := differing(found["config"], to_plain(final)):
             raise ConfigError(
-                f"{place}: a run with other {', '.join(others)}; choose another --workdir"
+                f"{place}: a run with other {', '.join(others)}; choose another --workdir, and "
+                f"--reuse={WORKDIR.value} for what they have in common"
             )
         return found
     print(f"\n{place}", flush=True)
-    others = [path.parent for path in sorted(beside.glob("*/manifest.json"))]
+    others = [
+        path.parent
+        for workdir in (WORKDIR.value, *REUSE.value)
+        for path in sorted((Path(workdir) / inside).glob("*/manifest.json"))
+    ]
     reuse = [other for other in others if other != place]
     made = run(final, place, request, None, options.checkpoint_seconds, reuse)
     assert made is not None  # nothing stops it before its end

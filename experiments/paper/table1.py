@@ -2,14 +2,16 @@
 
     python -m experiments.paper.table1 --datasets=hopper,walker2d:FILE.hdf5,… [--methods=bc,…]
         [--scale=quick] [--seeds=0,1,2,3,4] [--seed_axis=student] [--few=trajectory_transformer:2]
-        [--known=CSV,…] [--name=NAME]
+        [--known=CSV,…] [--workdir=DIR] [--reuse=DIR,…] [--name=NAME]
 
 A dataset is an environment of ours (its own level), ENVIRONMENT:LEVEL, ENVIRONMENT:FILE, or a file
 or D4RL's name that begins with the environment's. Each pair of dataset and method is a run in
 WORKDIR/SCALE/DATASET/METHOD: a missing one is made, a finished one is read, one that was killed
-goes on, and what two of them have in common is made once. What stands in the tables of --known,
-made elsewhere or before, is taken from there and not run: a table can be made in parts. A run that
-fails leaves its cell empty, and the rest goes on; the exit status is then 2.
+goes on, and what two of them have in common is made once. A run with other settings is not
+replaced: another --workdir is needed, which takes over with --reuse what has not changed. What
+stands in the tables of --known, made elsewhere or before, is taken from there and not run: a table
+can be made in parts. A run that fails leaves its cell empty, and the rest goes on; the exit status
+is then 2.
 
 Writes NAME.md, NAME.csv and NAME.tex in --results. As in the paper, a score at most 7% below the
 best of its row is bold, and an average at most 5% below the best one is marked. A method of fewer

@@ -141,6 +141,13 @@ def test_it_makes_what_is_missing_and_reads_the_rest(dataset, tmp_path):
     other = subprocess.run([*command, "--set=student.steps=21"], cwd=ROOT, capture_output=True)
     assert other.returncode == 2
     assert b"a run with other student; choose another --workdir" in other.stderr
+    # With other fields, what does not depend on them is taken over.
+    elsewhere = [f"--workdir={tmp_path}/again", f"--results={tmp_path}/again"]
+    elsewhere += [f"--reuse={tmp_path}/runs", "--set=iql.steps=7"]
+    run_script("paper.table1", *argv, *elsewhere, "--methods=bc")
+    taken = tmp_path / "again" / "quick" / dataset.stem / "bc" / "summary.json"
+    stages = json.loads(taken.read_text())["stages"]
+    assert stages["student.bc"]["from"] == "bc"
     with (tmp_path / "quick.csv").open() as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert [row["seeds"] for row in rows.values()] == ["2", "1"]
