@@ -166,30 +166,34 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# Environment -> section -> field -> value, at every preset: the Trajectory Transformer's terminal
-# penalty, which is 0 where an episode may end with success; and IQL's scale of rewards and inverse
-# temperature, as in its authors' code.
-_KITCHEN = {"trajectory_transformer": {"terminal_penalty": 0.0}, "iql": {"temperature": 0.5}}
+# Environment -> section -> field -> value, at every preset: no penalty on an end where it may be a
+# success; and IQL's scale of rewards and inverse temperature, as in its authors' code.
+_ENDS_WITH_SUCCESS = {
+    "trajectory_transformer": {"terminal_penalty": 0.0},
+    "decision_diffuser": {"termination_penalty": 0.0},
+    "value_guide": {"termination_penalty": 0.0},
+}
+_KITCHEN = _ENDS_WITH_SUCCESS | {"iql": {"temperature": 0.5}}
 OF_ENVIRONMENT: dict[str, dict[str, dict[str, Any]]] = {
     "hopper": {"iql": {"scale_rewards": True}},
     "halfcheetah": {"iql": {"scale_rewards": True}},
     "walker2d": {"iql": {"scale_rewards": True}},
     "kitchen_partial": _KITCHEN,
     "kitchen_mixed": _KITCHEN,
-    "own": {"trajectory_transformer": {"terminal_penalty": 0.0}},
+    "own": _ENDS_WITH_SUCCESS,
 }
 
 # Environment or dataset name -> section -> field -> value, at preset `paper`. The target returns of
 # Decision Transformer (Chen et al. 2021, Appendix A) suit D4RL's data; by default it is asked for
 # the best recorded return. Decision Diffuser's return scales are those of the JAX port of its
-# authors' code, which has one per dataset. In Kitchen an episode ends with success, so that there
-# is no termination penalty. Diffuser's settings are its authors' own; the attention that they add
-# for halfcheetah is not implemented here. So are the Trajectory Transformer's; they train longer on
-# medium-replay data (80 epochs of a million). ReBRAC's β₁ and β₂ are those of its authors' configs.
+# authors' code, which has one per dataset. Diffuser's settings are its authors' own; the attention
+# that they add for halfcheetah is not implemented here. So are the Trajectory Transformer's; they
+# train longer on medium-replay data (80 epochs of a million). ReBRAC's β₁ and β₂ are those of its
+# authors' configs.
 _LONGER = {"steps": 312_500}
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
-    "kitchen_partial": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
-    "kitchen_mixed": {"decision_diffuser": {"horizon": 56, "termination_penalty": 0.0}},
+    "kitchen_partial": {"decision_diffuser": {"horizon": 56}},
+    "kitchen_mixed": {"decision_diffuser": {"horizon": 56}},
     "hopper": {"decision_transformer": {"target_return": 3600.0}},
     "walker2d": {"decision_transformer": {"target_return": 5000.0}},
     "halfcheetah": {

@@ -214,10 +214,17 @@ def test_what_the_other_methods_take_over():
         "halfcheetah": 6000.0,
         "walker2d": 5000.0,
     }
+
+
+@pytest.mark.parametrize("preset", ["quick", "small", "paper"])
+@pytest.mark.parametrize("name", [*TASKS, OWN])
+def test_only_an_end_that_may_be_a_success_goes_without_penalty(name, preset):
     # In Kitchen an end is what was aimed at, and of an environment of one's own nobody knows.
-    for name, one in configs.items():
-        known = name in ("hopper", "halfcheetah", "walker2d", "ant")
-        assert one.trajectory_transformer.terminal_penalty == (100.0 if known else 0.0)
+    config, known = make_config(name, preset), name in ("hopper", "halfcheetah", "walker2d", "ant")
+    assert config.trajectory_transformer.terminal_penalty == (100.0 if known else 0.0)
+    planners = 100.0 if known and preset == "paper" else 0.0
+    assert config.decision_diffuser.termination_penalty == planners
+    assert config.value_guide.termination_penalty == planners
 
 
 @ALL

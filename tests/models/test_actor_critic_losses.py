@@ -7,6 +7,7 @@ import pytest
 
 from tskd_jax.data.trajectories import from_columns
 from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
 from tskd_jax.models import actor_critic, cql, iql, rebrac, td3_bc
 from tskd_jax.policy import Bounds
 
@@ -38,14 +39,18 @@ def constant(params, critics):
     return params
 
 
-def loss_of(module, data=DATA, value=0.0, **fields):
+def loss_and_gradient(module, data=DATA, value=0.0, **fields):
     config = module.Config(**FIELDS | fields)
     plan = module.training(config, data, TASK, (0,))
     params, targets = (constant(plan.init(jax.random.key(0)), one) for one in (CRITICS, TARGETS))
     if "value" in params:
         params["value"]["params"]["Dense_1"]["bias"] += value
     batch = jax.tree.map(jnp.asarray, actor_critic.columns(config, data, TASK.bounds))
-    return float(plan.loss(params, targets, batch, jax.random.key(1)))
+    return jax.value_and_grad(plan.loss)(params, targets, batch, jax.random.key(1))
+
+
+def loss_of(module, data=DATA, value=0.0, **fields):
+    return float(loss_and_gradient(module, data, value, **fields)[0])
 
 
 def test_columns():
@@ -60,6 +65,20 @@ def test_rewards_are_scaled_by_the_range_of_returns():
     """Returns of 1 and 6: rewards times 1000 / 5."""
     scaled = actor_critic.columns(td3_bc.Config(**FIELDS, scale_rewards=True), DATA, TASK.bounds)
     np.testing.assert_allclose(scaled.rewards, [200, 400, 800], rtol=1e-6)
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_without_a_range_of_returns_nothing_is_scaled_by_it(unordered):
+    """Two episodes of equal return, or rows that are episodes each: one line says so."""
+    rewards = [1.0, 2.0, 3.0] if unordered else [3.0, 1.0, 2.0]
+    data = DATA.replace(rewards=np.asarray(rewards, np.float32))
+    if unordered:
+        data = data.replace(lengths=np.ones(3, int))
+    config = iql.Config(**FIELDS, scale_rewards=True, steps=1)
+    columns = actor_critic.columns(config, data, TASK.bounds)
+    np.testing.assert_array_equal(columns.rewards, rewards)
+    with pytest.raises(ConfigError, match=r"set --config\.iql\.scale_rewards=False"):
+        iql.train(config, data, TASK, (0,))
 
 
 def test_td3_bc():
@@ -95,3 +114,25 @@ def test_cql_goes_on_from_a_cut_and_not_from_an_end():
     without = sum(np.square(q - DATA.rewards).mean() for q in CRITICS)
     difference = loss_of(cql, actions=3) - loss_of(cql, ended, actions=3)
     assert difference == pytest.approx(CRITIC_LOSS - without, rel=1e-4)
+
+
+def test_cql(monkeypatch):
+    """Without noise every drawn action is the actor's mean, or 0 with the uniform density 1/2."""
+    monkeypatch.setattr(jax.random, "normal", lambda _key, shape: jnp.zeros(shape))
+    monkeypatch.setattr(jax.random, "uniform", lambda _key, shape, **_range: jnp.zeros(shape))
+    found, gradient = loss_and_gradient(cql, actions=3, weight=5.0, threshold=10.0)
+    # N(0; 0, 1), and the density of tanh.
+    log_density = -0.5 * np.log(2 * np.pi) - np.log(1 - ACTION**2)
+    # Q is the same everywhere. Three actions are drawn in s, three in s' and three uniformly.
+    gap = np.log(6 * np.exp(-log_density) + 3 * 2)
+    pressed = 5.0 * (gap - 10.0)
+    actor, temperature = log_density - min(CRITICS), -(log_density - 1)
+    # Each critic is pressed with α = 1, and α is trained by their mean.
+    expected = CRITIC_LOSS + 2 * pressed - pressed + actor + temperature
+    assert found == pytest.approx(expected, rel=1e-5)
+    # The gap is below the threshold: descent makes α smaller.
+    assert gradient["log_multiplier"] == pytest.approx(-pressed, rel=1e-5)
+    assert gradient["log_temperature"] == pytest.approx(temperature, rel=1e-5)
+    # Only the entropy moves the actor: its mean to 0, and its deviation up.
+    of_actor = gradient["actor"]["params"]["Dense_1"]["bias"]
+    np.testing.assert_allclose(of_actor, [2 * ACTION, -1.0], rtol=1e-5)

@@ -8,8 +8,9 @@ import pytest
 from tskd_jax.data.trajectories import Trajectories, from_columns
 from tskd_jax.envs.tasks import Task
 from tskd_jax.machine.platform import lowering_for
-from tskd_jax.models import actor_critic, cql, iql, rebrac, td3_bc
+from tskd_jax.models import cql, iql, rebrac, td3_bc
 from tskd_jax.policy import Bounds
+from tskd_jax.training import optimizers
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.training import adam
 
@@ -105,7 +106,7 @@ def test_seeds_together_are_seeds_alone():
 
 def test_a_delayed_part_rests_between_its_updates():
     inner = adam(0.1, "constant", 0)
-    optimizer = actor_critic.delayed(2, inner)
+    optimizer = optimizers.delayed(2, inner)
     params, grads = {"w": jnp.ones(3)}, {"w": jnp.full(3, 0.5)}
     state, moved = optimizer.init(params), []
     for _ in range(4):

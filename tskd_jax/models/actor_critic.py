@@ -5,7 +5,7 @@ sum of the losses of its parts, each with the parameters of the others held fixe
 average of the tree holds the targets. An actor has a student's network and is exported as one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
 from tskd_jax.fields import ANY, POSITIVE_SHARE, PROBABILITY, WIDTHS, field
 from tskd_jax.machine.types import Leaf
 from tskd_jax.models.cloning import fold, input_scale
@@ -179,7 +180,7 @@ def columns(config: Config, recorded: Trajectories, bounds: Bounds) -> Batch:
     next_actions = np.roll(actions, -1, axis=0)
     has_next = np.ones(recorded.size, np.float32)
     has_next[recorded.ends] = 0
-    scale = RANGE / max(np.ptp(recorded.returns()), 1e-6) if config.scale_rewards else 1.0
+    scale = RANGE / spread if config.scale_rewards and (spread := _spread(recorded)) else 1.0
     return Batch(
         states=(recorded.observations - mean) / deviation,
         actions=actions,
@@ -240,7 +241,17 @@ def train(
     task: Task,
     callbacks: TrainingCallbacks | None = None,
 ) -> tuple[list[Policy], list[dict[str, float | None]]]:
-    """Train the actors; return policies on raw states, in the order of the seeds, and the loss."""
+    """Train the actors; return policies on raw states, in the order of the seeds, and the loss.
+
+    Raises:
+      ConfigError: rewards are to be scaled by the range of returns, and there is none.
+    """
+    if config.scale_rewards and not _spread(recorded):
+        raise ConfigError(
+            f"config.{plan.name}.scale_rewards=True divides rewards by the range of the recorded "
+            "returns, and these are all equal, or of one transition each; set "
+            f"--config.{plan.name}.scale_rewards=False"
+        )
     fitted = fit(plan, callbacks)
     scale = input_scale(recorded, config.normalize)
     actors = _means(fitted.params["actor"], task.action_size)
@@ -250,43 +261,17 @@ def train(
     return policies, [{"loss": fitted.metrics.get("loss")}]
 
 
+def _spread(recorded: Trajectories) -> float:
+    """The range of the returns; 0 if it is nothing but rounding, or episodes are single rows."""
+    returns = recorded.returns()
+    spread = float(np.ptp(returns))
+    known = recorded.lengths.max() > 1 and spread > 1e-6 * np.abs(returns).max()
+    return spread if known else 0.0
+
+
 def _means(actors: Any, action_size: int) -> Any:
     """The actors of all seeds, without the outputs for log deviations if they have any."""
     layers = actors["params"]
     last = f"Dense_{len(layers) - 1}"
     means = {name: leaf[..., :action_size] for name, leaf in layers[last].items()}
     return {"params": layers | {last: means}}
-
-
-def optimizers(
-    config: TrainingConfig, own: Mapping[str, optax.GradientTransformation]
-) -> optax.GradientTransformation:
-    """The config's optimizer for each part of the parameters that has none of its `own`."""
-
-    # A label applies to a whole part.
-    def labels(params):
-        return {name: name if name in own else "" for name in params}
-
-    return optax.multi_transform({"": config.optimizer()} | dict(own), labels)
-
-
-def delayed(every: int, inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Apply `inner` only in each `every`-th update; in between, nothing changes, nor its state."""
-
-    def init(params):
-        return jnp.zeros((), jnp.int32), inner.init(params)
-
-    def update(grads, state, params=None):
-        count, kept = state[0] + 1, state[1]
-        moves = count % every == 0
-        updates, moved = inner.update(grads, kept, params)
-
-        def choose(new, old):
-            return jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, old)
-
-        return (
-            choose(updates, jax.tree.map(jnp.zeros_like, updates)),
-            (count, choose(moved, kept)),
-        )
-
-    return optax.GradientTransformation(init, update)

@@ -4,7 +4,8 @@ It adds α · weight · (log Σ_a exp Q(s, a) - Q(s, a_recorded) - τ) to the er
 Lagrange multiplier (their Equation 4). The sum over actions is estimated by Appendix F's importance
 sampling, with the actor's actions in s and in s', and uniform ones.
 
-The defaults and the target of Q, which leaves the entropy out, are those of d3rlpy 2.8.1.
+The defaults and the target of Q, which leaves the entropy out, are those of d3rlpy 2.8.1, except
+that states are standardised.
 """
 
 import math
@@ -19,6 +20,7 @@ from tskd_jax.fields import ANY, COUNT, POSITIVE, field
 from tskd_jax.models import actor_critic
 from tskd_jax.models.actor_critic import Batch, networks
 from tskd_jax.policy import Policy
+from tskd_jax.training import optimizers
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.pieces import mean_over_pieces
 from tskd_jax.training.training import Training, adam, schedule_field
@@ -123,7 +125,7 @@ def training(
         *("cql", config, recorded, task, student_seeds),
         init=init,
         loss=loss,
-        optimizer=actor_critic.optimizers(config, others),
+        optimizer=optimizers.of_parts(config, others),
     )
 
 

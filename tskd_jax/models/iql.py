@@ -6,8 +6,9 @@ recorded actions, weighted by the exponential of their advantage (Equation 7).
 
 The defaults are those of the authors' code for locomotion. It divides the rewards of hopper,
 halfcheetah and walker2d by a thousandth of the range of returns, and uses β = 0.5 in Kitchen
-(`presets.OF_ENVIRONMENT`). The actor's deviation is bounded smoothly, as in d3rlpy, where they clip
-its logarithm. Their dropout in Kitchen's actor is not implemented.
+(`presets.OF_ENVIRONMENT`). There are four differences: states are standardised, the actor's cosine
+schedule warms up, its deviation is bounded smoothly, as in d3rlpy, where they clip its logarithm,
+and their dropout in Kitchen's actor is not implemented.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tskd_jax.models import actor_critic
 from tskd_jax.models.actor_critic import Batch, networks
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.policy import Policy
+from tskd_jax.training import optimizers
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.training import Training, adam, schedule_field
 
@@ -88,7 +90,7 @@ def training(
         *("iql", config, recorded, task, student_seeds),
         init=init,
         loss=loss,
-        optimizer=actor_critic.optimizers(config, {"actor": actor, "log_deviation": actor}),
+        optimizer=optimizers.of_parts(config, {"actor": actor, "log_deviation": actor}),
     )
 
 

@@ -15,6 +15,7 @@ from tskd_jax.fields import ANY, COUNT, NOT_NEGATIVE, POSITIVE, WIDTHS, field
 from tskd_jax.models import actor_critic
 from tskd_jax.models.actor_critic import Batch, networks
 from tskd_jax.policy import Policy
+from tskd_jax.training import optimizers
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.training import (
     Training,
@@ -67,7 +68,7 @@ def training(
         actor_loss = (config.actor_weight * imitation - weight * q).mean()
         return critic_loss + actor_loss
 
-    actor = actor_critic.delayed(
+    actor = optimizers.delayed(
         config.actor_every,
         adam(config.actor_learning_rate, config.actor_schedule, config.steps // config.actor_every),
     )
@@ -75,7 +76,7 @@ def training(
         *("rebrac", config, recorded, task, student_seeds),
         init=parts.init,
         loss=loss,
-        optimizer=actor_critic.optimizers(config, {"actor": actor}),
+        optimizer=optimizers.of_parts(config, {"actor": actor}),
         targets_every=config.actor_every,
     )
 

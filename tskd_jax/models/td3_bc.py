@@ -14,6 +14,7 @@ from tskd_jax.fields import COUNT, NOT_NEGATIVE, POSITIVE, field
 from tskd_jax.models import actor_critic
 from tskd_jax.models.actor_critic import Batch, networks
 from tskd_jax.policy import Policy
+from tskd_jax.training import optimizers
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.training import Training, adam, schedule_field
 
@@ -51,7 +52,7 @@ def training(
         actor_loss = jnp.square(actions - batch.actions).mean() - weight * q.mean()
         return critic_loss + actor_loss
 
-    actor = actor_critic.delayed(
+    actor = optimizers.delayed(
         config.actor_every,
         adam(config.actor_learning_rate, config.actor_schedule, config.steps // config.actor_every),
     )
@@ -59,7 +60,7 @@ def training(
         *("td3_bc", config, recorded, task, student_seeds),
         init=parts.init,
         loss=loss,
-        optimizer=actor_critic.optimizers(config, {"actor": actor}),
+        optimizer=optimizers.of_parts(config, {"actor": actor}),
         targets_every=config.actor_every,
     )
 

@@ -22,13 +22,13 @@ from tskd_jax.fields import COUNT, NOT_NEGATIVE, WIDTHS, field
 from tskd_jax.machine.batching import in_batches
 from tskd_jax.machine.types import Leaf
 from tskd_jax.models import held_out
-from tskd_jax.models.actor_critic import delayed, optimizers
 from tskd_jax.models.inverse_dynamics import pair_features
 from tskd_jax.nn.mlp import MLP
 from tskd_jax.policy import Bounds
 from tskd_jax.training import seeds
 from tskd_jax.training.callbacks import TrainingCallbacks
 from tskd_jax.training.loop import fit
+from tskd_jax.training.optimizers import delayed, of_parts
 from tskd_jax.training.training import (
     Training,
     TrainingConfig,
@@ -200,7 +200,7 @@ def training(
         *("wgan", config, trajectories, columns, keys),
         init=model.init,
         loss=loss,
-        optimizer=optimizers(config, {"generator": config.generator_optimizer()}),
+        optimizer=of_parts(config, {"generator": config.generator_optimizer()}),
     )
     return plan, [rows for _, rows in splits]
 
