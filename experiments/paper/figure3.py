@@ -51,7 +51,7 @@ def main(
 
 def collect(datasets: Sequence[str], request: Request) -> tuple[list[dict[str, Any]], list[str]]:
     """The score of each of `SERIES` on each dataset, and the runs that failed."""
-    found = map(runs.parse_dataset, datasets)
+    found = runs.parse_datasets(datasets)
     return runs.scores(itertools.product(found, SERIES.values()), request)
 
 

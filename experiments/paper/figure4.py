@@ -53,7 +53,7 @@ def collect(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The score of TSKD with each number of imagined trajectories, and the runs that failed."""
     of_name = {wanted(count).name: count for count in counts}
-    found = map(runs.parse_dataset, datasets)
+    found = runs.parse_datasets(datasets)
     rows, failures = runs.scores(itertools.product(found, map(wanted, counts)), request)
     return [{"count": of_name[row["name"]]} | row for row in rows], failures
 

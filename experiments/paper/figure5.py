@@ -9,7 +9,7 @@ rewards. DDR-II and the WGAN give one sample for each transition. The WGAN sees 
 MBTS has it; the others see (s, s') alone. MLP and WGAN have 2 layers of 256 (Appendix E). Rates do
 not decay, so that a point is the end of a shorter training. Means and standard errors are over
 --seeds. Writes NAME.png, NAME.svg and NAME.csv in --results; models that stand in NAME.csv,
-measured alike, are not trained again.
+of the same data, seeds and flags, are not trained again.
 """
 
 import dataclasses
@@ -171,11 +171,16 @@ def rows_of(
     config, _ = finalize(runs.config_of(dataset, runs.Wanted("tskd")))
     marks = np.unique(np.linspace(0, UPDATES.value, POINTS.value + 1).astype(int)[1:]).tolist()
     keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
-    alike = {"seeds": len(keys), "batch_size": BATCH.value, "measured": MEASURED.value}
+    alike = {
+        **{"sha256": runs.content_of(config), "seeds": " ".join(map(str, config.seeds))},
+        **{"batch_size": BATCH.value, "measured": MEASURED.value},
+        **runs.flags_of_row(),
+    }
     parts = None
     for name, make in MODELS.items():
         about = {"data": dataset.label, "model": name} | alike
-        rows = [row for row in known if about.items() <= row.items()]
+        # What has been read from a file may be a number where `about` has a text.
+        rows = [row for row in known if all(str(row.get(k)) == str(about[k]) for k in about)]
         if [row["updates"] for row in rows] != marks:
             parts = parts or data_of(dataset, config)
             rows = list(measured(about, make(config, *parts[:2], keys), parts[2], marks))
@@ -214,7 +219,7 @@ def main(_request: Request) -> int:
     name = NAME.value or runs.SCALE.value
     before = Path(RESULTS.value) / f"{name}.csv"
     known, rows = read(before) if before.exists() else [], []
-    for dataset in map(runs.parse_dataset, DATASETS.value):
+    for dataset in runs.parse_datasets(DATASETS.value):
         for of_model in rows_of(dataset, known):
             rows += of_model
             asked = {(row["data"], row["model"]) for row in rows}

@@ -40,6 +40,7 @@ from experiments.tables import read, score_text, show, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.config import default_config, finalize, make_config, to_plain
 from tskd_jax.envs.tasks import normalized_score
+from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation.scores import difference
 from tskd_jax.machine.signals import Request
 from tskd_jax.presets import PRESETS
@@ -206,6 +207,8 @@ def main(_request: Request) -> int:
     table = [row for path in KNOWN.value for row in read(path)]
     for folder in RUNS.value:
         table += rows_of(Path(folder), PRESET.value, AGAINST.value)
+    if not table:
+        raise ConfigError("nothing to show: name finished runs by --runs, or tables by --known")
     for row in table:
         show(row)
     path = write(table, RESULTS.value, NAME.value)

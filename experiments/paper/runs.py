@@ -12,9 +12,10 @@ from absl import flags
 
 from tskd_jax.cli.run import run
 from tskd_jax.cli.sweep import changed, parse_values
-from tskd_jax.config import UserConfig, default_config, finalize, make_config, to_plain
+from tskd_jax.config import Config, UserConfig, default_config, finalize, make_config, to_plain
+from tskd_jax.data import load
 from tskd_jax.envs.entries import TASKS
-from tskd_jax.errors import ConfigError, TskdError, WorkdirError
+from tskd_jax.errors import ConfigError, DatasetError, TskdError, WorkdirError
 from tskd_jax.evaluation.scores import mean_interval
 from tskd_jax.machine.signals import Interrupted, Request
 from tskd_jax.presets import PRESETS
@@ -77,6 +78,8 @@ def parse_dataset(text: str) -> Dataset:
         level = rest if colon else task.default_level
         if level in task.levels:
             return Dataset(f"{environment}-{level}", environment, level)
+        if not rest:
+            raise ConfigError(f"--datasets={text}: there is nothing after the colon")
         return Dataset(Path(rest).stem, environment, source=rest)
     for known, task in TASKS.items():
         for level, of_level in task.levels.items():
@@ -91,6 +94,25 @@ def parse_dataset(text: str) -> Dataset:
     return Dataset(Path(text).stem, max(found, key=len), source=text)
 
 
+def parse_datasets(texts: Iterable[str]) -> list[Dataset]:
+    """Several entries of --datasets.
+
+    Raises:
+      ConfigError: as for `parse_dataset`; or two of them would share a row and a folder.
+    """
+    found: dict[str, str] = {}
+    datasets = []
+    for text in texts:
+        dataset = parse_dataset(text)
+        if found.setdefault(dataset.label, text) != text:
+            raise ConfigError(
+                f"--datasets={found[dataset.label]},{text}: both would be called {dataset.label}; "
+                "rename or copy a file, or give each a call and a --workdir of its own"
+            )
+        datasets.append(dataset)
+    return datasets
+
+
 def scores(
     pairs: Iterable[tuple[Dataset, Wanted]],
     request: Request,
@@ -102,7 +124,8 @@ def scores(
     Args:
       pairs: in the order of the rows.
       request: ends a run where it can go on.
-      known: (dataset's label, name) -> a row that is taken as it is, and not run.
+      known: (dataset's label, name) -> a row that is taken as it is, and not run, if it is of the
+        same data.
       after_each: called after each run with all rows that there are, those of `known` that are
         still to come included.
 
@@ -110,11 +133,20 @@ def scores(
       (rows of `score`; a line for each run that failed).
 
     Raises:
-      ConfigError: a flag or field is not valid; then nothing has run.
+      ConfigError: a flag or field is not valid, or a known row is of other data; then nothing has
+        run.
     """
     pairs, known = list(pairs), known or {}
     for dataset, wanted in pairs:
-        finalize(config_of(dataset, wanted))
+        final, _ = finalize(config_of(dataset, wanted))
+        row = known.get((dataset.label, wanted.name or wanted.method))
+        if row and (
+            row["environment"] != dataset.environment or _changed(final, str(row["sha256"]))
+        ):
+            raise ConfigError(
+                f"{dataset.label}, {row['name']}: the known row is of another {row['environment']} "
+                "dataset of this name; leave that table out, or restore the file"
+            )
     found: dict[tuple[str, str], dict[str, Any]] = {}
     failures = []
     for dataset, wanted in pairs:
@@ -148,11 +180,11 @@ def score(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
     """The row of one method on one dataset, from its run's folder.
 
     Returns:
-      dataset, name, title; seeds; mean, stderr, and low and high, Student's 95% interval over the
-      seeds ("" for one seed); refused: the share of the pipelines whose referee refused all
-      that was imagined and stitched, so that their students are the filter's ("" where there was
-      nothing to choose); paper: its own score, "" but for D4RL's data; parameters, seconds; scale,
-      seed_axis and set, the flags.
+      dataset, environment, sha256 (of the data), name, title; seeds; mean, stderr, and low and
+      high, Student's 95% interval over the seeds ("" for one seed); refused: the share of the
+      pipelines whose referee refused all that was imagined and stitched, so that their students are
+      the filter's ("" where there was nothing to choose); paper: its own score, "" but for D4RL's
+      data; parameters, seconds; scale, seed_axis and set, the flags.
 
     Raises:
       ConfigError: a flag or field is not valid, or the folder has a run with others.
@@ -164,6 +196,8 @@ def score(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any]:
     theirs = None if data["path"] else published(data["name"], wanted.method)
     return {
         "dataset": dataset.label,
+        "environment": dataset.environment,
+        "sha256": made["dataset"]["sha256"],
         "name": wanted.name or wanted.method,
         "title": made["methods"][wanted.method]["title"],
         "seeds": len(found["per_seed"]),
@@ -195,7 +229,8 @@ def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any
     """The summary of the run of one method on one dataset, which is made where it is missing.
 
     Raises:
-      ConfigError: a flag or field is not valid, or the folder has a run with others.
+      ConfigError: a flag or field is not valid, or the folder has a run with others, or of data
+        that have changed since.
     """
     inside = Path(SCALE.value) / dataset.label
     place = Path(WORKDIR.value) / inside / (wanted.name or wanted.method)
@@ -210,6 +245,11 @@ def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any
                 f"{place}: a run with other {', '.join(others)}; choose another --workdir, and "
                 f"--reuse={WORKDIR.value} for what they have in common"
             )
+        if _changed(final, found["dataset"]["sha256"]):
+            raise ConfigError(
+                f"{place}: {final.dataset.path or final.dataset.name} has changed since; restore "
+                "it, or choose another --workdir"
+            )
         return found
     print(f"\n{place}", flush=True)
     others = [
@@ -221,6 +261,19 @@ def summary(dataset: Dataset, wanted: Wanted, request: Request) -> dict[str, Any
     made = run(final, place, request, None, options.checkpoint_seconds, reuse)
     assert made is not None  # nothing stops it before its end
     return made
+
+
+def content_of(config: Config) -> str:
+    """The SHA-256 of a config's dataset; "" if it is not on this machine."""
+    try:
+        return load.content_hash(load.resolve(config.dataset.path or config.dataset.name))
+    except DatasetError:
+        return ""
+
+
+def _changed(config: Config, sha256: str) -> bool:
+    """Whether a config's dataset is on this machine and is not the one of that SHA-256."""
+    return content_of(config) not in ("", sha256)
 
 
 def differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -249,5 +302,10 @@ def config_of(dataset: Dataset, wanted: Wanted) -> UserConfig:
     config.seeds = tuple(map(int, SEEDS.value))[: wanted.seeds]
     for change in SET.value:
         name, values = parse_values(config, change)
-        config = changed(config, {name: next(iter(values.values()))})
+        value, *others = values.values()
+        if isinstance(value, str):
+            value = change.partition("=")[2]  # with its commas
+        elif others:
+            raise ConfigError(f"--set={change}: one value is meant")
+        config = changed(config, {name: value})
     return changed(config, wanted.changes)

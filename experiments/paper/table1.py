@@ -101,8 +101,9 @@ def _cell(row: dict[str, Any] | None, best: float, most: int) -> str:
 
 def titles(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[str]:
     """What stands above each column: the runs' own titles, which may name values of fields."""
-    of_rows = {row["name"]: row["title"] for row in rows}
-    return [of_rows.get(method, METHODS[method].title) for method in methods]
+    known = {name: METHODS[name].title_for(METHODS[name].fields()) for name in methods}
+    known |= {row["name"]: row["title"] for row in rows}
+    return [known[method] for method in methods]
 
 
 def markdown(lines: Sequence[tuple[str, list[str]]], heads: Sequence[str]) -> str:
@@ -155,7 +156,7 @@ def fill(request: Request) -> int:
     rows, failures = runs.scores(
         [
             (dataset, runs.Wanted(method, seeds=few.get(method)))
-            for dataset in map(runs.parse_dataset, DATASETS.value)
+            for dataset in runs.parse_datasets(DATASETS.value)
             for method in methods
         ],
         request,

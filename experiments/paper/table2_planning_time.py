@@ -31,12 +31,15 @@ from absl import app, flags
 from experiments.benchmarks.forms import forms
 from experiments.drawing import save
 from experiments.tables import show, write
+from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.config import Config, finalize, make_config
 from tskd_jax.costs import fresh
 from tskd_jax.data.trajectories import Trajectories
+from tskd_jax.diffusion.sampler import KINDS
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import Act
 from tskd_jax.envs.tasks import Task
+from tskd_jax.machine.signals import Request
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.nn.mlp import count_parameters
 from tskd_jax.presets import PRESETS
@@ -80,7 +83,7 @@ class Decider:
     steps_timed: int = 1
 
 
-def main(_: Any) -> None:
+def main(_request: Request) -> int:
     """Build, time, print and write."""
     config, _options = finalize(make_config("hopper", SCALE.value))
     task, recorded = get_task("hopper"), fresh.some_episodes()
@@ -92,6 +95,7 @@ def main(_: Any) -> None:
     text = markdown(rows, beside_the_papers=SCALE.value == "paper")
     path.with_name(f"{path.name}.md").write_text(text)
     draw(rows, path)
+    return 0
 
 
 def teachers(config: Config, recorded: Trajectories, task: Task) -> list[Decider]:
@@ -108,6 +112,8 @@ def teachers(config: Config, recorded: Trajectories, task: Task) -> list[Decider
     model = seeds.of_seed(fresh.fresh_trajectory_generator(config, recorded, keys), 0)
     for name in (f"ancestral:{config.trajectory_generator.diffusion_steps}", *FEW.value):
         kind, _, steps = name.partition(":")
+        if kind not in KINDS or not steps.isdecimal() or not int(steps):
+            raise ConfigError(f"--few={name}: one of {', '.join(KINDS)} is meant, as ddim:10")
         changed = dataclasses.replace(
             config.sampling, sampler=kind, steps=int(steps), warm_start=0.0
         )
@@ -276,4 +282,4 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, argv=sys.argv)
+    app.run(lambda _argv: sys.exit(run_to_exit_status(main)), argv=sys.argv)

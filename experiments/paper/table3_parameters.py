@@ -9,6 +9,7 @@ the parameters of the inverse dynamics that reads an action off a plan. Prints a
 NAME.csv and NAME.md in --results.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,14 @@ import numpy as np
 from absl import app, flags
 
 from experiments.tables import show, write
+from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.config import Config, finalize, make_config
 from tskd_jax.data.trajectories import Trajectories, from_columns
-from tskd_jax.envs.entries import get_task
+from tskd_jax.envs.entries import TASKS, get_task
 from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
 from tskd_jax.fields import restrict
+from tskd_jax.machine.signals import Request
 from tskd_jax.methods import METHODS
 from tskd_jax.models import (
     cloning,
@@ -44,16 +48,19 @@ RESULTS = flags.DEFINE_string("results", "experiments/results/table3", "Folder."
 STEPS = 200  # of the only episode: more than any horizon
 
 
-def main(_: Any) -> None:
+def main(_request: Request) -> int:
     """Count, print and write."""
     rows = []
+    if unknown := [name for name in ENVIRONMENTS.value if name not in TASKS]:
+        raise ConfigError(f"--environments={unknown[0]}: unknown; one of {', '.join(TASKS)}")
     for environment in ENVIRONMENTS.value:
         config, _options = finalize(make_config(environment, SCALE.value))
         for row in rows_of(environment, config, get_task(environment)):
             show(row)
             rows.append(row)
     path = write(rows, RESULTS.value, NAME.value or SCALE.value)
-    path.with_suffix(".md").write_text(markdown(rows))
+    path.with_name(f"{path.name}.md").write_text(markdown(rows))
+    return 0
 
 
 def rows_of(environment: str, config: Config, task: Task) -> list[dict[str, Any]]:
@@ -144,4 +151,4 @@ def _diffuser(config: Config, data: Trajectories) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(lambda _argv: sys.exit(run_to_exit_status(main)), argv=sys.argv)

@@ -75,7 +75,11 @@ def read_reference(path: str) -> dict[tuple[str, str], list[dict[str, str]]]:
 def row_of(
     dataset: runs.Dataset, method: str, theirs: Sequence[dict[str, str]], request: Request
 ) -> dict[str, Any]:
-    """A row of the table, after our run."""
+    """A row of the table, after our run.
+
+    Raises:
+      ConfigError: seeds or episodes are not theirs.
+    """
     section, first = SECTIONS.get(method, method), theirs[0]
     changes = {
         f"{section}.{field}": int(first[column])
@@ -84,9 +88,21 @@ def row_of(
     changes |= AS_THEIRS.get(method, {})
     name = f"{method}_{first['updates']}"
     wanted = runs.Wanted(method, changes, name, seeds=len(theirs))
+    seeds = [row["seed"] for row in theirs]
+    if seeds != runs.SEEDS.value[: len(seeds)]:
+        raise ConfigError(
+            f"{REFERENCE.value}: {method} on {dataset.label} has the seeds {', '.join(seeds)}; "
+            f"give --seeds={','.join(seeds)}"
+        )
+    returns = np.array([[float(one) for one in row["returns"].split()] for row in theirs])
+    episodes = runs.config_of(dataset, wanted).evaluation.episodes
+    if returns.shape[1] != episodes:
+        raise ConfigError(
+            f"{REFERENCE.value}: {method} on {dataset.label} has {returns.shape[1]} episodes a "
+            f"seed, ours {episodes}; give --set=evaluation.episodes={returns.shape[1]}"
+        )
     summary = runs.summary(dataset, wanted, request)
     task = TASKS[dataset.environment]
-    returns = np.array([[float(one) for one in row["returns"].split()] for row in theirs])
     seconds = sum(float(row["seconds"]) for row in theirs)
     updates = int(first["updates"]) * len(theirs)
     own_seconds = summary["seconds"][f"student.{method}"]
@@ -105,7 +121,7 @@ def row_of(
 def main(request: Request) -> int:
     """Make our runs, and write the table as far as it is known."""
     reference, rows = read_reference(REFERENCE.value), []
-    for dataset in map(runs.parse_dataset, DATASETS.value):
+    for dataset in runs.parse_datasets(DATASETS.value):
         for (label, method), theirs in reference.items():
             if label == dataset.label:
                 rows.append(row_of(dataset, method, theirs, request))

@@ -34,6 +34,7 @@ from absl import app, flags
 
 from experiments.tables import read, show, write
 from tskd_jax.cli.outcome import run_to_exit_status
+from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation.scores import rank_correlation
 from tskd_jax.machine.signals import Request
 from tskd_jax.report import summary as summaries
@@ -144,6 +145,11 @@ def main(_request: Request) -> int:
     rows = [row for path in KNOWN.value for row in read(path)]
     seen: set[Hashable] = set()
     rows += [row for folder in RUNS.value for row in students_of(Path(folder), seen)]
+    if not rows:
+        raise ConfigError(
+            "no student has been judged in a simulator and in a learned world: name finished runs "
+            "by --runs, or tables by --known"
+        )
     tables = {
         "robots": [agreement(name, mine) for name, mine in _grouped(rows, "robot")],
         "files": [of_file(name, mine) for name, mine in _grouped(rows, "data")],

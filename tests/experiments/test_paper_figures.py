@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny import ROOT, import_script, run_script
 
-from tskd_jax.config import default_config
+from tskd_jax.config import default_config, finalize
 from tskd_jax.errors import DivergenceError
 from tskd_jax.machine.signals import Interrupted
 from tskd_jax.training.batching import uniform_rows
@@ -83,7 +83,9 @@ def test_a_run_that_fails_does_not_stop_the_others(asked, monkeypatch, capfd):
         (runs.parse_dataset("hopper"), runs.Wanted(method))
         for method in ("bc", "iql", "cql", "tskd", "mbts")
     ]
-    known = {("hopper-embedded", "mbts"): {"name": "mbts", "mean": 7.0}}
+    dataset = runs.parse_dataset("hopper")
+    about = {"environment": "hopper", "sha256": runs.content_of(finalize(default_config())[0])}
+    known = {(dataset.label, "mbts"): {"name": "mbts", "mean": 7.0} | about}
     rows, failures = runs.scores(
         pairs, None, known, lambda rows: seen.append([row["name"] for row in rows])
     )
@@ -130,6 +132,27 @@ def test_figure_5(tmp_path):
     (tmp_path / "quick.csv").write_text(changed)
     run_script("paper.figure5", *argv)
     assert (tmp_path / "quick.csv").read_text() == changed != before
+
+
+def test_figure_5_reads_only_what_was_measured_alike(monkeypatch):
+    figure5 = import_script("paper.figure5")
+    flags = {"SCALE": "quick", "SEED_AXIS": "student", "SEEDS": ["0", "1"], "SET": []}
+    own = {"UPDATES": 12, "POINTS": 1, "BATCH": 8, "MEASURED": 20}
+    for module, values in ((figure5.runs, flags), (figure5, own)):
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, SimpleNamespace(value=value))
+    monkeypatch.setattr(figure5, "MODELS", {"MLP": lambda *_: None})
+    monkeypatch.setattr(figure5, "data_of", lambda *_: (None, None, None))
+    monkeypatch.setattr(figure5, "measured", lambda about, *_: [about | {"updates": 12}])
+    dataset = figure5.runs.parse_dataset("hopper")
+    ((made,),) = figure5.rows_of(dataset, [])
+    kept = made | {"mse": 0.5}
+    assert list(figure5.rows_of(dataset, [kept])) == [[kept]]
+    for name, value in {"SEEDS": ["0", "2"], "SET": ["wgan.latents=1"], "SCALE": "small"}.items():
+        with monkeypatch.context() as changed:
+            changed.setattr(figure5.runs, name, SimpleNamespace(value=value))
+            ((again,),) = figure5.rows_of(dataset, [kept])
+        assert "mse" not in again
 
 
 def test_figures_3_and_6_write_files_of_their_own(asked, monkeypatch, tmp_path):

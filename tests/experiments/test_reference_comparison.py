@@ -1,14 +1,17 @@
 """Our scores against d3rlpy's: what counts as agreement, and one comparison from a CSV."""
 
 import csv
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from tiny import import_script, run_script
+from tiny import ROOT, import_script, run_script
 
 from tskd_jax.errors import ConfigError
 
 comparison = import_script("studies.reference_comparison")
+EPISODES = "--set=evaluation.episodes="
 HEAD = "dataset,method,seed,updates,batch_size,seconds,returns\n"
 
 
@@ -33,7 +36,7 @@ def test_a_comparison(dataset, tmp_path):
     rows = "".join(f"{label},bc,{seed},20,64,2.0,{100 + seed} 120\n" for seed in (0, 1))
     (tmp_path / "found.csv").write_text(HEAD + rows)
     argv = [f"--reference={tmp_path}/found.csv", f"--datasets=hopper:{dataset}", "--scale=paper"]
-    argv += ["--set=evaluation.episodes=2", f"--workdir={tmp_path}/runs", f"--results={tmp_path}"]
+    argv += [EPISODES + "2", f"--workdir={tmp_path}/runs", f"--results={tmp_path}"]
     run_script("studies.reference_comparison", *argv)
     with (tmp_path / "d3rlpy.csv").open() as file:
         (row,) = csv.DictReader(file)
@@ -42,5 +45,10 @@ def test_a_comparison(dataset, tmp_path):
     theirs = 100 * (np.mean([100, 101, 120, 120]) + 20.272305) / (3234.3 + 20.272305)
     np.testing.assert_allclose(float(row["theirs"]), theirs, rtol=1e-5)
     np.testing.assert_allclose(float(row["their_updates_per_second"]), 10.0)
+    for change, said in (("--seeds=1,0", "has the seeds 0, 1"), (EPISODES + "3", "2 episodes")):
+        command = [sys.executable, "-m", "experiments.studies.reference_comparison", *argv, change]
+        other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert other.returncode == 2
+        assert said in other.stderr
     difference = float(row["ours"]) - float(row["theirs"])
     np.testing.assert_allclose(float(row["difference"]), difference, atol=1e-3)

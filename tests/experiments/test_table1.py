@@ -2,8 +2,11 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,6 +56,15 @@ def test_datasets():
     assert parse("hopper:a/b.npz") == ("b", "hopper", "", "a/b.npz")
     with pytest.raises(ConfigError, match="begins with none of hopper"):
         parse("robot.hdf5")
+    with pytest.raises(ConfigError, match="nothing after the colon"):
+        parse("hopper:")
+
+
+def test_two_datasets_of_one_name_would_share_a_folder():
+    texts = ["hopper:mujoco/hopper/medium-v0", "walker2d:mujoco/walker2d/medium-v0"]
+    with pytest.raises(ConfigError, match="both would be called medium-v0"):
+        runs.parse_datasets(texts)
+    assert len(runs.parse_datasets([texts[0], texts[0], "hopper"])) == 3
 
 
 def test_what_is_near_the_best_is_marked():
@@ -76,6 +88,23 @@ def test_what_is_refused_and_few_seeds_show():
 
 def test_columns_have_the_titles_of_the_runs():
     assert table1.titles([row("a", "bc", 1.0)], METHODS) == ["bc, really", "TSKD"]
+    assert table1.titles([], ["filtered_bc"]) == ["filtered BC (best 10%)"]
+
+
+def test_values_of_set(monkeypatch):
+    dataset = runs.parse_dataset("hopper")
+
+    def config(*changes):
+        for name, value in {"SET": changes, "SEEDS": ["0"]}.items():
+            monkeypatch.setattr(runs, name, SimpleNamespace(value=value))
+        return runs.config_of(dataset, runs.Wanted("bc"))
+
+    for name, value in {"SCALE": "quick", "SEED_AXIS": "student"}.items():
+        monkeypatch.setattr(runs, name, SimpleNamespace(value=value))
+    assert config("dataset.observations=qpos,qvel").dataset.observations == "qpos,qvel"
+    assert config("student.steps=20").student.steps == 20
+    with pytest.raises(ConfigError, match=r"--set=student\.steps=20,30: one value is meant"):
+        config("student.steps=20,30")
 
 
 def test_numbers_that_are_none():
@@ -127,6 +156,7 @@ def test_the_interval_of_a_mean_by_hand():
 
 
 def test_it_makes_what_is_missing_and_reads_the_rest(dataset, tmp_path):
+    dataset = Path(shutil.copy(dataset, tmp_path))
     changes = ("student.steps=20", "evaluation.episodes=2", "referee.episodes=0")
     settings = [f"--set={change}" for change in changes]
     argv = [f"--datasets=hopper:{dataset}", "--scale=quick", f"--workdir={tmp_path}/runs"]
@@ -165,3 +195,15 @@ def test_it_makes_what_is_missing_and_reads_the_rest(dataset, tmp_path):
     other = subprocess.run([*command, "--seed_axis=pipeline"], cwd=ROOT, capture_output=True)
     assert other.returncode == 2
     assert b"quick.csv: made with --seed_axis=student" in other.stderr
+    # The same name, but another robot's data, or other data.
+    walker = [*command, f"--datasets=walker2d:{dataset}"]
+    other = subprocess.run(walker, cwd=ROOT, capture_output=True)
+    assert other.returncode == 2
+    assert b"the known row is of another hopper dataset of this name" in other.stderr
+    with dataset.open("ab") as file:
+        file.write(b"more")
+    read = [*command[:3], *argv, "--methods=bc"]
+    for line, said in ((command, b"the known row is of another"), (read, b"has changed since")):
+        other = subprocess.run(line, cwd=ROOT, capture_output=True)
+        assert other.returncode == 2
+        assert said in other.stderr

@@ -47,6 +47,24 @@ def test_quantiles_by_hand():
     assert bins.decode(np.array([[0], [1]]))[:, 0].tolist() == [5, 41]
 
 
+@pytest.mark.parametrize("rare", [[1.0], [1.0, 2.0, 4.0], range(1, 200)])
+def test_rare_rewards_keep_bins_of_their_own(rare):
+    """Of a thousand transitions hardly any has a reward."""
+    x = np.zeros((40_000, 1), np.float32)
+    x[: len(rare), 0] = rare
+    bins = fit_discretizer("quantile", x, 100)
+    again = bins.decode(bins.encode(x))
+    # 200 numbers share 100 bins by twos.
+    np.testing.assert_allclose(again, x, atol=0 if len(rare) < 100 else 1)
+    assert bins.encode(x)[len(rare) - 1, 0] != bins.encode(x)[-1, 0]
+
+
+def test_few_numbers_by_hand():
+    bins = fit_discretizer("quantile", column(0, 0, 0, 0, 0, 0, 1, 3), 4)
+    assert bins.edges[:, 0].tolist() == [0, 1, 3, 3, 3]
+    assert bins.encode(column(0, 0.5, 1, 2, 3, 9))[:, 0].tolist() == [0, 0, 1, 1, 3, 3]
+
+
 @pytest.mark.parametrize("kind", ["quantile", "uniform"])
 def test_a_constant_comes_back(kind):
     bins = fit_discretizer(kind, column(3, 3, 3), 5)

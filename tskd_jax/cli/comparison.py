@@ -104,7 +104,7 @@ def comparisons(config: Config) -> list[tuple[str, str, str, Config]]:
     found = []
     for name in config.methods:
         method = METHODS[name]
-        title = method.title.format(**vars(config.own[name]))
+        title = method.title_for(config.own[name])
         if config.ablations:
             for suffix, (variant_title, changes) in method.variants.items():
                 varied = override(config, changes)

@@ -54,7 +54,7 @@ def document() -> str:
 def _methods() -> str:
     lines = ["| name | in tables | what it is | with parts switched off |", "|---|---|---|---|"]
     for name, method in METHODS.items():
-        title = method.title.format(**vars(method.fields()))
+        title = method.title_for(method.fields())
         variants = ", ".join(f"`{name}_{suffix}`" for suffix in method.variants)
         lines.append(f"| `{name}` | {title} | {method.summary} | {variants} |")
     return "\n".join(lines)

@@ -95,9 +95,9 @@ def stratified_interval(
       resamples: number of draws.
 
     Returns:
-      The interval; None if each dataset has only one seed, so that resampling is impossible.
+      The interval; None if a dataset has only one seed, of which nobody knows how much it varies.
     """
-    if all(len(one) == 1 for one in scores):
+    if min(map(len, scores)) == 1:
         return None
     rng = np.random.default_rng(0)
     size = sum(map(len, scores))
@@ -134,11 +134,11 @@ def improvement_interval(
     other, this holds in all resamples, and the interval is 1 … 1, however few the seeds.
 
     Returns:
-      The interval; None if both methods have only one seed on each dataset, so that resampling is
-      impossible.
+      The interval; None if a method has only one seed on a dataset, of which nobody knows how much
+      it varies.
     """
     pairs = list(zip(ones, others, strict=True))
-    if all(len(one) == len(other) == 1 for one, other in pairs):
+    if min(map(len, (*ones, *others))) == 1:
         return None
     rng = np.random.default_rng(0)
     found = []

@@ -149,7 +149,7 @@ class Method:
     """A method, registered by name in `METHODS`.
 
     Attributes:
-      title: its name in tables.
+      title: its name in tables; `{field}` in it stands for a value of its own section.
       summary: one line for `--help` and the docs.
       train: (experiment, the method's own section) -> outcome.
       fields: the class of its own section, `config.NAME`.
@@ -170,6 +170,10 @@ class Method:
     imagines_from: str = ""
     contradictions: Callable[[Any], Iterable[str]] = lambda own: ()
     variants: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def title_for(self, own: Any) -> str:
+        """The title with the values of such a section."""
+        return self.title.format(**vars(own))
 
 
 class Experiment:

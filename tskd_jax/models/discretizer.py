@@ -54,7 +54,9 @@ def fit_discretizer(kind: str, x: Float[np.ndarray, "rows d"], bins: int) -> Dis
     """Fit bins to data.
 
     Args:
-      kind: `quantile`: equally many rows in each bin; `uniform`: bins of equal width.
+      kind: `quantile`: equally many rows in each bin; where that would leave most bins empty, as
+        of rewards that are rarely other than 0, equally many distinct numbers instead, so that
+        the rare ones keep bins of their own; `uniform`: bins of equal width.
       x: (N, D) raw units.
       bins: number of bins of each dimension.
 
@@ -64,6 +66,10 @@ def fit_discretizer(kind: str, x: Float[np.ndarray, "rows d"], bins: int) -> Dis
     if kind == "quantile":
         rows = np.linspace(0, len(x) - 1, bins + 1).astype(np.int64)
         edges = np.sort(x, axis=0)[rows]
+        for d in range(x.shape[1]):
+            numbers = np.unique(x[:, d])
+            if len(numbers) <= bins or 2 * len(np.unique(edges[:, d])) <= bins:
+                edges[:, d] = _edges_of_distinct(numbers, bins)
     elif kind == "uniform":
         edges = np.linspace(x.min(0), x.max(0), bins + 1)
     else:
@@ -78,3 +84,11 @@ def fit_discretizer(kind: str, x: Float[np.ndarray, "rows d"], bins: int) -> Dis
         total = np.bincount(tokens[:, d], x[:, d], minlength=bins)
         centres[:, d] = np.where(count > 0, total / np.maximum(count, 1), middles[:, d])
     return fitted.replace(centres=centres)
+
+
+def _edges_of_distinct(numbers: np.ndarray, bins: int) -> np.ndarray:
+    """(bins + 1,) edges between equally many of some increasing numbers; the last bins are empty
+    if there are fewer numbers than bins.
+    """
+    starts = [group[0] for group in np.array_split(numbers, min(bins, len(numbers)))]
+    return np.pad(starts, (0, bins + 1 - len(starts)), constant_values=numbers[-1])

@@ -92,15 +92,16 @@ def _row_over_all(found: Comparison, key: str) -> dict[str, Any]:
 def _improvement(subjects: Sequence[Entry], own: Sequence[Entry]) -> dict[str, Any]:
     """The subject's probability of improvement, with interval, over one dataset or several.
 
-    Where both have the same students it is ½, which no resampling changes: as of two equal seeds.
+    Where both have the same students it is ½, which no resampling changes: as of equal scores.
     """
     ones, others = ([entry.scores.mean(1) for entry in entries] for entries in (subjects, own))
-    for place, (subject, entry) in enumerate(zip(subjects, own, strict=True)):
-        if entry.has_the_students_of(subject):
-            ones[place] = others[place] = np.zeros(1)
+    same = [one.has_the_students_of(other) for one, other in zip(own, subjects, strict=True)]
+    for place in np.flatnonzero(same):
+        ones[place] = others[place] = np.zeros(2)
+    interval = None if all(same) else statistics.improvement_interval(ones, others)
     return {
         "improvement": statistics.probability_of_improvement(ones, others),
-        **_ends("improvement", statistics.improvement_interval(ones, others)),
+        **_ends("improvement", interval),
     }
 
 
