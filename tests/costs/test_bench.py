@@ -8,6 +8,7 @@ from costs.test_programs import TASK, programs, small
 from tskd_jax.costs import bench
 from tskd_jax.costs.fresh import filled, stand_in
 from tskd_jax.machine import devices
+from tskd_jax.training.training import TrainState
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,18 @@ def test_a_call_takes_as_many_turns_as_it_says(quick, name):
     assert one.row["flops"] == one.flops > 0
     assert one.row["peak_bytes"] > 0
     for _ in range(3):  # results come back as arguments where they are donated
+        before = updates(one)
         assert one() > 0
+        if before is not None:
+            assert updates(one) - before == one._turns == one._done
+        elif hasattr(one._result, "lengths"):
+            assert one._result.lengths.max() == one._done
+
+
+def updates(one):
+    """How many updates a training has done; None if it is none."""
+    state = one._result[0] if isinstance(one._result, tuple) else None
+    return int(state.step) if isinstance(state, TrainState) else None
 
 
 @pytest.mark.slow
@@ -92,6 +104,9 @@ def test_by_turns_every_side_has_as_many(monkeypatch):
 def test_the_search_and_a_decision(recorded):
     config = small("paper")
     search = bench.measure_search(config.stitching, recorded, 0.1)
+    assert search["program"] == "stitching: search"
+    tested = bench.measure_search(small("quick").stitching, recorded, 0.1)
+    assert tested["program"] == "stitching: search, no density test"
     decision = bench.measure_decision((8,), recorded, TASK, 0.1)
     for row in (search, decision):
         assert row["seconds"] > 0

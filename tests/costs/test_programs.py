@@ -16,6 +16,7 @@ from tskd_jax.costs.report import Lowered
 from tskd_jax.envs.entries import get_task
 from tskd_jax.machine import devices
 from tskd_jax.machine.chips import CHIPS
+from tskd_jax.methods import METHODS
 from tskd_jax.teacher import few_steps
 
 TASK = get_task("hopper")
@@ -68,6 +69,41 @@ def test_each_program_of_a_run_stands_once(recorded):
     assert whole.times == rest.times == TASK.episode_limit
     assert (whole.once, rest.once) == ("plan of 512 in 2 steps", "plan of 128 in 2 steps")
     assert {whole.stage, rest.stage} == {"imagination"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_programs_of_each_method_are_known(method, recorded):
+    config = dataclasses.replace(small("paper"), methods=(method,), ablations=False)
+    found = programs(config, recorded)
+    assert found
+    for one in found.values():
+        if one.once == "update" and "generator" not in one.name:
+            traced = one.prepare(jax.devices()[:1], devices.shapes).trace()
+            assert traced.out_info[0].step.shape == ()
+
+
+def test_what_chooses_and_what_judges_is_counted(recorded):
+    config = finalize(make_config("hopper", "small"))[0]
+    config = dataclasses.replace(config, seeds=tuple(range(10)))
+    found = programs(config, recorded)
+    # Six shares, five short students of each: in the world once in their own number, and twice in
+    # that of the whole ones, for the share that is kept and for what is imagined.
+    assert found["choices: short students"].times == 10_000
+    short, whole = (found[f"choices: students in the world{end}"] for end in ("", " (2)"))
+    assert short.times == 6 * TASK.episode_limit
+    assert whole.times % TASK.episode_limit == 0
+    assert found["referee: students in the world"].times == len(comparisons(config)) * 1000
+    trained = found["choices: short students"].prepare(jax.devices()[:1], devices.shapes)
+    assert jax.tree.leaves(trained.trace().out_info[0].params)[0].shape[0] == 30
+
+
+def test_searches_of_several_ensembles_stand_apart(recorded):
+    config = small("paper", stitching={"rule": "density_first"})
+    config = dataclasses.replace(config, methods=("tskd", "mbts"), ablations=False)
+    found = programs(config, recorded)
+    assert {"stitching: search", "stitching: search (2)"} <= found.keys()
+    config = dataclasses.replace(config, methods=("tskd",))
+    assert "stitching: search (2)" not in programs(config, recorded)
 
 
 def test_chunks_of_one_size_are_one_program(recorded):

@@ -102,7 +102,24 @@ PARTS = """HloModule parts
   ROOT %r = f32[14]{0} reduce(%p.1, %g.2), dimensions={0}
 }
 
-ENTRY %main (d: f32[2000000,14], at: s32[32,1], t: s32[]) -> f32[32,14] {
+%stacked (p.2: f32[200,8,14], x: f32[8,14], i.2: s32[]) -> f32[200,8,14] {
+  %p.2 = f32[200,8,14]{2,1,0} parameter(0)
+  %x = f32[8,14]{1,0} parameter(1)
+  %i.2 = s32[] parameter(2)
+  %turned = f32[1,8,14]{2,1,0} bitcast(%x)
+  ROOT %u.1 = f32[200,8,14]{2,1,0} dynamic-update-slice(%p.2, %turned, %i.2, %i.2, %i.2)
+}
+
+%first_doubled (p.3: f32[200,8,14], x.1: f32[8,14], i.3: s32[]) -> f32[200,8,14] {
+  %p.3 = f32[200,8,14]{2,1,0} parameter(0)
+  %x.1 = f32[8,14]{1,0} parameter(1)
+  %i.3 = s32[] parameter(2)
+  %turned.1 = f32[1,8,14]{2,1,0} bitcast(%x.1)
+  %twice = f32[200,8,14]{2,1,0} add(%p.3, %p.3)
+  ROOT %u.2 = f32[200,8,14]{2,1,0} dynamic-update-slice(%twice, %turned.1, %i.3, %i.3, %i.3)
+}
+
+ENTRY %main (d: f32[2000000,14], at: s32[32,1], t: s32[], levels: f32[200,8,14]) -> f32[32,14] {
   %d = f32[2000000,14]{1,0} parameter(0)
   %at = s32[32,1]{1,0} parameter(1)
   %t = s32[] parameter(2)
@@ -110,6 +127,11 @@ ENTRY %main (d: f32[2000000,14], at: s32[32,1], t: s32[]) -> f32[32,14] {
   %s = f32[8,14]{1,0} dynamic-slice(%d, %t, %t), dynamic_slice_sizes={8,14}
   %f = f32[32,14]{1,0} fusion(%d, %at), kind=kLoop, calls=%looked_up
   %w = f32[14]{0} fusion(%d, %at), kind=kLoop, calls=%also_summed
+  %levels = f32[200,8,14]{2,1,0} parameter(3)
+  %one = f32[1,8,14]{2,1,0} bitcast(%s)
+  %u = f32[200,8,14]{2,1,0} dynamic-update-slice(%levels, %one, %t, %t, %t)
+  %v = f32[200,8,14]{2,1,0} fusion(%u, %s, %t), kind=kLoop, calls=%stacked
+  %z = f32[200,8,14]{2,1,0} fusion(%v, %s, %t), kind=kLoop, calls=%first_doubled
   %c = (f32[32,14]{1,0}, f32[32,14]{1,0}, u32[]) copy-start(%g)
   ROOT %e = f32[32,14]{1,0} copy-done(%c)
 }
@@ -118,12 +140,15 @@ ENTRY %main (d: f32[2000000,14], at: s32[32,1], t: s32[]) -> f32[32,14] {
 
 def test_of_what_is_only_gathered_from_the_bytes_are_those_that_are_taken():
     moved = {one.instruction.name: one.bytes for one in hlo.read(PARTS).kernels}
-    rows, index, data = 4 * 32 * 14, 4 * 32, 4 * 2_000_000 * 14
+    rows, index, data, part = 4 * 32 * 14, 4 * 32, 4 * 2_000_000 * 14, 4 * 8 * 14
     assert moved == {
         "g": 2 * rows + index,
         "s": 2 * 4 * 8 * 14 + 2 * 4,
         "f": 2 * rows + index,
         "w": data + index + 4 * 14,  # a sum needs all of it
+        "u": 2 * part + 3 * 4,  # in place: the new part is read and written
+        "v": 2 * part + 4,
+        "z": 2 * 200 * part + part + 4,  # something else than what was given is updated
         "c": 2 * rows + 4,  # once read and once written, and its token
     }
 

@@ -1,7 +1,7 @@
 """The compiled programs of a run: the arguments of each, and how often it runs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,15 +17,17 @@ from tskd_jax.costs.stages import is_training, stages_of, training_of
 from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.machine import devices
+from tskd_jax.methods import METHODS
 from tskd_jax.methods.parts import aggregating, choosing, imagining
 from tskd_jax.methods.parts.pricing import DiffusionPricing
 from tskd_jax.methods.parts.stitching import stitching
-from tskd_jax.models import cloning, referee
+from tskd_jax.models import cloning, contest, referee
 from tskd_jax.run.stages import Call
 from tskd_jax.stitching import tile_search
 from tskd_jax.teacher import few_steps, reward_generator
 from tskd_jax.training.chunk import chunk_of
 from tskd_jax.training.seeds import of_seed
+from tskd_jax.training.training import Training
 
 REWARDS_AT_ONCE = 512  # edges per batch of `reward_generator.rewards_between`
 SEARCH = "stitching: search"
@@ -63,6 +65,11 @@ def programs_of(
         times = task.episode_limit * len(config.pipeline_seeds) * len(outcome.teachers)
         how = model, config.teacher_sampling(0), episodes, times
         _, found["evaluation.teacher"] = plans.in_simulator("evaluation.teacher", *how)
+    if judged := [one for *_, one, _ in compared if not METHODS[one].needs_simulator]:
+        worlds = len(config.pipeline_seeds)
+        how = len(config.seeds) // worlds, config.referee.episodes, worlds * len(judged)
+        if config.referee.episodes:
+            key, found[key] = _judging("referee", config, recorded, task, *how)
     seen: Counter[str] = Counter()
     numbered = []
     for program in found.values():
@@ -89,18 +96,31 @@ def _programs(call: Call, config: Config, recorded: Trajectories, task: Task) ->
         model = teacher.trajectory_generator
         return [plans.in_simulator(call.name, model, call.config, count, times)]
     if call.function is aggregating.ask_teacher:
-        visits = _judging("aggregation", call, config, recorded, task, 1)
+        worlds = len(call.seeds)
+        how = len(config.seeds) // worlds, config.aggregation.episodes, worlds
+        visits = _judging("aggregation", config, recorded, task, *how, visiting=True)
         return [visits, *plans.of_aggregation(call, config, recorded, task)]
     if call.function is stitching:
         return _stitching(call, config, recorded, task)
+    if call.function is choosing.best_share:
+        return [_contest(call), _choosing(call, config, recorded, task, len(call.config[0].shares))]
     if call.function in (choosing.best_data, choosing.confirmed_share):
-        return [_judging("choices", call, config, recorded, task, len(call.inputs[0]))]
+        return [_choosing(call, config, recorded, task, len(call.inputs[0]))]
     return []
 
 
 def _training(call: Call) -> Program:
+    name = "student" if call.function is cloning.train else call.name
+    dtype = getattr(call.config, "dtype", "float32")
+    prepare = _chunks(lambda: training_of(call))
+    return Program(name, "update", call.config.steps, dtype, prepare)
+
+
+def _chunks(training: Callable[[], Training]) -> Callable[..., Prepared]:
+    """`Program.prepare` of a training's updates."""
+
     def prepare(among, place):
-        chunk = chunk_of(training_of(call), among)
+        chunk = chunk_of(training(), among)
         if place is devices.shapes:
             state, data = chunk.shapes()
         else:  # on noise the loss may become infinite, which would end the loop
@@ -113,22 +133,21 @@ def _training(call: Call) -> Program:
         arguments = state, data, np.int32(1), np.float32(0)
         return Prepared(chunk.program(state), arguments, chunk.mesh, again=again)
 
-    name = "student" if call.function is cloning.train else call.name
-    dtype = getattr(call.config, "dtype", "float32")
-    return Program(name, "update", call.config.steps, dtype, prepare)
+    return prepare
 
 
 def _stitching(call: Call, config: Config, recorded: Trajectories, task: Task) -> list[Keyed]:
     """The search on an accelerator, and DDR-II's rewards for a batch of stitches."""
     _, _, pricing, *_ = call.inputs
     size, rows = task.state_size, recorded.size
-    tested = config.dynamics.elites if call.config.rule == "density_first" else 0
+    members = len(jax.tree.leaves(of_seed(pricing.ensemble.params, 0))[0])
+    tested = members if call.config.rule == "density_first" else 0
 
     def search(among, _place):
         mesh = devices.mesh(among=among)
         return Prepared(*tile_search.program(rows, size, tested, mesh), mesh)
 
-    found: list[Keyed] = [("search", Program(SEARCH, "tile", 0, "float32", search))]
+    found: list[Keyed] = [(("search", tested), Program(SEARCH, "tile", 0, "float32", search))]
     if isinstance(pricing, DiffusionPricing):
         model, sampling = of_seed(pricing.reward_generator, 0), pricing.sampling
 
@@ -147,13 +166,37 @@ def _stitching(call: Call, config: Config, recorded: Trajectories, task: Task) -
     return found
 
 
+def _contest(call: Call) -> Keyed:
+    """The training of the short students of all shares."""
+    (selection, student), recorded, _, task = call.config, *call.inputs
+    datasets = list(choosing.data_of_shares(selection, recorded, task).values())
+    short, each, numbers = contest.entries(selection, student, datasets)
+    prepare = _chunks(lambda: cloning.training(short, each, task, numbers))
+    program = Program("choices: short students", "update", short.steps, "float32", prepare)
+    return (choosing.best_share, call.config), program
+
+
+def _choosing(call: Call, config: Config, recorded: Trajectories, task: Task, groups: int) -> Keyed:
+    """Groups of students in the learned world: a share is chosen in that of the first seed."""
+    of_seeds = call.function is choosing.best_data
+    short = call.function is choosing.best_share
+    students = config.selection.students if short else len(config.seeds)
+    worlds = len(call.seeds) if of_seeds else 1
+    how = students // worlds, config.selection.episodes, groups * worlds
+    return _judging("choices", config, recorded, task, *how)
+
+
 def _judging(
-    name: str, call: Call, config: Config, recorded: Trajectories, task: Task, groups: int
+    name: str,
+    config: Config,
+    recorded: Trajectories,
+    task: Task,
+    students: int,
+    episodes: int,
+    groups: int,
+    visiting: bool = False,
 ) -> Keyed:
     """One step of students in the learned world: of so many groups of them, each for itself."""
-    students = len(config.seeds) // len(call.seeds)
-    visiting = call.function is aggregating.ask_teacher
-    episodes = (config.aggregation if visiting else config.selection).episodes
     sizes = (task.state_size, *config.student.hidden, task.action_size)
     layers = [
         (
@@ -175,6 +218,6 @@ def _judging(
             done=lambda verdict: int(verdict.lengths.max()),
         )
 
-    times = task.episode_limit * groups * len(call.seeds)
+    times = task.episode_limit * groups
     program = Program(f"{name}: students in the world", "step", times, "float32", prepare)
-    return (referee.roll_out, episodes, visiting), program
+    return (referee.roll_out, name, students, episodes), program

@@ -13,12 +13,21 @@ from tskd_jax.data.trajectories import Trajectories
 from tskd_jax.envs.tasks import Task
 from tskd_jax.methods import METHODS, Experiment, Outcome
 from tskd_jax.methods.parts import aggregating, choosing, imagining, stitching, teachers
-from tskd_jax.models import baseline
+from tskd_jax.models import baseline, dynamics, inverse_dynamics, trajectory_transformer
+from tskd_jax.models.discretizer import fit_discretizer
 from tskd_jax.run.serialization import array_digest, fingerprint
 from tskd_jax.run.stages import Call
-from tskd_jax.teacher import diffuser, few_steps, reward_generator, trajectory_generator
+from tskd_jax.teacher import (
+    diffuser,
+    few_steps,
+    joint_diffuser,
+    reward_generator,
+    trajectory_generator,
+    value_guide,
+)
 from tskd_jax.teacher.diffuser import Diffuser
 from tskd_jax.teacher.plan_paths import Table
+from tskd_jax.training import seeds
 from tskd_jax.training.training import Training
 
 
@@ -66,6 +75,9 @@ def _planned(call: Call) -> Any:
         inputs = inputs[1:]  # the sampling settings do not affect the training
     if call.function is few_steps.train:
         return _planned_distillation(call)
+    if call.function is trajectory_transformer.train:
+        bins = fit_discretizer("uniform", call.config.joined(inputs[0]), call.config.bins)
+        inputs = inputs[0], bins, *inputs[1:]
     part = sys.modules[call.function.__module__]
     return part.training(call.config, *inputs, *call.randomness().values())
 
@@ -119,6 +131,13 @@ class _NothingIsComputed:
             # As many rows as were recorded, but different data, whatever a filter keeps of them.
             actions = np.full_like(self._recorded.actions, number)
             return [self._recorded.replace(actions=actions)] * len(call.seeds)
+        if call.function is dynamics.train:
+            model = dynamics.create(call.config, *call.inputs)
+            return _of_its_form(model, call, number, (call.config.elites,))
+        if call.function is inverse_dynamics.train:
+            return _of_its_form(inverse_dynamics.create(call.config, *call.inputs), call, number)
+        if call.function in (joint_diffuser.train, value_guide.train):
+            return _of_its_form(_planned(call)[1], call, number)
         if call.function is imagining.accept:
             return call.inputs[0]
         if call.function is teachers.best_teacher:
@@ -130,7 +149,17 @@ class _NothingIsComputed:
             return 0
         if call.function is choosing.best_data:
             return [len(call.inputs[0]) - 1] * len(call.seeds)
-        return np.float32(number)
+        return np.full(len(call.seeds), number, np.float32)
+
+
+def _of_its_form(model: Any, call: Call, number: int, members: tuple[int, ...] = ()) -> Any:
+    """The model of each seed, of `members` networks, whose parameters take no memory."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    many = len(call.seeds), *members
+    params = jax.tree.map(
+        lambda leaf: np.broadcast_to(np.float32(number), (*many, *leaf.shape)), shapes
+    )
+    return seeds.for_seeds(model.replace(params=None), len(call.seeds)).replace(params=params)
 
 
 def _of_that_size(model: Diffuser, keys: jax.Array, number: int) -> Diffuser:

@@ -42,7 +42,7 @@ class Kernel:
         `other`.
       times: number of runs; a loop of unknown length counts once.
       bytes: bytes of operands and results, each counted once, per run; of an operand that is only
-        gathered or sliced from, what is taken.
+        gathered or sliced from, what is taken; of one that is updated in place, the new part.
       sent: bytes that a device sends to others per run.
       cycles: the compiler's estimate of the cycles per run; 0 if it gives none.
       in_loop: whether it is inside a loop.
@@ -94,7 +94,7 @@ class Program:
         return found
 
     def layout_copies(self, at_least: int = 1 << 16) -> list[Kernel]:
-        """Kernels in loops that only reorder data, of `at_least` bytes or more."""
+        """Kernels in loops that only reorder data, and move `at_least` bytes or more."""
         return [
             one for one in self.kernels if one.reorders and one.in_loop and one.bytes >= at_least
         ]

@@ -85,13 +85,42 @@ def moved(one: Instruction, shapes: Mapping[str, str], fused: Sequence[Instructi
     """
     if one.opcode in _WITH_OPERAND:
         return size_of(one.shape)
-    total = size_of(_WORKSPACE.sub("", one.shape) if one.opcode == "custom-call" else one.shape)
+    if one.opcode == "custom-call":
+        total = size_of(_WORKSPACE.sub("", one.shape))
+    else:
+        total = _written(fused[-1], fused, shapes) if fused else _written(one, [], shapes)
     inside = {int(n[1]): part.name for part in fused if (n := _PARAMETER.search(part.text))}
     for place, name in enumerate(one.operands):
         size = size_of(shapes.get(name, ""))
         taken = _taken(inside[place], size, fused) if place in inside else _taken(name, size, [one])
         total += min(size, taken)
     return total
+
+
+def _written(one: Instruction, among: Sequence[Instruction], shapes: Mapping[str, str]) -> int:
+    """Bytes that an instruction of a computation writes; of an update in place, the new part.
+
+    Args:
+      one: the instruction.
+      among: the fused computation that it is the root of; empty if it stands by itself.
+      shapes: name -> shape of the operands of what stands by itself.
+    """
+    inside = {part.name: part for part in among}
+    if one.opcode == "tuple" and among:
+        return sum(_written(inside[name], among, shapes) for name in one.operands)
+    if one.opcode == "bitcast" and among:
+        return _written(inside[one.operands[0]], among, shapes)
+    if one.opcode == "dynamic-update-slice" and _is_given(one.operands[0], inside):
+        new = one.operands[1]
+        return size_of(inside[new].shape if new in inside else shapes.get(new, ""))
+    return size_of(one.shape)
+
+
+def _is_given(name: str, inside: Mapping[str, Instruction]) -> bool:
+    """Whether a value is an operand of the whole computation, and not computed in it."""
+    while name in inside and inside[name].opcode == "bitcast":
+        name = inside[name].operands[0]
+    return name not in inside or inside[name].opcode == "parameter"
 
 
 def _taken(name: str, size: int, users: Sequence[Instruction]) -> int:
@@ -104,6 +133,8 @@ def _taken(name: str, size: int, users: Sequence[Instruction]) -> int:
             total += _taken(one.name, size, users)
         elif one.opcode in _PARTS and name not in one.operands[1:]:
             total += size_of(one.shape)
+        elif one.opcode == "dynamic-update-slice" and name not in one.operands[1:]:
+            pass  # it is changed in place
         else:
             total += size
     return total

@@ -69,13 +69,20 @@ def short_students(
     Returns:
       The students of each choice.
     """
+    short, each, numbers = entries(config, student, datasets)
+    policies, _ = cloning.train(short, each, task, numbers, callbacks=callbacks, name="contest")
+    count = config.students
+    return [policies[i : i + count] for i in range(0, len(policies), count)]
+
+
+def entries(
+    config: Config, student: cloning.Config, datasets: Sequence[Trajectories]
+) -> tuple[cloning.Config, list[Trajectories], tuple[int, ...]]:
+    """(the config of `cloning` for short students; the data and the seed of each)."""
     numbers = tuple(range(config.students))
     each = [data for data in datasets for _ in numbers]
     short = replace(student, steps=max(1, round(config.length * student.steps)))
-    policies, _ = cloning.train(
-        short, each, task, numbers * len(datasets), callbacks=callbacks, name="contest"
-    )
-    return [policies[i : i + len(numbers)] for i in range(0, len(policies), len(numbers))]
+    return short, each, numbers * len(datasets)
 
 
 def cautious_returns(verdicts: Sequence[Verdict], task: Task) -> list[np.ndarray]:

@@ -74,18 +74,26 @@ def best_share(
     `contest.largest_of_the_best` decides; the metrics hold the mean score of each share.
     """
     config, student = configs
-    shares, choices = sorted(config.shares), {}
-    for share in shares:
-        rule = selection.Config(rule="share", share=share)
-        kept = selection.select_episodes(rule, recorded, recorded, task.episode_limit)
-        choices[f"{share:g}"] = recorded.select(kept)
+    choices = data_of_shares(config, recorded, task)
     students = contest.short_students(config, student, list(choices.values()), task, callbacks)
     world, starts = seeds.of_seed(worlds, 0), recorded.initial_observations
     judged = dict(zip(choices, students, strict=True))
     scores, means, _ = _judged(config, judged, world, task, starts, keys[0])
     number = contest.largest_of_the_best(scores)
     callbacks.report(f"chosen in the learned world: filter.share={told(number, means)}")
-    return shares[number], [means]
+    return sorted(config.shares)[number], [means]
+
+
+def data_of_shares(
+    config: contest.Config, recorded: Trajectories, task: Task
+) -> dict[str, Trajectories]:
+    """What the filter keeps with each of `config.shares`, the smallest first, by title."""
+    choices = {}
+    for share in sorted(config.shares):
+        rule = selection.Config(rule="share", share=share)
+        kept = selection.select_episodes(rule, recorded, recorded, task.episode_limit)
+        choices[f"{share:g}"] = recorded.select(kept)
+    return choices
 
 
 def confirmed_share(
