@@ -39,6 +39,7 @@ from tskd_jax.diffusion.sampler import KINDS
 from tskd_jax.envs.entries import get_task
 from tskd_jax.envs.simulator import Act
 from tskd_jax.envs.tasks import Task
+from tskd_jax.errors import ConfigError
 from tskd_jax.machine.signals import Request
 from tskd_jax.models.inverse_dynamics import InverseDynamics
 from tskd_jax.nn.mlp import count_parameters

@@ -55,6 +55,17 @@ try:
 except Exception as error:
     hosts.explain(error)
 """
+# The first process is still at work when the other has done its part.
+PARTING = """
+import sys, time
+from tskd_jax.machine import heartbeat, hosts
+heartbeat.BEAT_SECONDS = 0.25
+hosts.join(sys.argv[1])
+if hosts.is_first():
+    time.sleep(0.25 * 2 * heartbeat.MISSED_BEATS)
+hosts.meet()
+hosts.leave()
+"""
 
 
 def free_address() -> str:
@@ -93,6 +104,11 @@ def test_a_dead_or_stalled_process_is_named(how, ends):
     job[ends].communicate()
     assert status == 2
     assert [f"process {ends} of 2" in line for line in processes.messages(err)] == [True], err
+
+
+def test_who_has_done_his_part_waits_and_is_not_taken_for_dead():
+    job = start_job([sys.executable, "-c", PARTING])
+    assert [processes.finish(process)[0] for process in job] == [0, 0]
 
 
 def test_without_jaxs_private_store_a_job_is_left_to_jax():

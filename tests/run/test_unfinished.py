@@ -6,6 +6,8 @@ import signal
 from dataclasses import replace
 
 import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from run_helpers import (
@@ -84,6 +86,25 @@ def test_a_checkpoint_of_another_stage_is_not_believed(tmp_path):
 
     train(replace(callbacks, restore=restore), steps=1)
     assert seen == [0]
+
+
+def test_a_checkpoint_of_more_seeds_is_not_believed(tmp_path):
+    """Where memory holds another number of seeds, a group of them has another form."""
+    killed_training(tmp_path / "run")
+    out, seen = io.StringIO(), []
+    callbacks = begin(tmp_path / "run", out=out).callbacks(KEY, "line")
+
+    def restore(state):
+        def twice(leaf):
+            return leaf if leaf is state.step else jnp.concatenate([leaf, leaf])
+
+        fresh = jax.tree.map(twice, state)
+        seen.append(callbacks.restore(fresh) is fresh)
+        return state
+
+    train(replace(callbacks, restore=restore, save=lambda _state: None), steps=1)
+    assert seen == [True]
+    assert "it has another form" in out.getvalue()
 
 
 def test_each_metric_of_a_step_is_noted_once(tmp_path):

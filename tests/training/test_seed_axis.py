@@ -94,7 +94,7 @@ def test_seeds_that_memory_does_not_hold_go_in_groups(datasets, members, monkeyp
     monkeypatch.setattr(memory, "of_device", lambda: (needed - 1, 2**40))
     callbacks = TrainingCallbacks(on_compiled=sizes.append, part=part, report=reported.append)
     groups = fit(training, callbacks)
-    assert parts == ["from_seed_0", "from_seed_2"]
+    assert parts == ["seeds_0_to_1", "seeds_2_to_2"]
     (line,) = reported
     assert "3 seeds at once" in line
     assert "2 at a time" in line

@@ -58,7 +58,9 @@ def compare(config: Config, run: Run) -> dict[str, Any] | None:
             _deploy(config, students, contract, judged.get(name), left, run)
             returns |= _examine(exp, config, outcome, run)
             _write_data(config, outcome, recorded, run)
-    return _write_report(found, run) if hosts.is_first() else None
+    written = _write_report(found, run) if hosts.is_first() else None
+    hosts.meet()  # writing may take the first process minutes
+    return written
 
 
 def _students(outcome: Outcome) -> list[Policy]:

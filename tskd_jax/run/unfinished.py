@@ -257,10 +257,13 @@ def _train_state_dict(state: TrainState) -> Any:
 def _load_train_state(path: Path, checksum: str, like: TrainState) -> TrainState:
     """Load a state with the structure of `like`; raise Damaged if it is damaged or does not fit."""
     tree = hosts.from_first(lambda: checkpoints.load(path, checksum), (Damaged,))
-    plain = like.replace(key=jax.random.key_data(like.key))
+    fresh = like.replace(key=jax.random.key_data(like.key))
     try:
-        plain = serialization.from_state_dict(plain, tree)
+        plain = serialization.from_state_dict(fresh, tree)
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"it has another form ({checkpoints.reason(error)})") from error
+    for found, wanted in zip(*map(jax.tree.leaves, (plain, fresh)), strict=True):
+        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            raise Damaged(f"it has another form ({found.shape}, not {wanted.shape})")
     plain = jax.tree.map(jax.numpy.asarray, plain)
     return plain.replace(key=jax.random.wrap_key_data(plain.key))

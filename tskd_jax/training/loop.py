@@ -60,12 +60,13 @@ def fit(training: Training, callbacks: TrainingCallbacks | None = None) -> Fitte
         f"  {training.name}: {count} seeds at once do not fit into {free} of free memory: "
         f"{size} at a time"
     )
+    # Another time there may be memory for other groups, which then have checkpoints of their own.
     groups = [
         fit(
-            of_seeds(training, np.arange(first, min(first + size, count))),
-            callbacks.part(f"from_seed_{first}"),
+            of_seeds(training, np.arange(first, end)),
+            callbacks.part(f"seeds_{first}_to_{end - 1}"),
         )
-        for first in range(0, count, size)
+        for first, end in ((one, min(one + size, count)) for one in range(0, count, size))
     ]
     params, ema = (
         jax.tree.map(lambda *leaves: np.concatenate(leaves), *(getattr(g, name) for g in groups))
