@@ -11,7 +11,6 @@ NAME.csv in --results.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,8 +30,17 @@ STATES, ACTIONS, LENGTH = 17, 6, 1000
 
 
 def peak() -> int:
-    """Bytes of memory at most so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes of memory at most since `forget_peak` (Linux).
+
+    `getrusage` would begin with the peak of the process that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def forget_peak() -> None:
+    """From now on, the peak is of what follows."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def load(path: str) -> dict[str, float]:
@@ -42,6 +50,7 @@ def load(path: str) -> dict[str, float]:
     from tskd_jax.data import load_dataset
 
     jax.block_until_ready(jax.device_put(np.zeros(1)))
+    forget_peak()
     before, begin = peak(), time.perf_counter()
     data = jax.block_until_ready(jax.device_put(load_dataset(path)))
     seconds = time.perf_counter() - begin

@@ -17,3 +17,5 @@ def test_every_format(tmp_path):
     for row in rows:
         assert float(row["seconds"]) > 0
         assert float(row["megabytes"]) > 0.5
+    # The columns are held at least once while they are read.
+    assert all(float(row["peak"]) > 1 for row in rows)
