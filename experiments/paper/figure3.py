@@ -18,6 +18,7 @@ from absl import app, flags
 
 from experiments.drawing import save
 from experiments.paper import runs
+from experiments.paper.datasets import parse_datasets
 from experiments.tables import write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.machine.signals import Request
@@ -51,7 +52,7 @@ def main(
 
 def collect(datasets: Sequence[str], request: Request) -> tuple[list[dict[str, Any]], list[str]]:
     """The score of each of `SERIES` on each dataset, and the runs that failed."""
-    found = runs.parse_datasets(datasets)
+    found = parse_datasets(datasets)
     return runs.scores(itertools.product(found, SERIES.values()), request)
 
 

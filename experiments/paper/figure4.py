@@ -19,6 +19,7 @@ from absl import app, flags
 
 from experiments.drawing import save
 from experiments.paper import runs
+from experiments.paper.datasets import parse_datasets
 from experiments.tables import write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError
@@ -53,7 +54,7 @@ def collect(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The score of TSKD with each number of imagined trajectories, and the runs that failed."""
     of_name = {wanted(count).name: count for count in counts}
-    found = runs.parse_datasets(datasets)
+    found = parse_datasets(datasets)
     rows, failures = runs.scores(itertools.product(found, map(wanted, counts)), request)
     return [{"count": of_name[row["name"]]} | row for row in rows], failures
 

@@ -25,6 +25,7 @@ from absl import app, flags
 
 from experiments.drawing import save
 from experiments.paper import runs
+from experiments.paper.datasets import Dataset, parse_datasets
 from experiments.tables import read, show, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.cli.recorded import read_recorded
@@ -160,9 +161,7 @@ def sample(held: Trajectories, count: int) -> Trajectories:
     return held.take(rows, np.ones(len(rows), int))
 
 
-def rows_of(
-    dataset: runs.Dataset, known: Sequence[dict[str, Any]]
-) -> Iterator[list[dict[str, Any]]]:
+def rows_of(dataset: Dataset, known: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """The rows of each model, one for each number of updates; those of `known` where it has them.
 
     Raises:
@@ -187,7 +186,7 @@ def rows_of(
         yield rows
 
 
-def data_of(dataset: runs.Dataset, config: Config) -> tuple[Trajectories, Task, Trajectories]:
+def data_of(dataset: Dataset, config: Config) -> tuple[Trajectories, Task, Trajectories]:
     """(what is trained on, the task, what is measured on)."""
     found = read_recorded(config)
     data, held = hold_out(found.trajectories, HELD_OUT)
@@ -219,7 +218,7 @@ def main(_request: Request) -> int:
     name = NAME.value or runs.SCALE.value
     before = Path(RESULTS.value) / f"{name}.csv"
     known, rows = read(before) if before.exists() else [], []
-    for dataset in runs.parse_datasets(DATASETS.value):
+    for dataset in parse_datasets(DATASETS.value):
         for of_model in rows_of(dataset, known):
             rows += of_model
             asked = {(row["data"], row["model"]) for row in rows}

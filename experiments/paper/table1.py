@@ -30,6 +30,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments.paper import runs
+from experiments.paper.datasets import parse_datasets
 from experiments.tables import read, score_text, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.errors import ConfigError
@@ -156,7 +157,7 @@ def fill(request: Request) -> int:
     rows, failures = runs.scores(
         [
             (dataset, runs.Wanted(method, seeds=few.get(method)))
-            for dataset in runs.parse_datasets(DATASETS.value)
+            for dataset in parse_datasets(DATASETS.value)
             for method in methods
         ],
         request,

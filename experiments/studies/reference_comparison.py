@@ -22,6 +22,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments.paper import runs
+from experiments.paper.datasets import Dataset, parse_datasets
 from experiments.tables import show, write
 from tskd_jax.cli.outcome import run_to_exit_status
 from tskd_jax.envs.entries import TASKS
@@ -73,7 +74,7 @@ def read_reference(path: str) -> dict[tuple[str, str], list[dict[str, str]]]:
 
 
 def row_of(
-    dataset: runs.Dataset, method: str, theirs: Sequence[dict[str, str]], request: Request
+    dataset: Dataset, method: str, theirs: Sequence[dict[str, str]], request: Request
 ) -> dict[str, Any]:
     """A row of the table, after our run.
 
@@ -121,7 +122,7 @@ def row_of(
 def main(request: Request) -> int:
     """Make our runs, and write the table as far as it is known."""
     reference, rows = read_reference(REFERENCE.value), []
-    for dataset in runs.parse_datasets(DATASETS.value):
+    for dataset in parse_datasets(DATASETS.value):
         for (label, method), theirs in reference.items():
             if label == dataset.label:
                 rows.append(row_of(dataset, method, theirs, request))

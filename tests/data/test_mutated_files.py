@@ -4,6 +4,7 @@ Bytes at random, and thousands of files: experiments/hardening/fuzz.py.
 """
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -48,6 +49,14 @@ def fitting_columns(draw):
     if draw(st.booleans()):
         columns["next_observations"] = draw(hnp.arrays(np.float32, (rows, size), elements=numbers))
     return columns
+
+
+def test_columns_that_are_single_numbers_are_refused():
+    names = ("observations", "actions", "rewards", "next_observations")
+    columns = dict.fromkeys(names, np.zeros((), np.float32)) | {"timeouts": np.zeros(1)}
+    cut, refused = "all count as cut by a time limit", r"shape \(\), expected"
+    with pytest.warns(match=cut), pytest.raises(DatasetError, match=refused):
+        from_arrays(columns)
 
 
 @settings(max_examples=150, deadline=None)

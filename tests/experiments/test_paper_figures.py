@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tiny import ROOT, import_script, run_script
 
+from experiments.paper.datasets import parse_dataset
 from tskd_jax.config import default_config, finalize
 from tskd_jax.errors import DivergenceError
 from tskd_jax.machine.signals import Interrupted
@@ -80,10 +81,10 @@ def test_a_run_that_fails_does_not_stop_the_others(asked, monkeypatch, capfd):
 
     monkeypatch.setattr(runs, "score", failing)
     pairs = [
-        (runs.parse_dataset("hopper"), runs.Wanted(method))
+        (parse_dataset("hopper"), runs.Wanted(method))
         for method in ("bc", "iql", "cql", "tskd", "mbts")
     ]
-    dataset = runs.parse_dataset("hopper")
+    dataset = parse_dataset("hopper")
     about = {"environment": "hopper", "sha256": runs.content_of(finalize(default_config())[0])}
     known = {(dataset.label, "mbts"): {"name": "mbts", "mean": 7.0} | about}
     rows, failures = runs.scores(
@@ -109,7 +110,7 @@ def test_a_signal_stops_all_runs(asked, monkeypatch):
 
     monkeypatch.setattr(runs, "score", stopped)
     with pytest.raises(Interrupted):
-        runs.scores([(runs.parse_dataset("hopper"), runs.Wanted("bc"))], None)
+        runs.scores([(parse_dataset("hopper"), runs.Wanted("bc"))], None)
 
 
 @pytest.mark.slow
@@ -144,7 +145,7 @@ def test_figure_5_reads_only_what_was_measured_alike(monkeypatch):
     monkeypatch.setattr(figure5, "MODELS", {"MLP": lambda *_: None})
     monkeypatch.setattr(figure5, "data_of", lambda *_: (None, None, None))
     monkeypatch.setattr(figure5, "measured", lambda about, *_: [about | {"updates": 12}])
-    dataset = figure5.runs.parse_dataset("hopper")
+    dataset = parse_dataset("hopper")
     ((made,),) = figure5.rows_of(dataset, [])
     kept = made | {"mse": 0.5}
     assert list(figure5.rows_of(dataset, [kept])) == [[kept]]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tiny import ROOT, import_script, run_script
 
+from experiments.paper.datasets import parse_dataset, parse_datasets
 from tskd_jax.config import finalize, make_config, to_plain
 from tskd_jax.errors import ConfigError
 from tskd_jax.evaluation.scores import mean_interval
@@ -41,7 +42,7 @@ def test_what_the_paper_says():
 
 
 def test_datasets():
-    parse = runs.parse_dataset
+    parse = parse_dataset
     assert parse("hopper") == ("hopper-embedded", "hopper", "embedded", "")
     assert parse("ant:medium") == ("ant-medium", "ant", "medium", "")
     assert parse("own_robots/walker2d_x.hdf5") == (
@@ -63,8 +64,8 @@ def test_datasets():
 def test_two_datasets_of_one_name_would_share_a_folder():
     texts = ["hopper:mujoco/hopper/medium-v0", "walker2d:mujoco/walker2d/medium-v0"]
     with pytest.raises(ConfigError, match="both would be called medium-v0"):
-        runs.parse_datasets(texts)
-    assert len(runs.parse_datasets([texts[0], texts[0], "hopper"])) == 3
+        parse_datasets(texts)
+    assert len(parse_datasets([texts[0], texts[0], "hopper"])) == 3
 
 
 def test_what_is_near_the_best_is_marked():
@@ -92,7 +93,7 @@ def test_columns_have_the_titles_of_the_runs():
 
 
 def test_values_of_set(monkeypatch):
-    dataset = runs.parse_dataset("hopper")
+    dataset = parse_dataset("hopper")
 
     def config(*changes):
         for name, value in {"SET": changes, "SEEDS": ["0"]}.items():

@@ -129,7 +129,7 @@ def _with_timeouts(
     episode = columns.pop("episode", None)
     split = episode is not None or "timeouts" in columns
     if split and "terminals" not in columns and "rewards" in columns:
-        columns["terminals"] = np.zeros(len(columns["rewards"]), bool)
+        columns["terminals"] = np.zeros(columns["rewards"].shape[:1], bool)
         checks.warn(
             f"{name}: nothing says which episodes ended in a terminal state; all count as cut by a "
             "time limit"
