@@ -330,7 +330,7 @@ class Recorder:
 def test_guidance_by_hand(weight, expected, batches):
     network = Recorder()
     denoise = guided(network, None, jnp.array([1.0, 0.0, -0.5]), weight)
-    epsilon = denoise(jnp.zeros((3, 4, 2)), jnp.full(3, 7))
+    epsilon = denoise(jnp.zeros((3, 4, 2)), jnp.full(1, 7))
     assert network.batches == batches
     assert epsilon.shape == (3, 4, 2)
     np.testing.assert_allclose(epsilon[:, 0, 0], expected, atol=1e-6)
@@ -342,10 +342,23 @@ def test_guidance_pairs_each_sequence_with_its_own_inputs():
         return params * x * (step * (1 + condition * keep))[:, None, None]
 
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2)), jnp.float32)
-    step, y = jnp.array([1, 2, 3]), jnp.array([0.1, 0.2, 0.3])
+    step, y = jnp.array([3]), jnp.array([0.1, 0.2, 0.3])
     # 10 x k (1 + w y).
     expected = 10 * x * (step * (1 + 1.6 * y))[:, None, None]
     np.testing.assert_allclose(guided(network, 10.0, y, 1.6)(x, step), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 1.6])
+def test_one_condition_for_all_rows_is_that_of_each(weight):
+    network = TemporalUNet(features=16, multipliers=(1, 2), kernel_size=3)
+    x = jax.random.normal(jax.random.key(0), (3, 4, 2))
+    step, one = jnp.array([5]), jnp.ones(1)
+    params = network.init(jax.random.key(1), x, step, one, one)
+    of_all = guided(network.apply, params, jnp.array([0.7]), weight)(x, step)
+    of_each = guided(network.apply, params, jnp.full(3, 0.7), weight)(x, step)
+    np.testing.assert_allclose(of_all, of_each, atol=1e-5)
+    other = guided(network.apply, params, jnp.array([-3.0]), weight)(x, step)
+    assert (np.abs(of_all - other).max() > 1e-2) == (weight != 0)
 
 
 @every_kind

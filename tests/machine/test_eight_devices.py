@@ -20,6 +20,7 @@ from tiny import ROOT
 from tskd_jax.diffusion import guided
 from tskd_jax.machine import devices, hlo
 from tskd_jax.models import baseline, cloning, dynamics, inverse_dynamics
+from tskd_jax.nn.unet import TemporalUNet
 from tskd_jax.stitching import best_neighbour, tile_search
 from tskd_jax.teacher import (
     diffuser,
@@ -267,9 +268,18 @@ def test_on_eight_devices(tiny_trajectories, tiny_task, short):
     assert sent == pytest.approx(2 * 7 / 8 * gradients, rel=0.1)
     # Rows are sampled where they lie, with guidance, too.
     denoise = jax.jit(lambda x, step, y: guided(_squared, 3.0, y, 1.5)(x, step))
-    given = devices.spread((jnp.ones((16, 4, 3)), jnp.ones(16, jnp.int32), jnp.ones(16)))
+    step = jnp.ones(1, jnp.int32)
+    x, of_each = devices.spread((jnp.ones((16, 4, 3)), jnp.ones(16)))
     with devices.on(devices.mesh()):
-        assert hlo.read(denoise.lower(*given).compile().as_text()).sent() == 0
+        assert hlo.read(denoise.lower(x, step, of_each).compile().as_text()).sent() == 0
+    # So they are if one condition is embedded for all.
+    network, of_all = TemporalUNet(features=8, multipliers=(1,), kernel_size=3), jnp.ones(1)
+    params = network.init(jax.random.key(0), x[:1], step, of_all, of_all)
+    denoise = jax.jit(lambda x, step, y: guided(network.apply, params, y, 1.5)(x, step))
+    with devices.on(devices.mesh()):
+        compiled = denoise.lower(x, step, of_all).compile()
+    assert hlo.read(compiled.as_text()).sent() == 0
+    assert compiled.output_shardings.is_equivalent_to(x.sharding, 3)
     np.savez(os.environ[RESULTS], **results)  # pyright: ignore[reportArgumentType]
 
 

@@ -127,6 +127,17 @@ def test_condition_counts_only_where_it_is_kept():
     assert jnp.abs(dropped - kept).max() > 1e-3
 
 
+def test_conditions_fewer_than_rows_repeat_in_turn():
+    network, params = random_unet()
+    x, step = inputs_of(batch=6)[0], jnp.array([7])
+    y, keep = jnp.array([1.0, -5.0, 9.0]), jnp.array([1.0, 1.0, 0.0])
+    few = network.apply(params, x, step, y, keep)
+    each = network.apply(params, x, jnp.full(6, 7), jnp.tile(y, 2), jnp.tile(keep, 2))
+    np.testing.assert_allclose(few, each, atol=1e-6)
+    repeated = network.apply(params, x, step, jnp.repeat(y, 2), jnp.repeat(keep, 2))
+    assert np.abs(few - repeated).max() > 1e-3
+
+
 def test_sequences_of_a_batch_do_not_touch_one_another_and_the_step_counts():
     network, params = random_unet()
     apply = jax.jit(network.apply)

@@ -24,7 +24,8 @@ from jaxtyping import Array, Float, Int
 from tskd_jax.diffusion.schedule import Schedule
 
 KINDS = ("noise", "signal", "velocity", "flow")
-# (params, x, step, condition, keep_condition) -> one of these
+# (params, x (B, H, D), step (B,) or (1,), condition (E,), keep_condition (E,)) -> one of these,
+# where row i of x has condition i mod E
 Network = Callable[[Any, Array, Array, Array, Array], Array]
 
 

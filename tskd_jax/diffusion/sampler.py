@@ -21,9 +21,9 @@ from tskd_jax.diffusion.prediction import Network
 from tskd_jax.diffusion.schedule import Schedule
 
 KINDS = ("ancestral", "ddim", "dpm++")
-# (x (B, H, D), step (B,)) -> noise (B, H, D)
+# (x (B, H, D), step (1,)) -> noise (B, H, D)
 Denoiser = Callable[[Array, Array], Array]
-# (mean of the next x (B, H, D); its step (B,), -1 after the last; variance () of the noise that is
+# (mean of the next x (B, H, D); its step (1,), -1 after the last; variance () of the noise that is
 # added to it at temperature 1) -> mean
 Guide = Callable[[Array, Array, Array], Array]
 
@@ -92,21 +92,27 @@ class Sampler:
 
 
 def guided(
-    network: Network, params: Any, condition: Float[Array, " batch"], weight: float | int
+    network: Network, params: Any, condition: Float[Array, " rows"], weight: float | int
 ) -> Denoiser:
     """Classifier-free guidance, ε_∅ + w (ε_y - ε_∅) (Equation 5).
 
     Makes one network call on a batch of 2B, or of B if w is 0 or 1. The two copies of a row are
     adjacent, so none has to move where rows are spread over devices.
+
+    Args:
+      network: ε.
+      params: of the network.
+      condition: (B,) y, or (1,) if it is the same for all rows.
+      weight: w.
     """
     ones = jnp.ones_like(condition)
     if weight in (0, 1):
         return lambda x, step: network(params, x, step, condition, ones * weight)
 
     def denoise(x, step):
-        xx, steps, y = (jnp.repeat(a, 2, 0) for a in (x, step, condition))
+        xx, y = (jnp.repeat(a, 2, 0) for a in (x, condition))
         keep = jnp.stack([ones, 0 * ones], 1).reshape(-1)
-        both = network(params, xx, steps, y, keep).reshape(len(x), 2, *x.shape[1:])
+        both = network(params, xx, step, y, keep).reshape(len(x), 2, *x.shape[1:])
         conditional, unconditional = both[:, 0], both[:, 1]
         return unconditional + weight * (conditional - unconditional)
 
@@ -198,9 +204,9 @@ def _run(denoise, schedule, sampler, known, known_values, low, high, keys, earli
         x, previous = carry
         visited = x if keep else None
         (a, b, c, d, signal, noise), index, step, next_step, variance = inputs
-        epsilon = denoise(x, jnp.full(shape[:1], step))
+        epsilon = denoise(x, step[None])
         x0 = jnp.clip((x - noise * epsilon) / signal, low, high)
-        x = guide(a * x + b * x0 + c * previous, jnp.full(shape[:1], next_step), variance)
+        x = guide(a * x + b * x0 + c * previous, next_step[None], variance)
         if noisy:
             x = x + d * noise_of(index)
         return (jnp.where(known, known_values, x), x0), visited

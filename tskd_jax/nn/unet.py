@@ -24,7 +24,7 @@ def mish(x: Array) -> Array:
     return x * (n / (n + 2.0))
 
 
-def sinusoidal_embedding(step: Int[Array, " batch"], size: int) -> Float[Array, "batch size"]:
+def sinusoidal_embedding(step: Int[Array, " rows"], size: int) -> Float[Array, "rows size"]:
     """sin and cos of k · exp(-i ln(10000)/(size/2 - 1)), i < size/2; sines first."""
     half = size // 2
     frequencies = jnp.exp(jnp.arange(half) * (-math.log(10000.0) / (half - 1)))
@@ -45,8 +45,16 @@ class ConvBlock(nn.Module):
         return mish(nn.GroupNorm(num_groups=GROUPS, epsilon=1e-5, dtype=self.dtype)(x))
 
 
+def _in_turn(rows: Float[Array, "rows emb"], count: int) -> Float[Array, "count emb"]:
+    """`count` rows, a multiple of those given, which repeat in turn."""
+    return rows if len(rows) == count else jnp.tile(rows, (count // len(rows), 1))
+
+
 class ResidualBlock(nn.Module):
-    """Two ConvBlocks with the embedding added in between, around a skip connection."""
+    """Two ConvBlocks with the embedding added in between, around a skip connection.
+
+    Row i of x has embedding i mod E, where E divides the batch.
+    """
 
     features: int
     kernel_size: int
@@ -54,17 +62,18 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch time in"], embedding: Float[Array, "batch emb"]
+        self, x: Float[Array, "batch time in"], embedding: Float[Array, "rows emb"]
     ) -> Float[Array, "batch time out"]:
         h = ConvBlock(self.features, self.kernel_size, self.dtype)(x)
-        h += nn.Dense(self.features, dtype=self.dtype)(mish(embedding))[:, None]
+        shift = nn.Dense(self.features, dtype=self.dtype)(mish(embedding))
+        h += _in_turn(shift, len(h))[:, None]
         h = ConvBlock(self.features, self.kernel_size, self.dtype)(h)
         if x.shape[-1] != self.features:
             x = Conv1d(self.features, 1, dtype=self.dtype, name="skip")(x)
         return h + x
 
 
-def encode_time(size: int, step: Int[Array, " batch"], dtype: Any) -> Float[Array, "batch emb"]:
+def encode_time(size: int, step: Int[Array, " rows"], dtype: Any) -> Float[Array, "rows emb"]:
     """Embed the diffusion step in `size` numbers, by an MLP with 4 · `size` hidden units.
 
     To be called inside a module.
@@ -126,17 +135,21 @@ class TemporalUNet(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch horizon dim"],
-        step: Int[Array, " batch"],
-        condition: Float[Array, " batch"] | None = None,
-        keep_condition: Float[Array, " batch"] | None = None,
+        step: Int[Array, " steps"],
+        condition: Float[Array, " rows"] | None = None,
+        keep_condition: Float[Array, " rows"] | None = None,
     ) -> Float[Array, "batch horizon dim"]:
         """The noise in x.
 
+        A sampler asks for one step, and often one y, for the whole batch. Embedding them for every
+        row would be a third of the work of a small network.
+
         Args:
           x: (B, H, D) noisy sequence.
-          step: (B,) diffusion step k in [0, K).
-          condition: (B,) y; None: the network has no such input, and no parameters for it.
-          keep_condition: (B,) 1 for ε(x, y, k), 0 for ε(x, ∅, k). It masks the embedding after
+          step: (B,) or (1,) diffusion step k in [0, K).
+          condition: (E,) y, where E divides B: row i of x has condition i mod E. None: the network
+            has no such input, and no parameters for it.
+          keep_condition: (E,) 1 for ε(x, y, k), 0 for ε(x, ∅, k). It masks the embedding after
             the MLP, so that "no condition" is a zero embedding, not the embedding of y = 0.
         """
         size, (_, horizon, dim) = self.features, x.shape
@@ -152,7 +165,9 @@ class TemporalUNet(nn.Module):
         if condition is not None and keep_condition is not None:
             y = dense(4 * size)(mish(dense(size)(condition[:, None])))
             y = dense(size)(mish(y)) * keep_condition[:, None]
-            embedding = jnp.concatenate([embedding, y.astype(embedding.dtype)], -1)
+            rows = max(len(embedding), len(y))
+            both = embedding, y.astype(embedding.dtype)
+            embedding = jnp.concatenate([_in_turn(part, rows) for part in both], -1)
 
         h, skips = descend(channels, residual, x, self.dtype)
         for n, skip in zip(reversed(channels[:-1]), reversed(skips[1:]), strict=True):
@@ -180,14 +195,15 @@ class TemporalValue(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch horizon dim"], step: Int[Array, " batch"]
+        self, x: Float[Array, "batch horizon dim"], step: Int[Array, " steps"]
     ) -> Float[Array, " batch"]:
-        """(B,) the number for x (B, H, D), noised to diffusion step k (B,) in [0, K)."""
+        """(B,) the number for x (B, H, D), noised to diffusion step k (B,) or (1,) in [0, K)."""
         embedding = encode_time(self.features, step, self.dtype)
 
         def residual(n, h):
             return ResidualBlock(n, self.kernel_size, self.dtype)(h, embedding)
 
         h, _ = descend([self.features * m for m in self.multipliers], residual, x, self.dtype)
+        embedding = jnp.broadcast_to(embedding, (len(h), embedding.shape[1]))
         h = jnp.concatenate([h.reshape(len(h), -1), embedding], -1)
         return nn.Dense(1, dtype=self.dtype)(h)[:, 0].astype(x.dtype)

@@ -251,15 +251,15 @@ def make_sampler(config: SamplingConfig) -> Sampler:
 
 def target_condition(
     model: Diffuser, states: Float[Array, "batch state"], sampling: SamplingConfig
-) -> Float[Array, " batch"]:
-    """The y of samples that begin in these states (normalised units).
+) -> Float[Array, " rows"]:
+    """The y of samples that begin in these states (normalised units): one for all, or one for each.
 
     Either the fixed `target_return` (0.9 in Decision Diffuser), or the quantile `target_quantile`
     of y over the `target_neighbours` nearest reference states: in the data, no y at the start of an
     episode is as high as the highest in mid-episode.
     """
     if not sampling.target_quantile:
-        return jnp.full(states.shape[0], sampling.target_return)
+        return jnp.full(1, sampling.target_return)
     reference = jnp.asarray(model.reference_states)
     count = min(sampling.target_neighbours, len(reference))
     squares = jnp.square(reference).sum(-1)[None] - 2 * states @ reference.T

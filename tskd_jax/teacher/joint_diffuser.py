@@ -155,11 +155,11 @@ class JointDiffuser:
         return self.network.apply(params, x, step)
 
     def denoise(
-        self, x: Float[Array, "batch horizon token"], step: Int[Array, " batch"]
+        self, x: Float[Array, "batch horizon token"], step: Int[Array, " steps"]
     ) -> Float[Array, "batch horizon token"]:
-        """ε(x, k), for samplers."""
+        """ε(x, k) of one step k for all rows, or of one for each; for samplers."""
         network = as_noise(self.config.prediction, self.schedule, self.apply)
-        nothing = jnp.zeros(len(x))
+        nothing = jnp.zeros(1)
         return network(self.params, x, step, nothing, nothing)
 
 

@@ -59,7 +59,7 @@ class UnfinishedWindow(NamedTuple):
       known: mask of the history, and of the noise level if tokens have one.
       known_values: the values of the known entries.
       low, high: the range of every token.
-      condition: (B,) y.
+      condition: (B,) y, or (1,) if it is the same for all rows.
       encode: (states (B, H, m), rewards (B, H, 1)), normalised -> tokens.
       decode: coordinates of states (B, H, m) -> states, normalised.
     """
@@ -68,7 +68,7 @@ class UnfinishedWindow(NamedTuple):
     known_values: Float[Array, "batch horizon dim"]
     low: Float[Array, "batch horizon dim"]
     high: Float[Array, "batch horizon dim"]
-    condition: Float[Array, " batch"]
+    condition: Float[Array, " rows"]
     encode: Callable[[Array, Array], Array]
     decode: Callable[[Array], Array]
 

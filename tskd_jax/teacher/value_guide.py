@@ -74,7 +74,7 @@ class PlanValue:
         return self.network.init(key, x, jnp.zeros(1, jnp.int32))
 
     def __call__(
-        self, x: Float[Array, "batch horizon token"], step: Int[Array, " batch"]
+        self, x: Float[Array, "batch horizon token"], step: Int[Array, " steps"]
     ) -> Float[Array, " batch"]:
         """J of plans (normalised, noised to step k), in units of reward."""
         return self.mean + self.deviation * self.network.apply(self.params, x, step)
