@@ -148,11 +148,6 @@ def columns_of(data):
     return data.observations, data.actions, data.rewards, data.lengths
 
 
-def _squared(params, x, step, y, keep):
-    """A network of the form that `guided` takes."""
-    return params * x**2 * (y * keep + step)[:, None, None]
-
-
 def regress(members: tuple[int, ...], batch_size: int, seen):
     """Parameters of so many linear regressions after 20 updates."""
     x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
@@ -266,20 +261,19 @@ def test_on_eight_devices(tiny_trajectories, tiny_task, short):
         sent = hlo.read(traced.lower().compile().as_text()).of_loops().sent()
     gradients = sum(4 * leaf.size for leaf in jax.tree.leaves(state.params))
     assert sent == pytest.approx(2 * 7 / 8 * gradients, rel=0.1)
-    # Rows are sampled where they lie, with guidance, too.
-    denoise = jax.jit(lambda x, step, y: guided(_squared, 3.0, y, 1.5)(x, step))
-    step = jnp.ones(1, jnp.int32)
+    # Rows are sampled where they lie, with guidance, too: each with its condition, or all with one.
     x, of_each = devices.spread((jnp.ones((16, 4, 3)), jnp.ones(16)))
-    with devices.on(devices.mesh()):
-        assert hlo.read(denoise.lower(x, step, of_each).compile().as_text()).sent() == 0
-    # So they are if one condition is embedded for all.
-    network, of_all = TemporalUNet(features=8, multipliers=(1,), kernel_size=3), jnp.ones(1)
-    params = network.init(jax.random.key(0), x[:1], step, of_all, of_all)
+    network, step = (
+        TemporalUNet(features=8, multipliers=(1,), kernel_size=3),
+        jnp.ones(1, jnp.int32),
+    )
+    params = network.init(jax.random.key(0), x[:1], step, of_each[:1], of_each[:1])
     denoise = jax.jit(lambda x, step, y: guided(network.apply, params, y, 1.5)(x, step))
-    with devices.on(devices.mesh()):
-        compiled = denoise.lower(x, step, of_all).compile()
-    assert hlo.read(compiled.as_text()).sent() == 0
-    assert compiled.output_shardings.is_equivalent_to(x.sharding, 3)
+    for condition in (of_each, jnp.ones(1)):
+        with devices.on(devices.mesh()):
+            compiled = denoise.lower(x, step, condition).compile()
+        assert hlo.read(compiled.as_text()).sent() == 0
+        assert compiled.output_shardings.is_equivalent_to(x.sharding, 3)
     np.savez(os.environ[RESULTS], **results)  # pyright: ignore[reportArgumentType]
 
 
