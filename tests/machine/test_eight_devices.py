@@ -263,10 +263,8 @@ def test_on_eight_devices(tiny_trajectories, tiny_task, short):
     assert sent == pytest.approx(2 * 7 / 8 * gradients, rel=0.1)
     # Rows are sampled where they lie, with guidance, too: each with its condition, or all with one.
     x, of_each = devices.spread((jnp.ones((16, 4, 3)), jnp.ones(16)))
-    network, step = (
-        TemporalUNet(features=8, multipliers=(1,), kernel_size=3),
-        jnp.ones(1, jnp.int32),
-    )
+    network = TemporalUNet(features=8, multipliers=(1,), kernel_size=3)
+    step = jnp.ones(1, jnp.int32)
     params = network.init(jax.random.key(0), x[:1], step, of_each[:1], of_each[:1])
     denoise = jax.jit(lambda x, step, y: guided(network.apply, params, y, 1.5)(x, step))
     for condition in (of_each, jnp.ones(1)):

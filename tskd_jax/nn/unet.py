@@ -204,6 +204,5 @@ class TemporalValue(nn.Module):
             return ResidualBlock(n, self.kernel_size, self.dtype)(h, embedding)
 
         h, _ = descend([self.features * m for m in self.multipliers], residual, x, self.dtype)
-        embedding = jnp.broadcast_to(embedding, (len(h), embedding.shape[1]))
-        h = jnp.concatenate([h.reshape(len(h), -1), embedding], -1)
+        h = jnp.concatenate([h.reshape(len(h), -1), _in_turn(embedding, len(h))], -1)
         return nn.Dense(1, dtype=self.dtype)(h)[:, 0].astype(x.dtype)
